@@ -1,0 +1,52 @@
+# `make` runs the whole study; `make test` checks the code. Both set up what they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+REPORT := results/report/index.html
+
+.DEFAULT_GOAL := study
+.PHONY: study test check install clean distclean help
+
+## study: install, then run the pipeline to the finished report (the default)
+study: $(VENV)/installed
+	@$(BIN)/snakemake --cores $(CORES)
+	@echo "The report: $(CURDIR)/$(REPORT)"
+
+## test: install what the tests need and run them
+test: $(VENV)/installed-dev
+	@$(BIN)/pytest
+
+## check: formatting, lints, types and layers
+check: $(VENV)/installed-dev
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+## install: set up .venv without running anything
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@touch $@
+
+## clean: remove results, logs and Snakemake's records; keep the dataset and .venv
+clean:
+	rm -rf results logs .snakemake
+
+## distclean: remove everything that git does not track
+distclean: clean
+	rm -rf data $(VENV) src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+## help: this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-10s %s\n", $$1, $$2 }'

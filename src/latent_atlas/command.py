@@ -1,0 +1,84 @@
+"""What all commands share: the parameter file, the log, and how errors reach a person."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latent_atlas.core.errors import LatentAtlasError
+
+log = logging.getLogger("latent_atlas")
+
+IN = click.Path(dir_okay=False, path_type=Path)
+OUT = click.Path(dir_okay=False, path_type=Path)
+
+
+def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """Turn a function into a command of the pipeline, called with ``params`` and its own options.
+
+    Parameters
+    ----------
+    subject : str, optional
+        The option whose value says what this call works on; it heads each line of progress.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @click.command(name=function.__name__.replace("_", "-").rstrip("-"))
+        @click.option("--params", "params_file", type=IN, default=Path("params.yaml"), show_default=True,
+                      help="The parameter file.")  # fmt: skip
+        @click.option("--log", "log_file", type=OUT, help="Also write the progress, with times, to this file.")
+        @functools.wraps(function)
+        def command(params_file: Path, log_file: Path | None, **options: Any) -> None:
+            words = [command.name, options.get(subject) if subject else None]
+            with _Logging(" ".join(str(word) for word in words if word), log_file):
+                from latent_atlas import config
+
+                function(config.load(params_file), **options)
+
+        return command
+
+    return decorate
+
+
+class _Logging:
+    """Progress on standard error, each line headed by its stage; the same with times in a file."""
+
+    def __init__(self, head: str, path: Path | None) -> None:
+        self.handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+        self.handlers[0].setFormatter(logging.Formatter(f"[{head}] %(message)s"))
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+            except OSError as error:
+                self.handlers[0].handle(_record(f"cannot write the log {path}: {error.strerror}; going on without"))
+            else:
+                self.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def __enter__(self) -> None:
+        log.setLevel(logging.INFO)
+        log.handlers = self.handlers
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        status = None
+        if isinstance(error, LatentAtlasError):
+            log.error("error: %s", error)
+            status = 1
+        elif isinstance(error, Exception) and not isinstance(error, click.exceptions.ClickException):
+            log.error("unexpected error", exc_info=error)
+            status = 70
+        for handler in self.handlers:
+            handler.close()
+        log.handlers = []
+        if status is not None:
+            sys.exit(status)
+
+
+def _record(message: str) -> logging.LogRecord:
+    return logging.LogRecord("latent_atlas", logging.WARNING, "", 0, message, None, None)

@@ -1,0 +1,318 @@
+"""Training an autoencoder on images that stay in memory.
+
+The images lie on the device as one uint8 tensor; a batch is gathered and converted there, so that no
+loader stands between the data and the network. Adam under a one-cycle schedule (Smith & Topin, 2018) on the
+mean squared error.
+
+Measured on FashionMNIST (float32, batch 128, peak 5e-3, one run each): the test error per pixel is in
+``docs/training.md``, with what was tried and did not help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from latent_atlas.core.errors import TrainingError
+from latent_atlas.core.files import written_aside
+from latent_atlas.core.images import Images, as_float
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+ADAM_BETAS = (0.9, 0.99)
+RISE = 0.3  # share of the steps in which the learning rate rises
+START_FACTOR, END_FACTOR = 25, 1e4  # peak / first, first / last learning rate
+DIVERGED = 1.5  # times the untrained error
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training images.
+    batch_size : int
+        Images a step, at most: an epoch is cut into batches of equal size, give or take one image.
+    peak_learning_rate : float
+        The highest learning rate of the one-cycle schedule.
+    precision : {"float32", "bfloat16"}
+        Of the network's arithmetic while it trains (autocast); weights are float32 in either case.
+    seed : int
+        Of the initial weights and of the order of the images.
+    """
+
+    epochs: int
+    batch_size: int
+    peak_learning_rate: float
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, for whoever watches it."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    seconds_left: float
+
+
+def choose_device(wish: str = "auto") -> torch.device:
+    """The device to compute on: CUDA, else Apple's MPS, else the CPU, or the one wished for.
+
+    Raises
+    ------
+    TrainingError
+        If the device wished for is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available.get(wish.partition(":")[0], False):
+        there = ", ".join(name for name, here in available.items() if here)
+        raise TrainingError(f"device {wish!r} is not available here: choose auto or one of {there}")
+    return torch.device(wish)
+
+
+def train(
+    build: Callable[[], nn.Module],
+    images: Images,
+    schedule: Schedule,
+    device: torch.device,
+    report: Callable[[Progress], None] = lambda progress: None,
+    resume: Path | None = None,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Train a fresh autoencoder to reconstruct the training images.
+
+    The same arguments on the same machine give the same weights to the last bit, whether the training
+    ran through or was interrupted and resumed.
+
+    Parameters
+    ----------
+    build : callable
+        Gives the network with fresh weights, from torch's global random generator.
+    images : Images
+    schedule : Schedule
+    device : torch.device
+    report : callable, optional
+        Called a few times a minute with a :class:`Progress`.
+    resume : Path, optional
+        Where to keep the state after each epoch; found there, a training of the same arguments goes on
+        from it, and the file is removed at the end.
+
+    Returns
+    -------
+    model : nn.Module
+        In eval mode, on the CPU, in float32.
+    curve : DataFrame
+        One row an epoch: ``epoch, step, learning_rate, train_mse`` (mean over the epoch, while it
+        learns), ``test_mse`` (after the epoch).
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not a number or grows beyond that of the untrained network.
+    """
+    _be_deterministic(device)
+    torch.manual_seed(schedule.seed)
+    model = _placed(build(), device).train()
+    order = torch.Generator().manual_seed(schedule.seed)
+    pixels, test = images.train.to(device), images.test.to(device)
+    batches = math.ceil(len(pixels) / schedule.batch_size)
+    steps = batches * schedule.epochs
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=schedule.peak_learning_rate, betas=ADAM_BETAS, fused=device.type != "mps"
+    )
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        schedule.peak_learning_rate,
+        total_steps=max(steps, 2),
+        pct_start=RISE,
+        div_factor=START_FACTOR,
+        final_div_factor=END_FACTOR,
+    )
+    curve: list[dict[str, float]] = []
+    state = _State(resume, _fingerprint(model, images, schedule, device), model, optimizer, cycle, order)
+    first_epoch, start_error, curve = state.restore() or (0, mean_error(model, test), curve)
+    clock = _Clock(steps - first_epoch * batches)
+    for epoch in range(first_epoch, schedule.epochs):
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        seen = 0
+        for number, index in enumerate(torch.randperm(len(pixels), generator=order).tensor_split(batches)):
+            x = _placed(as_float(pixels[index.to(device)]), device)  # B x C x H x W
+            with _autocast(device, schedule.precision):
+                y = model(x)
+            loss = mse_loss(y.float(), x)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            rate = cycle.get_last_lr()[0]
+            cycle.step()
+            total += loss.detach() * len(index)
+            seen += len(index)
+            clock.tick(len(index))
+            if clock.due or number + 1 == batches:
+                step = epoch * batches + number + 1
+                mean = float(total) / seen
+                _check(mean, start_error, epoch + 1, float(rate))
+                speed, left = clock.read()
+                report(Progress(epoch + 1, schedule.epochs, step, steps, mean, speed, left))
+        last_rate = float(rate)
+        curve.append(
+            {
+                "epoch": epoch + 1,
+                "step": (epoch + 1) * batches,
+                "learning_rate": last_rate,
+                "train_mse": float(total) / len(pixels),
+                "test_mse": mean_error(model, test),
+            }
+        )
+        state.store(epoch + 1, start_error, curve)
+    state.remove()
+    plain = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    return plain, pd.DataFrame(curve).astype({"epoch": int, "step": int})
+
+
+@torch.no_grad()
+def mean_error(model: nn.Module, pixels: Tensor) -> float:
+    """Mean squared error per pixel of a network on uint8 images (N, C, H, W), in eval mode and float32."""
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    for part in pixels.split(1000):
+        x = _placed(as_float(part), part.device)
+        total += float(mse_loss(model(x), x, reduction="sum"))
+    model.train(was_training)
+    return total / pixels.numel()
+
+
+def _be_deterministic(device: torch.device) -> None:
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
+
+
+def _placed(thing: Any, device: torch.device) -> Any:
+    """A module or a batch on the device, channels last: the layout in which convolutions are fastest."""
+    return thing.to(device).to(memory_format=torch.channels_last)
+
+
+def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    dtype = PRECISIONS[precision]
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def _check(loss: float, start_error: float, epoch: int, rate: float) -> None:
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif loss > DIVERGED * start_error:
+        what = f"the loss {loss:.4g} is far above the untrained network's {start_error:.4g}"
+    else:
+        return
+    raise TrainingError(
+        f"training diverged in epoch {epoch}: {what}, at learning rate {rate:.3g}; "
+        f"lower training.peak_learning_rate in params.yaml"
+    )
+
+
+def _fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: torch.device) -> str:
+    """What a stored state must share with a training to belong to it (the fresh weights included)."""
+    digest = hashlib.sha256(json.dumps(asdict(schedule), sort_keys=True).encode())
+    digest.update(f"{device} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model}".encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class _State:
+    """The state of a training after an epoch, in a file."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        fingerprint: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        cycle: torch.optim.lr_scheduler.OneCycleLR,
+        order: torch.Generator,
+    ) -> None:
+        self.path, self.fingerprint = path, fingerprint
+        self.model, self.optimizer, self.cycle, self.order = model, optimizer, cycle, order
+
+    def store(self, epoch: int, start_error: float, curve: list[dict[str, float]]) -> None:
+        if self.path is None:
+            return
+        state = {
+            "fingerprint": self.fingerprint,
+            "epoch": epoch,
+            "start_error": start_error,
+            "curve": curve,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
+            "order": self.order.get_state(),
+            "generator": torch.get_rng_state(),
+        }
+        with written_aside(self.path) as aside:
+            torch.save(state, aside)
+
+    def restore(self) -> tuple[int, float, list[dict[str, float]]] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True)
+        except Exception:  # a damaged state is worth no more than none
+            return None
+        if not isinstance(state, dict) or state.get("fingerprint") != self.fingerprint:
+            return None
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.cycle.load_state_dict(state["cycle"])
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["generator"])
+        return state["epoch"], state["start_error"], state["curve"]
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+class _Clock:
+    """Speed and time left, and when it is time to say so."""
+
+    def __init__(self, steps: int, every_seconds: float = 10.0) -> None:
+        self.start = self.last = time.monotonic()
+        self.every, self.steps = every_seconds, steps
+        self.done = self.images = 0
+
+    def tick(self, images: int) -> None:
+        self.done += 1
+        self.images += images
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.last > self.every
+
+    def read(self) -> tuple[float, float]:
+        self.last = time.monotonic()
+        spent = self.last - self.start
+        return self.images / spent, spent / self.done * (self.steps - self.done)

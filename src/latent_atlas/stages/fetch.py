@@ -1,0 +1,32 @@
+"""fetch: the dataset, verified, as one file of uint8 images and labels."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latent_atlas import datasets
+from latent_atlas.command import OUT, log, stage
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+
+@stage()
+@click.option("--images", type=OUT, required=True, help="The images file to write.")
+def fetch(params: Params, images: Path) -> None:
+    """Get the dataset that params.yaml names, verify it, and store it as one file.
+
+    A folder named as dataset.folder is read; otherwise the public sources are tried in turn.
+    """
+    wish = params.dataset
+    folder = Path(wish.folder).expanduser() if wish.folder else None
+    with tempfile.TemporaryDirectory(prefix="latent-atlas-") as scratch:
+        found = datasets.get(wish.name, wish.colour, folder, Path(scratch), log.info)
+    found = found.take(wish.limit)
+    found.save(images)
+    channels, height, width = found.shape
+    log.info(f"{len(found.train)} training and {len(found.test)} test images of {channels}x{height}x{width}: {images}")

@@ -1,0 +1,44 @@
+"""import: a trained state dict from elsewhere, as a checkpoint of this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.core.checkpoint import Checkpoint, load_state, read_state_dict
+from latent_atlas.core.images import Images
+from latent_atlas.core.models.registry import build
+from latent_atlas.core.training import mean_error
+from latent_atlas.record import provenance
+from latent_atlas.stages.train import model_entry
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+
+@stage("model")
+@click.option("--model", required=True, help="Name of the model in params.yaml, which gives its architecture.")
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) wrote (.pth).")
+@click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
+def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoint: Path) -> None:
+    """Bring in a trained state dict (.pth) as a checkpoint.
+
+    The file is read without running any code that it may carry; its layer names and shapes must be those of
+    the architecture.
+    """
+    entry = model_entry(params, model)
+    data = Images.load(images)
+    network = build(entry.architecture, data.shape, entry.latent_dim, entry.options)
+    load_state(network, read_state_dict(state_dict), f"{state_dict} (as {model}: {entry.architecture}, "
+               f"latent dimension {entry.latent_dim})")  # fmt: skip
+    record = provenance(data.checksum) | {
+        "imported_from": state_dict.name,
+        "train_mse": f"{mean_error(network, data.train):.9g}",
+        "test_mse": f"{mean_error(network, data.test):.9g}",
+    }
+    Checkpoint(network.eval(), entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    log.info(f"test error {record['test_mse']} a pixel (mean squared): {checkpoint}")

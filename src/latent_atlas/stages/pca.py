@@ -1,0 +1,48 @@
+"""pca: all principal components of the training images, and the manifolds they span."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pandas as pd
+
+from latent_atlas import pictures
+from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.core.files import write_table
+from latent_atlas.core.images import Images
+from latent_atlas.core.pca import fit
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+
+@stage()
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@click.option("--components", type=OUT, required=True, help="All components, variances and the mean (safetensors).")
+@click.option("--spectrum", type=OUT, required=True, help="The variance along each component (CSV).")
+@click.option("--picture", type=OUT, required=True, help="The spectrum to draw (SVG or PNG).")
+@click.option("--checkpoints", type=click.Path(file_okay=False, path_type=Path), required=True,
+              help="Folder for one manifold for each latent dimension, centred and not.")  # fmt: skip
+def pca(params: Params, images: Path, components: Path, spectrum: Path, picture: Path, checkpoints: Path) -> None:
+    """Fit PCA to the training images in float64 and write its manifolds."""
+    data = Images.load(images)
+    log.info(f"fitting {len(data.train)} images")
+    principal = fit(data.train)
+    wanted = {name: principal.subspace(k, centred) for name, (k, centred) in params.pca_manifolds.items()}
+    share = principal.variance / principal.variance.sum()
+    table = pd.DataFrame(
+        {
+            "component": range(1, len(share) + 1),
+            "variance": principal.variance,
+            "variance_share": share,
+            "cumulative_share": share.cumsum(0),
+        }
+    )
+    principal.save(components)
+    write_table(spectrum, table)
+    pictures.pca_spectrum(table, sorted(params.pca.latent_dims), picture)
+    for name, subspace in wanted.items():
+        subspace.save(checkpoints / f"{name}.safetensors")
+    log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")

@@ -1,0 +1,80 @@
+"""train: one autoencoder, its checkpoint and its learning curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import torch
+
+from latent_atlas import pictures
+from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.core.checkpoint import Checkpoint
+from latent_atlas.core.errors import ParamsError
+from latent_atlas.core.files import write_table
+from latent_atlas.core.images import Images
+from latent_atlas.core.models.registry import build
+from latent_atlas.core.training import Progress, Schedule, choose_device
+from latent_atlas.core.training import train as run_training
+from latent_atlas.record import provenance
+
+if TYPE_CHECKING:
+    from latent_atlas.config import ModelParams, Params
+
+
+@stage("model")
+@click.option("--model", required=True, help="Name of the model in params.yaml.")
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
+@click.option("--curve", type=OUT, required=True, help="The learning curve to write (CSV).")
+@click.option("--picture", type=OUT, required=True, help="The learning curve to draw (SVG or PNG).")
+def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Path, picture: Path) -> None:
+    """Train one autoencoder and write its checkpoint and learning curve.
+
+    An interrupted training goes on from its last whole epoch when it is called again.
+    """
+    entry = model_entry(params, model)
+    wish = params.training_of(model)
+    torch.set_num_threads(wish.threads)
+    device = choose_device(wish.device)
+    data = Images.load(images)
+    schedule = Schedule(wish.epochs, wish.batch_size, wish.peak_learning_rate, wish.precision, wish.seed)
+    log.info(f"{schedule.epochs} epochs of {len(data.train)} images on {device}, {schedule.precision}")
+    network, table = run_training(
+        lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
+        data,
+        schedule,
+        device,
+        _say,
+        resume=checkpoint.with_suffix(".resume"),
+    )
+    last = table.iloc[-1]
+    record = provenance(data.checksum) | {
+        "seed": str(schedule.seed),
+        "epochs": str(schedule.epochs),
+        "batch_size": str(schedule.batch_size),
+        "peak_learning_rate": repr(schedule.peak_learning_rate),
+        "precision": schedule.precision,
+        "train_mse": f"{last['train_mse']:.9g}",
+        "test_mse": f"{last['test_mse']:.9g}",
+    }
+    write_table(curve, table)
+    pictures.learning_curve(table, model, picture)
+    Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
+
+
+def model_entry(params: Params, model: str) -> ModelParams:
+    """The entry of a model in params.yaml."""
+    if model not in params.models:
+        raise ParamsError(f"params.yaml has no model {model!r}: it has {', '.join(params.models)}")
+    return params.models[model]
+
+
+def _say(progress: Progress) -> None:
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    log.info(
+        f"epoch {progress.epoch}/{progress.epochs}  step {progress.step}/{progress.steps}  "
+        f"loss {progress.loss:.5f}  {progress.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
+    )

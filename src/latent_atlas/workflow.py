@@ -1,0 +1,81 @@
+"""What the Snakefile asks: names and files of a study, the parameters and the source files of a rule."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+from latent_atlas import config
+from latent_atlas.core.errors import ParamsError
+from latent_atlas.core.models.registry import import_path
+
+PACKAGE = Path(__file__).parent
+# What only hands values on to a stage, and so cannot change what the stage makes of them: the rule's
+# command and parameters, which the engines watch, already tell all that passes through here.
+HANDS_ON = {"latent_atlas", "latent_atlas.cli", "latent_atlas.command", "latent_atlas.config", "latent_atlas.stages"}
+
+
+def put_commands_on_path() -> None:
+    """Let the rules find the commands of this environment, also where nobody has activated it."""
+    here = str(Path(sys.executable).parent)
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    if folders[0] != here:
+        os.environ["PATH"] = os.pathsep.join([here, *folders])
+
+
+def parameters(values: dict[str, Any], *keys: str) -> str:
+    """The values at dotted keys of the parameter file, in canonical form.
+
+    Equal values give equal text however they are written in the file. A key that the file lacks counts as null.
+    """
+    chosen: dict[str, Any] = {}
+    for key in keys:
+        value: Any = values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        chosen[key] = value
+    return config.canonical(chosen)
+
+
+def sources(stage: str, *architectures: str) -> list[str]:
+    """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
+
+    Architectures are imported by name while the stage runs, so they are named here.
+    """
+    modules = {f"latent_atlas.stages.{stage}", *(import_path(name).partition(":")[0] for name in architectures)}
+    found = set(modules)
+    for module in modules:
+        if module in _graph().modules:
+            found |= _graph().find_upstream_modules(module)
+    return sorted(_file(module) for module in found - HANDS_ON)
+
+
+@functools.cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph("latent_atlas", exclude_type_checking_imports=True, cache_dir=None)
+
+
+def packaged(file: str) -> str:
+    """A data file of the package, relative to the working directory where it lies below it."""
+    return _from_here(PACKAGE / file)
+
+
+def _file(module: str) -> str:
+    head, _, rest = module.partition(".")
+    if head == "latent_atlas":
+        base = PACKAGE.joinpath(*rest.split(".")) if rest else PACKAGE
+        return _from_here(base / "__init__.py" if base.is_dir() else base.with_suffix(".py"))
+    path = Path(*module.split(".")).with_suffix(".py")
+    if not path.exists():
+        raise ParamsError(f"architecture module {module}: there is no {path} beside the Snakefile")
+    return str(path)
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,41 @@
+# Names and helpers that all rules share. What they do is in src/latent_atlas/workflow.py.
+from snakemake.exceptions import WorkflowError
+
+from latent_atlas import config as parameter_file
+from latent_atlas.core.errors import LatentAtlasError
+from latent_atlas.workflow import packaged, parameters, put_commands_on_path, sources
+
+put_commands_on_path()
+
+if config:
+    raise WorkflowError(
+        f"--config and --configfile are not read here ({', '.join(config)}): edit params.yaml, "
+        "which is what every stage reads"
+    )
+
+try:
+    STUDY = parameter_file.load("params.yaml")
+    VALUES = parameter_file.read("params.yaml")
+    TRAINED = [name for name, model in STUDY.models.items() if not model.state_dict]
+    IMPORTED = [name for name, model in STUDY.models.items() if model.state_dict]
+    ARCHITECTURES = sorted({model.architecture for model in STUDY.models.values()})
+    for architecture in ARCHITECTURES:
+        sources("train", architecture)
+except LatentAtlasError as error:
+    raise WorkflowError(str(error))
+
+# Under `--software-deployment-method conda` the rules run in the environment of this name; see CONTRIBUTING.md.
+ENVIRONMENT = "latent-atlas"
+IMAGES = "data/images.safetensors"
+CHECKPOINT = "results/checkpoints/{manifold}.safetensors"
+
+
+def architecture_of(manifold):
+    """The architectures that a manifold's checkpoint needs to be read: one for a model, none for PCA."""
+    model = STUDY.models.get(manifold)
+    return [model.architecture] if model else []
+
+
+wildcard_constraints:
+    model="|".join(STUDY.models),
+    manifold="|".join(STUDY.manifolds),

@@ -1,0 +1,20 @@
+rule pca:
+    input:
+        images=IMAGES,
+        sources=sources("pca"),
+    output:
+        components="results/pca/components.safetensors",
+        spectrum="results/pca/spectrum.csv",
+        pictures=multiext("results/pca/spectrum", ".svg", ".png"),
+        checkpoints=expand(CHECKPOINT, manifold=STUDY.pca_manifolds),
+    log:
+        "logs/pca.log",
+    benchmark:
+        "logs/pca.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "pca"),
+    shell:
+        "latent-atlas pca --images {input.images} --components {output.components} --spectrum {output.spectrum} "
+        "--picture {output.pictures[0]} --checkpoints results/checkpoints --log {log}"

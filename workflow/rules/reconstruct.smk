@@ -1,0 +1,45 @@
+rule reconstruct:
+    input:
+        manifold=CHECKPOINT,
+        images=IMAGES,
+        sources=lambda w: sources("reconstruct", *architecture_of(w.manifold)),
+    output:
+        errors="results/reconstruct/{manifold}/errors.csv",
+        examples="results/reconstruct/{manifold}/examples.safetensors",
+    log:
+        "logs/reconstruct/{manifold}.log",
+    benchmark:
+        "logs/reconstruct/{manifold}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "reconstruct"),
+    shell:
+        "latent-atlas reconstruct --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+        "--errors {output.errors} --examples {output.examples} --log {log}"
+
+
+rule reconstruct_gather:
+    input:
+        errors=expand(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
+        examples=expand(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
+        images=IMAGES,
+        sources=sources("reconstruct"),
+    output:
+        errors="results/reconstruct/errors.csv",
+        pictures=expand(
+            "results/reconstruct/{split}_{picture}.png",
+            split=["train", "test"],
+            picture=["images", "comparison", *STUDY.groups],
+        ),
+    log:
+        "logs/reconstruct_gather.log",
+    benchmark:
+        "logs/reconstruct_gather.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "reconstruct", "models", "pca"),
+    shell:
+        "latent-atlas reconstruct-gather --images {input.images} --folder results/reconstruct "
+        "--errors {output.errors} --pictures results/reconstruct --log {log}"

@@ -1,0 +1,44 @@
+rule train:
+    input:
+        images=IMAGES,
+        sources=lambda w: sources("train", *architecture_of(w.model)),
+    output:
+        checkpoint="results/checkpoints/{model}.safetensors",
+        curve="results/train/{model}/curve.csv",
+        pictures=multiext("results/train/{model}/curve", ".svg", ".png"),
+    log:
+        "logs/train/{model}.log",
+    benchmark:
+        "logs/train/{model}.benchmark.tsv"
+    wildcard_constraints:
+        model="|".join(TRAINED) or "none",
+    conda:
+        ENVIRONMENT
+    threads: STUDY.training.threads
+    params:
+        values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
+    shell:
+        "latent-atlas train --model {wildcards.model} --images {input.images} "
+        "--checkpoint {output.checkpoint} --curve {output.curve} --picture {output.pictures[0]} --log {log}"
+
+
+rule import_:
+    input:
+        images=IMAGES,
+        state_dict=lambda w: STUDY.models[w.model].state_dict,
+        sources=lambda w: sources("import_", *architecture_of(w.model)),
+    output:
+        checkpoint="results/checkpoints/{model}.safetensors",
+    log:
+        "logs/import_/{model}.log",
+    benchmark:
+        "logs/import_/{model}.benchmark.tsv"
+    wildcard_constraints:
+        model="|".join(IMPORTED) or "none",
+    conda:
+        ENVIRONMENT
+    params:
+        values=lambda w: parameters(VALUES, f"models.{w.model}"),
+    shell:
+        "latent-atlas import --model {wildcards.model} --images {input.images} "
+        "--state-dict {input.state_dict} --checkpoint {output.checkpoint} --log {log}"
