@@ -24,8 +24,7 @@ try:
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
-# Under `--software-deployment-method conda` the rules run in the environment of this name; see CONTRIBUTING.md.
-ENVIRONMENT = "latent-atlas"
+ENVIRONMENT = "../envs/latent-atlas.yaml"
 IMAGES = "data/images.safetensors"
 CHECKPOINT = "results/checkpoints/{manifold}.safetensors"
 
