@@ -1,4 +1,4 @@
-# Latent Atlas: the whole pipeline. `snakemake` makes everything; `snakemake report` says the same by name.
+# Latent Atlas: the whole pipeline, a file for each stage. `snakemake` makes everything.
 
 
 include: "workflow/rules/common.smk"
@@ -6,10 +6,34 @@ include: "workflow/rules/fetch.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/pca.smk"
 include: "workflow/rules/reconstruct.smk"
+include: "workflow/rules/interpolate.smk"
+include: "workflow/rules/layers.smk"
+include: "workflow/rules/jacobian.smk"
+include: "workflow/rules/tangents.smk"
+include: "workflow/rules/invariance.smk"
 include: "workflow/rules/report.smk"
 
 
+# Every output of every rule, so that a missing or changed one is noticed also where nothing after it needs it.
 rule all:
     default_target: True
     input:
+        rules.fetch.output,
+        expand(rules.train.output, model=TRAINED),
+        expand(rules.import_.output, model=IMPORTED),
+        rules.train_gather.output if TRAINED else [],
+        rules.pca.output,
+        expand(rules.reconstruct.output, manifold=STUDY.manifolds),
+        rules.reconstruct_gather.output,
+        rules.interpolate_pixels.output,
+        expand(rules.interpolate.output, manifold=STUDY.manifolds),
+        rules.interpolate_gather.output,
+        expand(rules.layers.output, model=STUDY.models),
+        rules.layers_gather.output,
+        expand(rules.jacobian.output, manifold=STUDY.manifolds),
+        rules.jacobian_gather.output,
+        expand(rules.tangents.output, manifold=STUDY.manifolds),
+        expand(rules.invariance.output, manifold=STUDY.manifolds),
+        expand(rules.invariance_epochs.output, model=TRAINED),
+        rules.invariance_gather.output,
         rules.report.output,

@@ -1,10 +1,15 @@
-"""The command line: ``latent-atlas STAGE``, each stage loaded only when it is called."""
+"""The command line: ``latent-atlas STAGE``, each stage loaded only when it is called.
+
+A stage's command, its module in ``stages`` and its rule bear the same name.
+"""
 
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
-from typing import NamedTuple
+import sys
+from pathlib import Path
 
 import click
 
@@ -14,21 +19,25 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
-class Entry(NamedTuple):
-    """Where a command is defined, and its line in the list of commands."""
-
-    target: str
-    summary: str
-
-
 COMMANDS = {
-    "fetch": Entry("stages.fetch:fetch", "Get the dataset, verify it, and store it as one file."),
-    "train": Entry("stages.train:train", "Train one autoencoder."),
-    "import": Entry("stages.import_:import_", "Bring in a trained state dict (.pth)."),
-    "pca": Entry("stages.pca:pca", "Fit PCA, the flat baseline."),
-    "reconstruct": Entry("stages.reconstruct:reconstruct", "Reconstruct all images by one manifold."),
-    "reconstruct-gather": Entry("stages.reconstruct:reconstruct_gather", "Compare the manifolds' reconstructions."),
-    "report": Entry("stages.report:report", "Write the page that shows all results."),
+    "fetch": "Get the dataset, verify it, and store it as one file.",
+    "train": "Train one autoencoder.",
+    "train-gather": "Draw the learning curves.",
+    "import": "Bring in a trained state dict (.pth).",
+    "pca": "Fit PCA, the flat baseline.",
+    "reconstruct": "Reconstruct all images by one manifold.",
+    "reconstruct-gather": "Compare the manifolds' reconstructions.",
+    "interpolate": "Walk between images along one manifold.",
+    "interpolate-gather": "Compare the manifolds' walks.",
+    "layers": "Judge one autoencoder by the ranks of its layers.",
+    "layers-gather": "Join the models' layers and verdicts.",
+    "jacobian": "Singular values of one decoder's derivative.",
+    "jacobian-gather": "Compare the decoders' spectra.",
+    "tangents": "Draw the tangent vectors of one manifold.",
+    "invariance": "Angles of small motions to one manifold.",
+    "invariance-epochs": "The same after each epoch of a training.",
+    "invariance-gather": "Compare the manifolds' angles.",
+    "report": "Write the page that shows all results.",
 }
 
 
@@ -41,14 +50,15 @@ class Stages(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].target.partition(":")
-        command = getattr(importlib.import_module(f"latent_atlas.{module}"), name)
+        name = cmd_name.replace("-", "_")
+        name += "_" if keyword.iskeyword(name) else ""
+        command = getattr(importlib.import_module(f"latent_atlas.stages.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Stages, in the order of the pipeline"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +68,8 @@ def main() -> None:
 
     Each stage reads files and writes files; the workflow (`snakemake`) calls them in order.
     """
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # where a study keeps classes and functions of its own
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,30 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
     return decorate
 
 
+def folder_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A required option that names a folder."""
+    return click.option(name, type=click.Path(file_okay=False, path_type=Path), required=True, help=text)
+
+
+def manifold_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that measures one manifold: ``name``, ``manifold``, ``images`` and ``folder``."""
+    for decorate in (
+        folder_option("--folder", "Where to write this manifold's results."),
+        click.option("--images", type=IN, required=True, help="The dataset, as written by fetch."),
+        click.option("--manifold", type=IN, required=True, help="The manifold (safetensors)."),
+        click.option("--name", required=True, help="What to call the manifold in the tables."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def gather_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The option of a command that compares all manifolds: the ``folder`` that holds a folder of each."""
+    return folder_option("--folder", "The stage's results: a folder for each manifold, and what is written here.")(
+        function
+    )
+
+
 class _Logging:
     """Progress on standard error, each line headed by its stage; the same with times in a file."""
 
@@ -55,7 +80,7 @@ class _Logging:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+                self.handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
             except OSError as error:
                 self.handlers[0].handle(_record(f"cannot write the log {path}: {error.strerror}; going on without"))
             else:
@@ -78,6 +103,17 @@ class _Logging:
         log.handlers = []
         if status is not None:
             sys.exit(status)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that gives up in silence where the disk is full: the terminal still hears everything."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 def _record(message: str) -> logging.LogRecord:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -28,6 +29,8 @@ from ruamel.yaml.error import YAMLError
 from latent_atlas.core.errors import LatentAtlasError, ParamsError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+# The keys of core.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
+TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
 DatasetName = Literal["FashionMNIST", "MNIST", "KMNIST", "CIFAR10", "digits"]
 
 
@@ -39,6 +42,19 @@ def _known_architecture(name: str) -> str:
     except LatentAtlasError as error:
         raise ValueError(str(error)) from error
     return name
+
+
+def _one_of(name: str, known: Iterable[str], path: str, what: str) -> None:
+    if name not in known:
+        raise ValueError(f"{path}: {name!r} is no {what}; choose one of {', '.join(known) or 'none there is'}")
+
+
+def _known_transformation(name: str, path: str) -> None:
+    if ":" not in name and name not in TRANSFORMATION_NAMES:
+        raise ValueError(
+            f"{path}: there is no transformation {name!r}; choose one of {', '.join(TRANSFORMATION_NAMES)}, "
+            f"or name a function of your own by function: module:name"
+        )
 
 
 class Section(BaseModel):
@@ -88,6 +104,39 @@ class ReconstructParams(Section):
     examples: Annotated[int, Field(ge=1, le=10_000)]
 
 
+class InterpolateParams(Section):
+    pairs: dict[Name, Annotated[list[str], Field(min_length=2, max_length=2)]]
+    steps: PositiveInt
+    shown: Annotated[int, Field(ge=2)]
+
+
+class TangentsParams(Section):
+    probe: str
+
+
+class TransformationParams(Section):
+    step: float
+    function: str | None = None
+
+
+class StepStudyParams(Section):
+    probe: str
+    transformations: list[str]
+    steps: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class EpochStudyParams(Section):
+    probe: str
+    transformations: list[str]
+
+
+class InvarianceParams(Section):
+    transformations: Annotated[dict[Name, TransformationParams], Field(min_length=1)]
+    pictures: list[str]
+    step_study: StepStudyParams
+    epoch_study: EpochStudyParams
+
+
 class Params(Section):
     """All parameters of a study."""
 
@@ -96,6 +145,33 @@ class Params(Section):
     training: TrainingParams
     pca: PCAParams
     reconstruct: ReconstructParams
+    probes: Annotated[dict[Name, Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    interpolate: InterpolateParams
+    tangents: TangentsParams
+    invariance: InvarianceParams
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Params:
+        for pair, ends in self.interpolate.pairs.items():
+            path = f"interpolate.pairs.{pair}"
+            for probe in ends:
+                _one_of(probe, self.probes, path, "probe")
+            if self.probes[ends[0]] == self.probes[ends[1]]:
+                raise ValueError(f"{path}: {ends} is a walk from an image to itself; name two different probes")
+        _one_of(self.tangents.probe, self.probes, "tangents.probe", "probe")
+        moves = self.invariance
+        for probe in moves.pictures:
+            _one_of(probe, self.probes, "invariance.pictures", "probe")
+        for name, entry in moves.transformations.items():
+            path = f"invariance.transformations.{name}"
+            if entry.step == 0:
+                raise ValueError(f"{path}.step: 0 moves nothing; give a step other than zero")
+            _known_transformation(entry.function or name, path)
+        for study, section in (("step_study", moves.step_study), ("epoch_study", moves.epoch_study)):
+            _one_of(section.probe, self.probes, f"invariance.{study}.probe", "probe")
+            for name in section.transformations:
+                _one_of(name, moves.transformations, f"invariance.{study}.transformations", "transformation")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Params:
@@ -109,6 +185,11 @@ class Params(Section):
         """Name of each PCA manifold: its latent dimension, and whether it is centred."""
         dims = self.pca.latent_dims
         return {f"pca{k}": (k, True) for k in dims} | {f"pca{k}_uncentred": (k, False) for k in dims}
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the models that are trained here, not imported."""
+        return [name for name, model in self.models.items() if not model.state_dict]
 
     @property
     def manifolds(self) -> list[str]:

@@ -16,8 +16,8 @@ if config:
 try:
     STUDY = parameter_file.load("params.yaml")
     VALUES = parameter_file.read("params.yaml")
-    TRAINED = [name for name, model in STUDY.models.items() if not model.state_dict]
-    IMPORTED = [name for name, model in STUDY.models.items() if model.state_dict]
+    TRAINED = STUDY.trained
+    IMPORTED = [name for name in STUDY.models if name not in TRAINED]
     ARCHITECTURES = sorted({model.architecture for model in STUDY.models.values()})
     for architecture in ARCHITECTURES:
         sources("train", architecture)

@@ -16,7 +16,7 @@ rule reconstruct:
         values=parameters(VALUES, "reconstruct"),
     shell:
         "latent-atlas reconstruct --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
-        "--errors {output.errors} --examples {output.examples} --log {log}"
+        "--folder results/reconstruct/{wildcards.manifold} --log {log}"
 
 
 rule reconstruct_gather:
@@ -41,5 +41,4 @@ rule reconstruct_gather:
     params:
         values=parameters(VALUES, "reconstruct", "models", "pca"),
     shell:
-        "latent-atlas reconstruct-gather --images {input.images} --folder results/reconstruct "
-        "--errors {output.errors} --pictures results/reconstruct --log {log}"
+        "latent-atlas reconstruct-gather --images {input.images} --folder results/reconstruct --log {log}"

@@ -1,15 +1,19 @@
 rule report:
     input:
         rules.reconstruct_gather.output,
+        rules.train_gather.output if TRAINED else [],
         rules.pca.output.spectrum,
         rules.pca.output.pictures,
-        expand(rules.train.output.curve, model=TRAINED),
-        expand(rules.train.output.pictures, model=TRAINED),
+        rules.interpolate_gather.output,
+        rules.layers_gather.output,
+        rules.jacobian_gather.output,
+        expand(rules.tangents.output, manifold=STUDY.manifolds),
+        rules.invariance_gather.output,
         images=IMAGES,
         sources=sources("report"),
         template=packaged("templates/report.html"),
     output:
-        "results/report/index.html",
+        page="results/report/index.html",
     log:
         "logs/report.log",
     benchmark:
@@ -17,6 +21,6 @@ rule report:
     conda:
         ENVIRONMENT
     params:
-        values=parameters(VALUES, "training", "models", "pca", "reconstruct"),
+        values=parameters(VALUES, *VALUES),
     shell:
-        "latent-atlas report --results results --images {input.images} --page {output} --log {log}"
+        "latent-atlas report --results results --images {input.images} --page {output.page} --log {log}"

@@ -5,7 +5,7 @@ rule train:
     output:
         checkpoint="results/checkpoints/{model}.safetensors",
         curve="results/train/{model}/curve.csv",
-        pictures=multiext("results/train/{model}/curve", ".svg", ".png"),
+        snapshots="results/train/{model}/snapshots.safetensors",
     log:
         "logs/train/{model}.log",
     benchmark:
@@ -19,7 +19,7 @@ rule train:
         values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
     shell:
         "latent-atlas train --model {wildcards.model} --images {input.images} "
-        "--checkpoint {output.checkpoint} --curve {output.curve} --picture {output.pictures[0]} --log {log}"
+        "--checkpoint {output.checkpoint} --curve {output.curve} --snapshots {output.snapshots} --log {log}"
 
 
 rule import_:
@@ -42,3 +42,27 @@ rule import_:
     shell:
         "latent-atlas import --model {wildcards.model} --images {input.images} "
         "--state-dict {input.state_dict} --checkpoint {output.checkpoint} --log {log}"
+
+
+rule train_gather:
+    input:
+        curves=expand(rules.train.output.curve, model=TRAINED),
+        sources=sources("train_gather"),
+    output:
+        curves="results/train/curves.csv",
+        joint=multiext("results/train/curves", ".svg", ".png"),
+        pictures=expand(
+            "results/train/{model}/curve{ending}",
+            model=TRAINED,
+            ending=[".svg", ".png"],
+        ),
+    log:
+        "logs/train_gather.log",
+    benchmark:
+        "logs/train_gather.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "models"),
+    shell:
+        "latent-atlas train-gather --folder results/train --log {log}"

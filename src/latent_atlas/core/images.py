@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from latent_atlas.core.errors import DataError
 from latent_atlas.core.files import write_safetensors
+
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Images:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for split in ("train", "test"):
+        for split in SPLITS:
             pixels, labels = self.pixels(split), getattr(self, f"{split}_labels")
             if pixels.dtype != torch.uint8 or pixels.ndim != 4:
                 raise DataError(
@@ -65,9 +68,25 @@ class Images:
 
     def pixels(self, split: str) -> Tensor:
         """The uint8 images (N, C, H, W) of ``train`` or ``test``."""
-        if split not in ("train", "test"):
+        if split not in SPLITS:
             raise ValueError(f"split must be 'train' or 'test', not {split!r}")
         return self.train if split == "train" else self.test
+
+    def picked(self, probes: Mapping[str, int], dtype: torch.dtype) -> Tensor:
+        """Training images by their index, as floats (n, C, H, W) in [0, 1], in the order of ``probes``.
+
+        Raises
+        ------
+        DataError
+            If an index lies outside the training set.
+        """
+        for name, index in probes.items():
+            if not 0 <= index < len(self.train):
+                raise DataError(
+                    f"probe {name}: there is no training image {index}; {self.name} as stored here has "
+                    f"{len(self.train)}, so choose an index from 0 to {len(self.train) - 1}"
+                )
+        return as_float(self.train[list(probes.values())], dtype)  # n x C x H x W
 
     def take(self, limit: int | None) -> Images:
         """The first ``limit`` images of each split (all of them for ``None``)."""

@@ -151,6 +151,28 @@ class PrincipalSubspace(Manifold):
         write_safetensors(path, {"components": self.components, "mean": self.mean}, metadata)
 
 
+class PixelSpace(Manifold):
+    """All of pixel space as its own, flat, surface: the straight line between two images lies in it."""
+
+    def __init__(self, image_shape: tuple[int, int, int], dtype: torch.dtype = torch.float64) -> None:
+        self.family = "pixels"
+        self.image_shape = image_shape
+        self.latent_dim = self.pixel_count
+        self.dtype = dtype
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1)  # N x CHW
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.reshape(-1, *self.image_shape)  # N x C x H x W
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        return torch.eye(self.latent_dim, dtype=self.dtype).expand(len(z), -1, -1)  # N x CHW x CHW
+
+    def to(self, dtype: torch.dtype) -> PixelSpace:
+        return PixelSpace(self.image_shape, dtype)
+
+
 def load_manifold(path: Path) -> Manifold:
     """The manifold that a safetensors file holds, in the precision that it was stored in.
 

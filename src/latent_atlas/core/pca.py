@@ -45,7 +45,9 @@ class PrincipalComponents:
             If k exceeds the number of pixels.
         """
         if not 1 <= k <= len(self.components):
-            raise ModelError(f"PCA of {len(self.mean)} pixels has no {k} components: choose 1 to {len(self.mean)}")
+            raise ModelError(
+                f"PCA of {len(self.mean)} pixels has no {k} components: choose 1 to {len(self.components)}"
+            )
         mean = self.mean if centred else torch.zeros_like(self.mean)
         return PrincipalSubspace(
             self.components[:k], mean, self.image_shape, family="pca" if centred else "pca_uncentred"

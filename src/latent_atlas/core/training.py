@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -75,6 +75,25 @@ class Progress:
     seconds_left: float
 
 
+class Trained(NamedTuple):
+    """What a training gives.
+
+    Attributes
+    ----------
+    model : nn.Module
+        In eval mode, on the CPU, in float32.
+    curve : DataFrame
+        One row an epoch: ``epoch, step, learning_rate, train_mse`` (mean over the epoch, while it
+        learns), ``test_mse`` (after the epoch).
+    snapshots : list of mapping of str to tensor
+        The state dict after each epoch, on the CPU.
+    """
+
+    model: nn.Module
+    curve: pd.DataFrame
+    snapshots: list[dict[str, Tensor]]
+
+
 def choose_device(wish: str = "auto") -> torch.device:
     """The device to compute on: CUDA, else Apple's MPS, else the CPU, or the one wished for.
 
@@ -99,7 +118,7 @@ def train(
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
     resume: Path | None = None,
-) -> tuple[nn.Module, pd.DataFrame]:
+) -> Trained:
     """Train a fresh autoencoder to reconstruct the training images.
 
     The same arguments on the same machine give the same weights to the last bit, whether the training
@@ -120,11 +139,8 @@ def train(
 
     Returns
     -------
-    model : nn.Module
-        In eval mode, on the CPU, in float32.
-    curve : DataFrame
-        One row an epoch: ``epoch, step, learning_rate, train_mse`` (mean over the epoch, while it
-        learns), ``test_mse`` (after the epoch).
+    Trained
+        The network, its learning curve and its state after each epoch.
 
     Raises
     ------
@@ -149,11 +165,10 @@ def train(
         div_factor=START_FACTOR,
         final_div_factor=END_FACTOR,
     )
-    curve: list[dict[str, float]] = []
     state = _State(resume, _fingerprint(model, images, schedule, device), model, optimizer, cycle, order)
-    first_epoch, start_error, curve = state.restore() or (0, mean_error(model, test), curve)
-    clock = _Clock(steps - first_epoch * batches)
-    for epoch in range(first_epoch, schedule.epochs):
+    done = state.restore() or _Done(mean_error(model, test), [], [])
+    clock = _Clock(steps - len(done.curve) * batches)
+    for epoch in range(len(done.curve), schedule.epochs):
         total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
         seen = 0
         for number, index in enumerate(torch.randperm(len(pixels), generator=order).tensor_split(batches)):
@@ -172,11 +187,11 @@ def train(
             if clock.due or number + 1 == batches:
                 step = epoch * batches + number + 1
                 mean = float(total) / seen
-                _check(mean, start_error, epoch + 1, float(rate))
+                _check(mean, done.start_error, epoch + 1, float(rate))
                 speed, left = clock.read()
                 report(Progress(epoch + 1, schedule.epochs, step, steps, mean, speed, left))
         last_rate = float(rate)
-        curve.append(
+        done.curve.append(
             {
                 "epoch": epoch + 1,
                 "step": (epoch + 1) * batches,
@@ -185,10 +200,16 @@ def train(
                 "test_mse": mean_error(model, test),
             }
         )
-        state.store(epoch + 1, start_error, curve)
+        done.snapshots.append(
+            {
+                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in model.state_dict().items()
+            }
+        )
+        state.store(done)
     state.remove()
     plain = model.cpu().to(memory_format=torch.contiguous_format).eval()
-    return plain, pd.DataFrame(curve).astype({"epoch": int, "step": int})
+    return Trained(plain, pd.DataFrame(done.curve).astype({"epoch": int, "step": int}), done.snapshots)
 
 
 @torch.no_grad()
@@ -243,6 +264,14 @@ def _fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: t
     return digest.hexdigest()
 
 
+class _Done(NamedTuple):
+    """What whole epochs have left behind."""
+
+    start_error: float
+    curve: list[dict[str, float]]
+    snapshots: list[dict[str, Tensor]]
+
+
 class _State:
     """The state of a training after an epoch, in a file."""
 
@@ -258,14 +287,12 @@ class _State:
         self.path, self.fingerprint = path, fingerprint
         self.model, self.optimizer, self.cycle, self.order = model, optimizer, cycle, order
 
-    def store(self, epoch: int, start_error: float, curve: list[dict[str, float]]) -> None:
+    def store(self, done: _Done) -> None:
         if self.path is None:
             return
         state = {
             "fingerprint": self.fingerprint,
-            "epoch": epoch,
-            "start_error": start_error,
-            "curve": curve,
+            **done._asdict(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
@@ -275,7 +302,7 @@ class _State:
         with written_aside(self.path) as aside:
             torch.save(state, aside)
 
-    def restore(self) -> tuple[int, float, list[dict[str, float]]] | None:
+    def restore(self) -> _Done | None:
         if self.path is None or not self.path.exists():
             return None
         try:
@@ -289,7 +316,7 @@ class _State:
         self.cycle.load_state_dict(state["cycle"])
         self.order.set_state(state["order"])
         torch.set_rng_state(state["generator"])
-        return state["epoch"], state["start_error"], state["curve"]
+        return _Done(state["start_error"], state["curve"], state["snapshots"])
 
     def remove(self) -> None:
         if self.path is not None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 import pandas as pd
 
-from latent_atlas import pictures
 from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.core.files import write_table
 from latent_atlas.core.images import Images
 from latent_atlas.core.pca import fit
+from latent_atlas.pictures import pca as pictures
 
 if TYPE_CHECKING:
     from latent_atlas.config import Params
@@ -42,7 +42,7 @@ def pca(params: Params, images: Path, components: Path, spectrum: Path, picture:
     )
     principal.save(components)
     write_table(spectrum, table)
-    pictures.pca_spectrum(table, sorted(params.pca.latent_dims), picture)
+    pictures.spectrum(table, sorted(params.pca.latent_dims), picture)
     for name, subspace in wanted.items():
         subspace.save(checkpoints / f"{name}.safetensors")
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")

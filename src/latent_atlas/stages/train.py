@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from latent_atlas import pictures
 from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.core.checkpoint import Checkpoint
 from latent_atlas.core.errors import ParamsError
-from latent_atlas.core.files import write_table
+from latent_atlas.core.files import write_safetensors, write_table
 from latent_atlas.core.images import Images
 from latent_atlas.core.models.registry import build
 from latent_atlas.core.training import Progress, Schedule, choose_device
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
 @click.option("--curve", type=OUT, required=True, help="The learning curve to write (CSV).")
-@click.option("--picture", type=OUT, required=True, help="The learning curve to draw (SVG or PNG).")
-def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Path, picture: Path) -> None:
+@click.option("--snapshots", type=OUT, required=True, help="The weights after each epoch to write (safetensors).")
+def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Path, snapshots: Path) -> None:
     """Train one autoencoder and write its checkpoint and learning curve.
 
     An interrupted training goes on from its last whole epoch when it is called again.
@@ -41,7 +40,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     data = Images.load(images)
     schedule = Schedule(wish.epochs, wish.batch_size, wish.peak_learning_rate, wish.precision, wish.seed)
     log.info(f"{schedule.epochs} epochs of {len(data.train)} images on {device}, {schedule.precision}")
-    network, table = run_training(
+    network, table, states = run_training(
         lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
         data,
         schedule,
@@ -60,7 +59,8 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         "test_mse": f"{last['test_mse']:.9g}",
     }
     write_table(curve, table)
-    pictures.learning_curve(table, model, picture)
+    named = {f"{epoch}/{name}": value for epoch, state in enumerate(states, 1) for name, value in state.items()}
+    write_safetensors(snapshots, named, {"model": model})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
 

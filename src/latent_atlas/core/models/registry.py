@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ def build(
     """
     from torch import nn
 
+    if not 1 <= latent_dim <= math.prod(input_shape):
+        raise ModelError(
+            f"latent dimension {latent_dim}: images of {math.prod(input_shape)} numbers allow 1 to "
+            f"{math.prod(input_shape)}; a surface cannot have more dimensions than the space that it lies in"
+        )
     cls = architecture_class(architecture)
     try:
         model = cls(input_shape, latent_dim, **dict(options or {}))

@@ -1,0 +1,59 @@
+"""interpolate: walks between two images along the straight line of one manifold's codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pandas as pd
+import torch
+
+from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.core.files import write_safetensors, write_table
+from latent_atlas.core.geometry import paths
+from latent_atlas.core.images import Images
+from latent_atlas.core.manifold import PixelSpace, load_manifold
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+PIXELS = "pixels"
+
+
+@stage("name")
+@click.option("--name", required=True, help="What to call the manifold in the tables.")
+@click.option("--manifold", type=IN, help="The manifold (safetensors); leave it out for the line of pixels.")
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@folder_option("--folder", "Where to write this manifold's results.")
+def interpolate(params: Params, name: str, manifold: Path | None, images: Path, folder: Path) -> None:
+    """Walk between pairs of probes along the straight line of one manifold's codes, decoded.
+
+    Without a manifold, walk along the straight line of pixels.
+    """
+    data = Images.load(images)
+    surface = load_manifold(manifold) if manifold else PixelSpace(data.shape)
+    wish = params.interpolate
+    chosen = torch.linspace(0, wish.steps, wish.shown).round().long()
+    tables, lengths, shown = [], [], {}
+    for pair, ends in wish.pairs.items():
+        start, end = data.picked({probe: params.probes[probe] for probe in ends}, surface.dtype)
+        path = paths.interpolate(surface, start, end, wish.steps)
+        head = {"manifold": name, "latent_dim": surface.latent_dim, "pair": pair}
+        columns = {
+            "step": range(wish.steps + 1),
+            "t": path.t,
+            "step_length": path.step_lengths,
+            "cumulative_length": path.step_lengths.cumsum(0),
+            "distance_to_nearest_training_image": paths.distance_to_nearest(path.images, data.train),
+        }
+        tables.append(pd.DataFrame(head | columns))
+        ratio = path.length / path.straight_distance
+        lengths.append(
+            head | {"path_length": path.length, "straight_distance": path.straight_distance, "length_ratio": ratio}
+        )
+        shown[pair] = path.images[chosen].float()  # shown x C x H x W
+        log.info(f"{pair}: {ratio:.3f} times the straight distance")
+    write_safetensors(folder / "images.safetensors", shown, {"manifold": name})
+    write_table(folder / "summary.csv", pd.DataFrame(lengths))
+    write_table(folder / "path.csv", pd.concat(tables))

@@ -1,0 +1,72 @@
+"""layers: what the weights of each autoencoder tell of its geometry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pandas as pd
+import torch
+
+from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.core.checkpoint import Checkpoint
+from latent_atlas.core.files import write_table
+from latent_atlas.core.geometry import layers as geometry
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+TABLES = ("layers.csv", "spectra.csv", "verdicts.csv")
+
+
+@stage("model")
+@click.option("--model", required=True, help="What to call the model in the tables.")
+@click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
+@folder_option("--folder", "Where to write this model's results.")
+def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
+    """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
+    loaded = Checkpoint.load(checkpoint)
+    examples = {
+        "encoder": (torch.zeros(1, *loaded.input_shape), geometry.submersion),
+        "decoder": (torch.zeros(1, loaded.latent_dim), geometry.immersion),
+    }
+    rows, spectra, verdicts = [], [], []
+    for part, (example, judge) in examples.items():
+        head = {"model": model, "part": part}
+        try:
+            stack = geometry.layers(getattr(loaded.model, part), example)
+        except ValueError as reason:
+            name = judge.__name__
+            verdicts.append(head | {"property": name, "verdict": "undetermined", "reason": f"This {part} is no plain "
+                            f"stack of layers: {reason}."})  # fmt: skip
+            continue
+        rows += [head | _row(layer) for layer in stack]
+        spectra += [
+            head | {"layer": layer.name, "kind": layer.kind, "order": order, "singular_value": value}
+            for layer in stack
+            if layer.spectrum is not None
+            for order, value in enumerate(layer.spectrum.values.tolist(), 1)
+        ]
+        verdict = judge(stack)
+        verdicts.append(head | {"property": verdict.property, "verdict": verdict.verdict, "reason": verdict.reason})
+        log.info(f"{part}: {verdict.property} {verdict.verdict}")
+    for file, content in zip(TABLES, (rows, spectra, verdicts), strict=True):
+        write_table(folder / file, pd.DataFrame(content))
+
+
+def _row(layer: geometry.Layer) -> dict[str, object]:
+    values = layer.spectrum
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "input_shape": "x".join(map(str, layer.input_shape)),
+        "output_shape": "x".join(map(str, layer.output_shape)),
+        "input_dim": layer.inputs,
+        "output_dim": layer.outputs,
+        "parameters": layer.parameters,
+        "rank": layer.rank,
+        "sigma_max": values.sigma_max if values else None,
+        "sigma_min": values.sigma_min if values else None,
+        "rank_tolerance": values.tolerance if values else None,
+    }

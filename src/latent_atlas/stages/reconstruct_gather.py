@@ -1,0 +1,36 @@
+"""reconstruct_gather: the manifolds' reconstructions compared, in one table and side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from safetensors.torch import load_file
+
+from latent_atlas.command import IN, gather_options, log, stage
+from latent_atlas.core.files import write_table
+from latent_atlas.core.images import SPLITS, Images, as_float
+from latent_atlas.pictures import reconstruct as pictures
+from latent_atlas.tables import gathered
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+
+@stage()
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@gather_options
+def reconstruct_gather(params: Params, images: Path, folder: Path) -> None:
+    """Join the manifolds' errors into one table and draw their reconstructions side by side."""
+    data = Images.load(images)
+    write_table(folder / "errors.csv", gathered(folder, params.manifolds, "errors.csv"))
+    examples = {name: load_file(folder / name / "examples.safetensors") for name in params.manifolds}
+    for split in SPLITS:
+        originals = as_float(data.pixels(split)[: params.reconstruct.examples])  # n x C x H x W
+        pictures.grids({f"{split} images": originals}, folder / f"{split}_images.png")
+        for group, names in params.groups.items():
+            pictures.grids({name: examples[name][split] for name in names}, folder / f"{split}_{group}.png")
+        shown = {name: examples[name][split] for name in params.manifolds}
+        pictures.comparison(originals, shown, folder / f"{split}_comparison.png")
+    log.info(f"{len(examples)} manifolds compared: {folder}")

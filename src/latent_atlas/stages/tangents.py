@@ -1,0 +1,38 @@
+"""tangents: the directions in which a decoder can move an image, as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.core.files import write_safetensors
+from latent_atlas.core.geometry.tangent import orthonormal_basis, with_fixed_signs
+from latent_atlas.core.images import Images
+from latent_atlas.core.manifold import load_manifold
+from latent_atlas.pictures import tangents as pictures
+
+if TYPE_CHECKING:
+    from latent_atlas.config import Params
+
+
+@stage("name")
+@manifold_options
+def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
+    """Draw every column of one manifold's decoder Jacobian at a probe, and an orthonormal basis of their span."""
+    surface = load_manifold(manifold).to(torch.float64)
+    probe = params.tangents.probe
+    x = Images.load(images).picked({probe: params.probes[probe]}, torch.float64)  # 1 x C x H x W
+    jacobian = surface.jacobian(surface.encode(x))[0]  # CHW x k
+    columns, basis = with_fixed_signs(jacobian), orthonormal_basis(jacobian)  # CHW x k, CHW x r
+    shape = surface.image_shape
+    for vectors, words, file in (
+        (columns, "columns of the Jacobian", "columns.png"),
+        (basis, "orthonormal tangent vectors, strongest first", "singular_vectors.png"),
+    ):
+        gallery = vectors.T.reshape(-1, *shape)  # vectors x C x H x W
+        pictures.tangent_gallery(gallery, f"{name} at {probe}: {len(gallery)} {words}", folder / file)
+    write_safetensors(folder / "tangents.safetensors", {"columns": columns, "basis": basis}, {"manifold": name})
+    log.info(f"{columns.shape[1]} columns, {basis.shape[1]} orthonormal vectors: {folder}")

@@ -1,0 +1,13 @@
+"""Joining the tables that the manifolds have of their own into one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+
+def gathered(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
+    """The rows of ``folder/NAME/file`` for each name, in that order, as one long table."""
+    return pd.concat([pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""]) for name in names])

@@ -1,0 +1,67 @@
+rule interpolate:
+    input:
+        manifold=CHECKPOINT,
+        images=IMAGES,
+        sources=lambda w: sources("interpolate", *architecture_of(w.manifold)),
+    output:
+        path="results/interpolate/{manifold}/path.csv",
+        summary="results/interpolate/{manifold}/summary.csv",
+        images="results/interpolate/{manifold}/images.safetensors",
+    log:
+        "logs/interpolate/{manifold}.log",
+    benchmark:
+        "logs/interpolate/{manifold}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "interpolate", "probes"),
+    shell:
+        "latent-atlas interpolate --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+        "--folder results/interpolate/{wildcards.manifold} --log {log}"
+
+
+rule interpolate_pixels:
+    input:
+        images=IMAGES,
+        sources=sources("interpolate"),
+    output:
+        path="results/interpolate/pixels/path.csv",
+        summary="results/interpolate/pixels/summary.csv",
+        images="results/interpolate/pixels/images.safetensors",
+    log:
+        "logs/interpolate_pixels.log",
+    benchmark:
+        "logs/interpolate_pixels.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "interpolate", "probes"),
+    shell:
+        "latent-atlas interpolate --name pixels --images {input.images} --folder results/interpolate/pixels --log {log}"
+
+
+rule interpolate_gather:
+    input:
+        pixels=rules.interpolate_pixels.output,
+        path=expand(rules.interpolate.output.path, manifold=STUDY.manifolds),
+        summary=expand(rules.interpolate.output.summary, manifold=STUDY.manifolds),
+        images=expand(rules.interpolate.output.images, manifold=STUDY.manifolds),
+        sources=sources("interpolate_gather"),
+    output:
+        paths="results/interpolate/paths.csv",
+        summary="results/interpolate/summary.csv",
+        pictures=expand(
+            "results/interpolate/{pair}{ending}",
+            pair=STUDY.interpolate.pairs,
+            ending=[".png", "_curves.svg", "_curves.png"],
+        ),
+    log:
+        "logs/interpolate_gather.log",
+    benchmark:
+        "logs/interpolate_gather.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "interpolate", "probes", "models", "pca"),
+    shell:
+        "latent-atlas interpolate-gather --folder results/interpolate --log {log}"

@@ -1,0 +1,44 @@
+rule jacobian:
+    input:
+        manifold=CHECKPOINT,
+        images=IMAGES,
+        sources=lambda w: sources("jacobian", *architecture_of(w.manifold)),
+    output:
+        spectra="results/jacobian/{manifold}/spectra.csv",
+        summary="results/jacobian/{manifold}/summary.csv",
+    log:
+        "logs/jacobian/{manifold}.log",
+    benchmark:
+        "logs/jacobian/{manifold}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "probes"),
+    shell:
+        "latent-atlas jacobian --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+        "--folder results/jacobian/{wildcards.manifold} --log {log}"
+
+
+rule jacobian_gather:
+    input:
+        spectra=expand(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
+        summary=expand(rules.jacobian.output.summary, manifold=STUDY.manifolds),
+        sources=sources("jacobian_gather"),
+    output:
+        spectra="results/jacobian/spectra.csv",
+        summary="results/jacobian/summary.csv",
+        pictures=expand(
+            "results/jacobian/spectra_{probe}{ending}",
+            probe=STUDY.probes,
+            ending=[".svg", ".png"],
+        ),
+    log:
+        "logs/jacobian_gather.log",
+    benchmark:
+        "logs/jacobian_gather.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "probes", "models", "pca"),
+    shell:
+        "latent-atlas jacobian-gather --folder results/jacobian --log {log}"

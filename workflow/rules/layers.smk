@@ -1,0 +1,40 @@
+rule layers:
+    input:
+        checkpoint="results/checkpoints/{model}.safetensors",
+        sources=lambda w: sources("layers", *architecture_of(w.model)),
+    output:
+        layers="results/layers/{model}/layers.csv",
+        spectra="results/layers/{model}/spectra.csv",
+        verdicts="results/layers/{model}/verdicts.csv",
+    log:
+        "logs/layers/{model}.log",
+    benchmark:
+        "logs/layers/{model}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "latent-atlas layers --model {wildcards.model} --checkpoint {input.checkpoint} --folder results/layers/{wildcards.model} "
+        "--log {log}"
+
+
+rule layers_gather:
+    input:
+        layers=expand(rules.layers.output.layers, model=STUDY.models),
+        spectra=expand(rules.layers.output.spectra, model=STUDY.models),
+        verdicts=expand(rules.layers.output.verdicts, model=STUDY.models),
+        sources=sources("layers_gather"),
+    output:
+        layers="results/layers/layers.csv",
+        spectra="results/layers/spectra.csv",
+        verdicts="results/layers/verdicts.csv",
+        pictures=multiext("results/layers/spectra", ".svg", ".png"),
+    log:
+        "logs/layers_gather.log",
+    benchmark:
+        "logs/layers_gather.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "models"),
+    shell:
+        "latent-atlas layers-gather --folder results/layers --log {log}"

@@ -1,0 +1,20 @@
+rule tangents:
+    input:
+        manifold=CHECKPOINT,
+        images=IMAGES,
+        sources=lambda w: sources("tangents", *architecture_of(w.manifold)),
+    output:
+        columns="results/tangents/{manifold}/columns.png",
+        singular_vectors="results/tangents/{manifold}/singular_vectors.png",
+        tangents="results/tangents/{manifold}/tangents.safetensors",
+    log:
+        "logs/tangents/{manifold}.log",
+    benchmark:
+        "logs/tangents/{manifold}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        values=parameters(VALUES, "tangents", "probes"),
+    shell:
+        "latent-atlas tangents --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+        "--folder results/tangents/{wildcards.manifold} --log {log}"
