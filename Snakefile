@@ -37,3 +37,6 @@ rule all:
         expand(rules.invariance_epochs.output, model=TRAINED),
         rules.invariance_gather.output,
         rules.report.output,
+
+
+engine.attach(workflow, "workflow/versioning.yaml")

@@ -41,24 +41,30 @@ COMMANDS = {
 }
 
 
+TOOLS = {"pipeline": "Derive dvc.yaml from the Snakefile, or check it."}
+
+
 class Stages(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *TOOLS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.list_commands(ctx):
             return None
+        package = "stages" if cmd_name in COMMANDS else "tools"
         name = cmd_name.replace("-", "_")
         name += "_" if keyword.iskeyword(name) else ""
-        command = getattr(importlib.import_module(f"latent_atlas.stages.{name}"), name)
+        command = getattr(importlib.import_module(f"latent_atlas.{package}.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Stages, in the order of the pipeline"):
             formatter.write_dl(list(COMMANDS.items()))
+        with formatter.section("Tools"):
+            formatter.write_dl(list(TOOLS.items()))
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     PositiveFloat,
     PositiveInt,
     StringConstraints,
@@ -31,6 +32,8 @@ from latent_atlas.core.errors import LatentAtlasError, ParamsError
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 # The keys of core.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
 TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 DatasetName = Literal["FashionMNIST", "MNIST", "KMNIST", "CIFAR10", "digits"]
 
 
@@ -73,9 +76,9 @@ class DatasetParams(Section):
 class TrainingParams(Section):
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
-    peak_learning_rate: PositiveFloat
+    peak_learning_rate: Rate
     precision: Literal["float32", "bfloat16"]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt
 
@@ -83,9 +86,9 @@ class TrainingParams(Section):
 class TrainingOverrides(Section):
     epochs: PositiveInt | None = None
     batch_size: Annotated[int, Field(ge=2)] | None = None
-    peak_learning_rate: PositiveFloat | None = None
+    peak_learning_rate: Rate | None = None
     precision: Literal["float32", "bfloat16"] | None = None
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
 
 
 class ModelParams(Section):
@@ -105,7 +108,7 @@ class ReconstructParams(Section):
 
 
 class InterpolateParams(Section):
-    pairs: dict[Name, Annotated[list[str], Field(min_length=2, max_length=2)]]
+    pairs: Annotated[dict[Name, Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
     steps: PositiveInt
     shown: Annotated[int, Field(ge=2)]
 
@@ -115,19 +118,19 @@ class TangentsParams(Section):
 
 
 class TransformationParams(Section):
-    step: float
+    step: FiniteFloat
     function: str | None = None
 
 
 class StepStudyParams(Section):
     probe: str
-    transformations: list[str]
+    transformations: Annotated[list[str], Field(min_length=1)]
     steps: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class EpochStudyParams(Section):
     probe: str
-    transformations: list[str]
+    transformations: Annotated[list[str], Field(min_length=1)]
 
 
 class InvarianceParams(Section):
@@ -225,6 +228,8 @@ def read(path: Path | str = "params.yaml") -> dict[str, Any]:
         raise ParamsError(f"there is no {path} here: run in the project's folder, or name the file") from error
     except YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as a text file: {error}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path} must be a mapping of sections, not {type(values).__name__}")
     return values
@@ -268,7 +273,7 @@ def _explain(problem: Any) -> str:
             return f"{path}: {message}" if path else message
         case _:
             message = problem["msg"][0].lower() + problem["msg"][1:]
-            return f"{path}: {value!r} is not allowed: {message}"
+            return f"{path}: {'null' if value is None else repr(value)} is not allowed: {message}"
 
 
 def _nearest(location: tuple[Any, ...]) -> str:

@@ -11,3 +11,8 @@ import pandas as pd
 def gathered(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     """The rows of ``folder/NAME/file`` for each name, in that order, as one long table."""
     return pd.concat([pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""]) for name in names])
+
+
+def numeric_angles(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of angles as numbers, with NaN for those that are written as undefined."""
+    return table.assign(angle_deg=pd.to_numeric(table["angle_deg"], errors="coerce"))

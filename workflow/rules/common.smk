@@ -3,6 +3,7 @@ from snakemake.exceptions import WorkflowError
 
 from latent_atlas import config as parameter_file
 from latent_atlas.core.errors import LatentAtlasError
+from latent_atlas.versioning import engine
 from latent_atlas.workflow import packaged, parameters, put_commands_on_path, sources
 
 put_commands_on_path()

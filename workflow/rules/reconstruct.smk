@@ -24,9 +24,10 @@ rule reconstruct_gather:
         errors=expand(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
         examples=expand(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
         images=IMAGES,
-        sources=sources("reconstruct"),
+        sources=sources("reconstruct_gather"),
     output:
         errors="results/reconstruct/errors.csv",
+        metrics="results/reconstruct/metrics.json",
         pictures=expand(
             "results/reconstruct/{split}_{picture}.png",
             split=["train", "test"],

@@ -152,7 +152,9 @@ def train(
     model = _placed(build(), device).train()
     order = torch.Generator().manual_seed(schedule.seed)
     pixels, test = images.train.to(device), images.test.to(device)
-    batches = math.ceil(len(pixels) / schedule.batch_size)
+    if len(pixels) < 2:
+        raise TrainingError(f"{images.name} has {len(pixels)} training images here; BatchNorm needs at least two")
+    batches = min(math.ceil(len(pixels) / schedule.batch_size), len(pixels) // 2)  # none of a single image
     steps = batches * schedule.epochs
     optimizer = torch.optim.Adam(
         model.parameters(), lr=schedule.peak_learning_rate, betas=ADAM_BETAS, fused=device.type != "mps"
@@ -210,6 +212,13 @@ def train(
     state.remove()
     plain = model.cpu().to(memory_format=torch.contiguous_format).eval()
     return Trained(plain, pd.DataFrame(done.curve).astype({"epoch": int, "step": int}), done.snapshots)
+
+
+def mean_image_error(images: Images) -> float:
+    """Mean squared error per pixel on the test images of always drawing the mean training image."""
+    mean = images.train.double().mean(0).div_(255)  # C x H x W
+    total = sum(float((as_float(part, torch.float64) - mean).square().sum()) for part in images.test.split(1000))
+    return total / images.test.numel()
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def _offsets(images: Images) -> tuple[Images, Images]:
 
 def _rotation_velocity(images: Images) -> Images:
     down, right = _offsets(images)
-    return np.radians(1) * (_gradient(images, -1) * down - _gradient(images, -2) * right)
+    return np.radians(1) * (_gradient(images, -2) * right - _gradient(images, -1) * down)
 
 
 def _scaling_velocity(images: Images) -> Images:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from latent_atlas.pictures.base import (
@@ -128,7 +129,7 @@ def epoch_study(table: pd.DataFrame, path: Path) -> None:
     motions_here = list(table["transformation"].drop_duplicates())
     names = list(table["manifold"].drop_duplicates())
     with figure(PAGE_WIDTH, 3.4) as fig:
-        line = np.atleast_1d(fig.subplots(1, len(motions_here), sharey=True))
+        line = np.atleast_1d(fig.subplots(1, len(motions_here), sharex=True, sharey=True))
         for axes, motion in zip(line, motions_here, strict=True):
             for name, colour in zip(names, palette(len(names)), strict=True):
                 rows = table[(table["manifold"] == name) & (table["transformation"] == motion)]
@@ -136,9 +137,10 @@ def epoch_study(table: pd.DataFrame, path: Path) -> None:
                 sizes = 8 + 30 * rows["epoch"] / rows["epoch"].max()
                 axes.scatter(rows["test_mse"], rows["angle_deg"], s=sizes, color=colour)
             axes.set(title=motion, xlabel="test error (mean squared)", xscale="log", ylim=(0, 90))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
-            axes.invert_xaxis()
+        line[0].invert_xaxis()
         line[0].set_ylabel("angle (degrees)")
         line[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         fig.suptitle(f"angle at {table['probe'].iloc[0]} after each epoch, larger points later", color=FAINT)

@@ -10,8 +10,7 @@ from latent_atlas.pictures.base import PAGE_WIDTH, figure, palette, save
 
 
 def layer_spectra(table: pd.DataFrame, path: Path) -> None:
-    """Singular values of each linear layer (BatchNorm left out), a panel for each model and part."""
-    table = table[~table["kind"].str.startswith("BatchNorm")]
+    """Singular values of each linear or convolutional layer, a panel for each model and part."""
     models = list(table["model"].drop_duplicates())
     parts = list(table["part"].drop_duplicates())
     with figure(PAGE_WIDTH, 2.0 * len(models) + 0.3) as fig:

@@ -11,7 +11,9 @@ from latent_atlas.pictures.base import PAGE_WIDTH, SIGNED_COLOURS, figure, save,
 
 
 def tangent_gallery(vectors: Tensor, title: str, path: Path) -> None:
-    """Tangent vectors (k, C, H, W) as pictures, row by row, on one colour scale centred at zero."""
+    """Tangent vectors (k, C, H, W) as pictures, row by row, on one scale centred at zero; a blank one for none."""
+    if not len(vectors):
+        vectors = vectors.new_zeros(1, *vectors.shape[1:])
     columns = gallery_columns(len(vectors))
     rows = math.ceil(len(vectors) / columns)
     limit = float(vectors.abs().max()) or 1.0

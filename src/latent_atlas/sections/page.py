@@ -37,6 +37,7 @@ class Section:
     tables: list[str] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     folded: list[Picture] = field(default_factory=list)
+    folded_tables: list[str] = field(default_factory=list)
 
     @property
     def anchor(self) -> str:

@@ -48,7 +48,7 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
             "distance_to_nearest_training_image": paths.distance_to_nearest(path.images, data.train),
         }
         tables.append(pd.DataFrame(head | columns))
-        ratio = path.length / path.straight_distance
+        ratio = path.length / path.straight_distance if path.straight_distance else float("nan")
         lengths.append(
             head | {"path_length": path.length, "straight_distance": path.straight_distance, "length_ratio": ratio}
         )

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from latent_atlas.command import gather_options, log, stage
 from latent_atlas.core.files import write_table
 from latent_atlas.pictures import invariance as pictures
-from latent_atlas.tables import gathered
+from latent_atlas.tables import gathered, numeric_angles
 
 if TYPE_CHECKING:
     from latent_atlas.config import Params
@@ -23,16 +23,16 @@ def invariance_gather(params: Params, folder: Path) -> None:
     """Join the manifolds' angles and draw motions, heat maps and studies."""
     angles = gathered(folder, params.manifolds, "probe_angles.csv")
     steps = gathered(folder, params.manifolds, "step_angles.csv")
-    epochs = gathered(folder, params.trained, "epoch_angles.csv") if params.trained else pd.DataFrame()
+    epochs = gathered(folder, params.trained, "epoch_angles.csv") if params.trained else pd.DataFrame(columns=[])
     write_table(folder / "probe_angles.csv", angles)
     write_table(folder / "step_angles.csv", steps)
     write_table(folder / "epoch_angles.csv", epochs)
     for probe in params.probes:
-        pictures.angle_map(numeric(angles[angles["probe"] == probe]), probe, folder / f"angles_{probe}.svg")
+        pictures.angle_map(numeric_angles(angles[angles["probe"] == probe]), probe, folder / f"angles_{probe}.svg")
     if len(steps):
-        pictures.step_study(numeric(steps), params.groups, folder / "step_angles.svg")
+        pictures.step_study(numeric_angles(steps), params.groups, folder / "step_angles.svg")
     if len(epochs):
-        pictures.epoch_study(numeric(epochs), folder / "epoch_angles.svg")
+        pictures.epoch_study(numeric_angles(epochs), folder / "epoch_angles.svg")
     panels = {name: load_file(folder / name / "pictures.safetensors") for name in params.manifolds}
     for probe in params.invariance.pictures:
         for motion in params.invariance.transformations:
@@ -41,8 +41,3 @@ def invariance_gather(params: Params, folder: Path) -> None:
             rows = {name: panels[name][f"{probe}/{motion}"] for name in params.manifolds}
             pictures.motions(rows, labels, f"{motion} of {probe}", folder / f"motion_{probe}_{motion}.png")
     log.info(f"{len(params.manifolds)} manifolds: {folder}")
-
-
-def numeric(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of angles as numbers, undefined ones as NaN, for drawing."""
-    return table.assign(angle_deg=pd.to_numeric(table["angle_deg"], errors="coerce"))

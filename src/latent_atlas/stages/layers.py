@@ -45,7 +45,7 @@ def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
         spectra += [
             head | {"layer": layer.name, "kind": layer.kind, "order": order, "singular_value": value}
             for layer in stack
-            if layer.spectrum is not None
+            if layer.spectrum is not None and not layer.kind.startswith("BatchNorm")
             for order, value in enumerate(layer.spectrum.values.tolist(), 1)
         ]
         verdict = judge(stack)

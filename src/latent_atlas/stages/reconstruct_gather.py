@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import pandas as pd
 from safetensors.torch import load_file
 
 from latent_atlas.command import IN, gather_options, log, stage
-from latent_atlas.core.files import write_table
+from latent_atlas.core.files import write_table, write_text
 from latent_atlas.core.images import SPLITS, Images, as_float
 from latent_atlas.pictures import reconstruct as pictures
 from latent_atlas.tables import gathered
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 def reconstruct_gather(params: Params, images: Path, folder: Path) -> None:
     """Join the manifolds' errors into one table and draw their reconstructions side by side."""
     data = Images.load(images)
-    write_table(folder / "errors.csv", gathered(folder, params.manifolds, "errors.csv"))
+    errors = gathered(folder, params.manifolds, "errors.csv")
+    write_table(folder / "errors.csv", errors)
+    write_text(folder / "metrics.json", metrics(errors))
     examples = {name: load_file(folder / name / "examples.safetensors") for name in params.manifolds}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.examples])  # n x C x H x W
@@ -34,3 +38,13 @@ def reconstruct_gather(params: Params, images: Path, folder: Path) -> None:
         shown = {name: examples[name][split] for name in params.manifolds}
         pictures.comparison(originals, shown, folder / f"{split}_comparison.png")
     log.info(f"{len(examples)} manifolds compared: {folder}")
+
+
+def metrics(errors: pd.DataFrame) -> str:
+    """The errors on the test images as JSON, a mapping for each manifold: what DVC calls metrics."""
+    test = errors[errors["split"] == "test"].set_index("manifold")
+    chosen = test[["latent_dim", "mse", "psnr_db", "ssim"]].to_dict("index")
+    return (
+        json.dumps({name: {key: float(f"{row[key]:.6g}") for key in row} for name, row in chosen.items()}, indent=1)
+        + "\n"
+    )

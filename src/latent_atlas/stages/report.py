@@ -12,12 +12,12 @@ from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.core.files import write_text
 from latent_atlas.core.images import Images
 from latent_atlas.record import PACKAGES, provenance
-from latent_atlas.sections import pca, reconstruct, train
+from latent_atlas.sections import interpolate, invariance, jacobian, layers, pca, reconstruct, tangents, train
 
 if TYPE_CHECKING:
     from latent_atlas.config import Params
 
-SECTIONS = (reconstruct, train, pca)
+SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca)
 
 
 @stage()

@@ -14,7 +14,7 @@ from latent_atlas.core.errors import ParamsError
 from latent_atlas.core.files import write_safetensors, write_table
 from latent_atlas.core.images import Images
 from latent_atlas.core.models.registry import build
-from latent_atlas.core.training import Progress, Schedule, choose_device
+from latent_atlas.core.training import Progress, Schedule, choose_device, mean_image_error
 from latent_atlas.core.training import train as run_training
 from latent_atlas.record import provenance
 
@@ -49,6 +49,12 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         resume=checkpoint.with_suffix(".resume"),
     )
     last = table.iloc[-1]
+    constant = mean_image_error(data)
+    if last["test_mse"] > constant:
+        log.warning(
+            f"warning: it has learned little: test error {last['test_mse']:.5f}, while always drawing the mean image "
+            f"gives {constant:.5f}; try more epochs or another training.peak_learning_rate"
+        )
     record = provenance(data.checksum) | {
         "seed": str(schedule.seed),
         "epochs": str(schedule.epochs),

@@ -20,7 +20,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from latent_atlas.core.geometry.spectrum import Spectrum, spectrum
 
-STRICTLY_INCREASING = (nn.ELU, nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
+STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
 CHUNK = 64 * 2**20  # bytes that a chunk of an operator's columns may take
 
@@ -98,7 +98,7 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
     part : nn.Module
         An encoder or a decoder; a copy of it is taken, in float64 and eval mode.
     example : tensor (1, ...)
-        An input, whose values are of no importance.
+        An input; only its shape counts.
 
     Raises
     ------
@@ -106,6 +106,8 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
         If the layers do not form one chain, each fed with the output of the one before.
     """
     part = copy.deepcopy(part).double().eval()
+    # Random numbers, since an example of zeros would hide what is added to the input or multiplied by it.
+    example = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
     hooks = [
         module.register_forward_hook(lambda m, args, out, name=name: calls.append((name, m, args[0], out)))
@@ -113,11 +115,11 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
         if not list(module.children())
     ]
     try:
-        result = part(example.double())
+        result = part(example)
     finally:
         for hook in hooks:
             hook.remove()
-    fed = [example.double(), *(out for *_, out in calls)]
+    fed = [example, *(out for *_, out in calls)]
     for (name, _, given, _), expected in zip(calls, fed, strict=False):
         if given.shape != expected.shape or not torch.equal(given, expected):
             raise ValueError(f"layer {name} is not fed with the output of the layer before it")
@@ -132,12 +134,14 @@ def _layer(name: str, module: nn.Module, given: Tensor, out: Tensor) -> Layer:
         values = spectrum(module.weight)
     elif isinstance(module, _ConvNd):
         values = operator_spectrum(module, given.shape[1:], out.shape[1:])
-    elif isinstance(module, _BatchNorm):
+    elif isinstance(module, _BatchNorm) and module.running_var is not None:
         values = _scales(module, given)
     elif isinstance(module, STRICTLY_INCREASING):
         bijective = True
+    elif isinstance(module, nn.ELU):
+        bijective = module.alpha > 0
     elif isinstance(module, nn.LeakyReLU):
-        bijective = module.negative_slope != 0
+        bijective = module.negative_slope > 0
     elif isinstance(module, REARRANGING):
         bijective = True
     elif isinstance(module, (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Threshold)):
@@ -159,6 +163,7 @@ def _scales(module: _BatchNorm, given: Tensor) -> Spectrum:
     return Spectrum(values, tolerance=0.0)
 
 
+@torch.no_grad()
 def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Spectrum:
     """Singular values of a layer without its bias, as a linear map between its input and output spaces.
 

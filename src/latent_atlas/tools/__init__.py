@@ -1,0 +1,1 @@
+"""Commands beside the pipeline: they make no results."""

@@ -1,0 +1,27 @@
+"""pipeline: ``dvc.yaml``, derived from the Snakefile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import click
+
+MODE_VARIABLE = "LATENT_ATLAS_PIPELINE"  # what versioning.engine goes by
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Only compare; fail if dvc.yaml is not what the Snakefile says.")
+def pipeline(check: bool) -> None:
+    """Write dvc.yaml as the Snakefile has it, or check that it is.
+
+    Any `snakemake` that looks at the whole pipeline does the same; no job is run here.
+    """
+    environment = os.environ | {MODE_VARIABLE: "check" if check else "write"}
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "host", "rules", "reason", "progress"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        click.echo(f"{done.stdout}{done.stderr}".strip(), err=True)
+        sys.exit(1)
+    click.echo("dvc.yaml is what the Snakefile says")

@@ -1,0 +1,104 @@
+"""``dvc.yaml``, derived from the jobs of the workflow."""
+
+from __future__ import annotations
+
+import fnmatch
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from latent_atlas.core.files import write_text
+
+PARAMS_FILE = "params.yaml"
+HEADER = """\
+# Derived from the Snakefile: do not edit. `latent-atlas pipeline` writes it, `latent-atlas pipeline --check` compares;
+# every `snakemake` brings it up to date.
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What both engines know of a job.
+
+    Attributes
+    ----------
+    name : str
+        Rule and wildcards, joined by ``-``.
+    command : str
+    deps, outs : tuple of str
+        Paths of the files that it reads and writes.
+    params : mapping of str to value
+        Dotted keys of the parameter file, and what stands there.
+    """
+
+    name: str
+    command: str
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render(jobs: Iterable[Job], extras: Mapping[str, Any]) -> str:
+    """The text of ``dvc.yaml``.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+    extras : mapping
+        ``in_git``: patterns of outputs that git holds, not DVC's cache. All else (``metrics``, ``plots``,
+        ``artifacts``) is copied, but for what names an output that no job has.
+    """
+    jobs = sorted(jobs, key=lambda job: job.name)
+    patterns = list(extras.get("in_git", []))
+    outputs = {out for job in jobs for out in job.outs}
+    document: dict[str, Any] = {"stages": {job.name: _stage(job, patterns) for job in jobs}}
+    document["metrics"] = [path for path in extras.get("metrics", []) if path in outputs]
+    document["plots"] = [
+        {name: settings} for name, settings in extras.get("plots", {}).items() if set(settings["y"]) <= outputs
+    ]
+    document["artifacts"] = {
+        Path(out).stem: {"path": out, "type": "model"}
+        for out in sorted(outputs)
+        if fnmatch.fnmatch(out, extras.get("models", ""))
+    }
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.dump({key: value for key, value in document.items() if value}, text)
+    return HEADER + text.getvalue()
+
+
+def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
+    outs = [{out: {"cache": False}} if held_by_git(out, in_git) else out for out in sorted(job.outs)]
+    stage: dict[str, Any] = {"cmd": job.command, "deps": sorted(job.deps)}
+    if job.params:
+        stage["params"] = sorted(job.params)
+    return stage | {"outs": outs}
+
+
+def held_by_git(path: str, patterns: Iterable[str]) -> bool:
+    """Whether an output is one of the small ones that git holds."""
+    return any(_matches(path, pattern) for pattern in patterns)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a path fits a pattern part by part, so that ``*`` stays within a folder."""
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def current(path: Path) -> str:
+    """The text that stands in ``dvc.yaml``; empty if there is none."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def write(path: Path, text: str) -> bool:
+    """Bring ``dvc.yaml`` up to date; whether it had to be written."""
+    if current(path) == text:
+        return False
+    write_text(path, text)
+    return True

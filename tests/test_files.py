@@ -1,0 +1,149 @@
+"""Writing files: all or nothing, and the same content as the same bytes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from latent_atlas.core.errors import OutputError
+from latent_atlas.core.files import write_safetensors, write_table, write_text, written_aside
+from support import process, quoted, sealed
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below a folder with their content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestAside:
+    """A file appears whole or not at all."""
+
+    def test_takes_its_place_at_the_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "folders" / "table.csv"
+        with written_aside(path) as aside:
+            aside.write_text("whole")
+            assert aside.suffix == ".csv"  # by which picture libraries choose their format
+            assert aside.parent == path.parent
+            assert not path.exists()
+        assert tree(tmp_path) == {"new/folders/table.csv": b"whole"}
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_failure_leaves_the_old_file_and_nothing_else(self, error: type[BaseException], tmp_path: Path) -> None:
+        path = tmp_path / "table.csv"
+        path.write_text("old")
+
+        def fail() -> None:
+            with written_aside(path) as aside:
+                aside.write_text("half of the n")
+                assert len(tree(tmp_path)) == 2
+                raise error
+
+        with pytest.raises(error):
+            fail()
+        assert tree(tmp_path) == {"table.csv": b"old"}
+
+    def test_file_where_a_folder_is_needed(self, tmp_path: Path) -> None:
+        (tmp_path / "results").write_text("a file")
+        with pytest.raises(OutputError, match=r"cannot write .*results/table\.csv") as caught:
+            write_text(tmp_path / "results" / "table.csv", "x")
+        assert "change the permissions of" in str(caught.value)
+        assert tree(tmp_path) == {"results": b"a file"}
+
+    def test_folder_where_a_file_is_needed(self, tmp_path: Path) -> None:
+        (tmp_path / "table.csv").mkdir()
+        with pytest.raises(OutputError, match=r"cannot write .*table\.csv: Is a directory"):
+            write_text(tmp_path / "table.csv", "x")
+        assert tree(tmp_path) == {}
+
+
+class TestDisk:
+    """A disk that fills up, for real: a small one, mounted where nothing else sees it."""
+
+    def test_full(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        script = (
+            "import torch\n"
+            "from latent_atlas.core.errors import OutputError\n"
+            "from latent_atlas.core.files import write_safetensors\n"
+            "write_safetensors('disk/a.safetensors', {'x': torch.zeros(1000)}, {})\n"
+            "try:\n"
+            "    write_safetensors('disk/a.safetensors', {'x': torch.ones(100_000)}, {})\n"
+            "except OutputError as error:\n"
+            "    print(error)\n"
+        )
+        (tmp_path / "script.py").write_text(script)
+        done = sealed(
+            f"mount -t tmpfs -o size=128k tmpfs disk; {quoted(sys.executable, 'script.py')}; cp -r disk kept",
+            tmp_path,
+            "--mount",
+        )
+        assert done.stdout.startswith("cannot write disk/a.safetensors: No space left on device"), done.stderr
+        assert "free space or change the permissions of disk" in done.stdout
+        assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["a.safetensors"]
+        assert torch.equal(load_file(tmp_path / "kept" / "a.safetensors")["x"], torch.zeros(1000))
+
+
+class TestTable:
+    """CSV."""
+
+    def test_content(self, tmp_path: Path) -> None:
+        write_table(tmp_path / "t.csv", pd.DataFrame({"name": ["a", "b"], "x": [1 / 3, 1e-9], "n": [1, 2]}))
+        assert (tmp_path / "t.csv").read_bytes() == b"name,x,n\na,0.333333333333,1\nb,1e-09,2\n"
+
+
+class TestSafetensors:
+    """Tensors with metadata."""
+
+    METADATA = {f"key{number}": f"value {number}" for number in range(40)} | {"umlaut": "ä–ö", "json": '{"a": [1]}'}
+    SCRIPT = (
+        "import json, sys, torch\n"
+        "from latent_atlas.core.files import write_safetensors\n"
+        "tensors = {'b': torch.arange(6.).view(2, 3), 'a': torch.arange(3, dtype=torch.uint8)}\n"
+        "write_safetensors(sys.argv[1], tensors, json.loads(sys.argv[2]))\n"
+    )
+
+    def test_same_bytes_from_processes_that_hash_differently(self, tmp_path: Path) -> None:
+        for seed in ("1", "2"):
+            words = [sys.executable, "-c", self.SCRIPT, f"{seed}.safetensors", json.dumps(self.METADATA)]
+            done = process(words, tmp_path, PYTHONHASHSEED=seed)
+            assert done.returncode == 0, done.stderr
+        first, second = (tmp_path / "1.safetensors").read_bytes(), (tmp_path / "2.safetensors").read_bytes()
+        assert first == second
+        size = int.from_bytes(first[:8], "little")
+        assert list(json.loads(first[8 : 8 + size])["__metadata__"]) == sorted(self.METADATA)
+
+    def test_read_back_by_the_library(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.safetensors"
+        tensors = {
+            "transposed": torch.arange(6.0).view(2, 3).T,
+            "scalar": torch.tensor(2.5, dtype=torch.float64),
+            "empty": torch.zeros(0, 3),
+            "bytes": torch.arange(5, dtype=torch.uint8),
+            "grad": torch.ones(2, requires_grad=True),
+        }
+        write_safetensors(path, tensors, self.METADATA)
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == self.METADATA
+        loaded = load_file(path)
+        assert loaded.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert loaded[name].dtype == tensor.dtype
+            assert torch.equal(loaded[name], tensor.detach())
+
+    def test_data_are_aligned(self, tmp_path: Path) -> None:
+        for length in range(9):
+            write_safetensors(tmp_path / "x.safetensors", {"x": torch.zeros(2)}, {"k": "v" * length})
+            content = (tmp_path / "x.safetensors").read_bytes()
+            assert int.from_bytes(content[:8], "little") % 8 == 0
+            assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], torch.zeros(2))
+
+    def test_without_metadata(self, tmp_path: Path) -> None:
+        write_safetensors(tmp_path / "x.safetensors", {"x": torch.ones(2)}, {})
+        assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], torch.ones(2))
