@@ -6,7 +6,7 @@ CORES ?= all
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study test check install clean distclean help
+.PHONY: study test test-engines check install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -17,6 +17,10 @@ study: $(VENV)/installed
 test: $(VENV)/installed-dev
 	@$(BIN)/pytest
 
+## test-engines: that Snakemake and DVC agree, whatever happens (several minutes)
+test-engines: $(VENV)/installed-dev
+	@$(BIN)/pytest -m "engines and not slow"
+
 ## check: formatting, lints, types and layers
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check src tests
@@ -24,6 +28,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
 
 ## install: set up .venv without running anything
 install: $(VENV)/installed
@@ -49,4 +54,4 @@ distclean: clean
 
 ## help: this list
 help:
-	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-13s %s\n", $$1, $$2 }'

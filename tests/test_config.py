@@ -51,7 +51,7 @@ class TestOneMistake:
             ("training.epochs", 0, "training.epochs: 0 is not allowed: input should be greater than 0"),
             ("training.epochs", "5", "training.epochs: '5' is not allowed: input should be a valid integer"),
             ("training.epochs", 2.5, "training.epochs: 2.5 is not allowed: input should be a valid integer"),
-            ("training.epochs", None, "training.epochs: None is not allowed: input should be a valid integer"),
+            ("training.epochs", None, "training.epochs: null is not allowed: input should be a valid integer"),
             ("training.epochs", True, "training.epochs: True is not allowed: input should be a valid integer"),
             (
                 "training.batch_size",
@@ -95,7 +95,7 @@ class TestOneMistake:
                 "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
                 "or name a class of your own as 'module:Class'",
             ),
-            ("models.pca2", MODEL, "models.pca2: the name 'pca2' belongs to PCA; choose another"),
+            ("models.pca2", MODEL, "models.pca2: the name 'pca2' is taken by a flat surface; choose another"),
             ("models.16fc", MODEL, "models.16fc: a name must start with a letter and hold only letters, digits and _"),
             ("models.a/b", MODEL, "models.a/b: a name must start with a letter and hold only letters, digits and _"),
             ("pca.latent_dims", [2, 0], "pca.latent_dims.1: 0 is not allowed: input should be greater than 0"),

@@ -433,7 +433,7 @@ class TestStepSentences:
         (said,) = sections.step_sentences(
             over_steps(a={0: 50.0, 0.25: 60.0, 1: 62.0}, b={0: 40.0, 0.25: 44.0, 1: 45.0})
         )
-        assert "Nor does a small step give the tangent: at 0.25 the median difference is 7.0°, because" in said
+        assert "Nor does a small step give the tangent: at 0.25 the median difference is 7.0°, for these" in said
 
     def test_nothing_to_compare(self) -> None:
         assert sections.step_sentences(over_steps(a={0.5: 50.0, 1: 52.0})) == []

@@ -217,7 +217,7 @@ class TestSentences:
     def test_full_rank(self) -> None:
         said = sections.sentences(table(("a", "x", 4, 4, 4, 0.1), ("b", "x", 9, 9, 9, 0.1)), "digits")
         assert said == [
-            "In float64 the decoder's Jacobian has full rank at all 1 probes for a, b: there these decoders are "
+            "In float64 the decoder's Jacobian has full rank at the probe for a, b: there these decoders are "
             "immersions."
         ]
 
@@ -234,7 +234,7 @@ class TestSentences:
     def test_lost_in_both(self) -> None:
         said = sections.sentences(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
         assert len(said) == 2
-        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at all 1 probes for b: ")
+        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at the probe for b: ")
         assert said[1] == "a loses rank also in float64: 3 of 4 at x."
 
     def test_lost_in_float64_and_more_in_float32(self) -> None:

@@ -276,6 +276,11 @@ class TestVerdict:
         assert found.verdict == "yes"
         assert "BatchNorm" not in found.reason
 
+    def test_stack_without_a_linear_layer(self) -> None:
+        stack = layers(nn.Sequential(nn.Sigmoid(), nn.Flatten()), torch.zeros(1, 2, 3))
+        assert immersion(stack).verdict == submersion(stack).verdict == "yes"
+        assert immersion(stack).reason == "Every layer's derivative is one-to-one: the activations increase strictly."
+
     @pytest.mark.parametrize("k", [16, 128])
     def test_published_ones_of_fully_connected_models(self, k: int) -> None:
         torch.manual_seed(k)

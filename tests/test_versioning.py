@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from repository import Repository
+
+pytestmark = pytest.mark.engines
 
 PAGE = "src/latent_atlas/templates/report.html"
 SOURCE = "src/latent_atlas/stages/tangents.py"
@@ -252,6 +259,103 @@ def test_metrics_params_plots_and_dag(study: Repository) -> None:
     assert "train-fc4" in study.run("dvc", "dag", "--dot").stdout
     study.run("dvc", "plots", "show")
     study.run("dvc", "plots", "diff")
+
+
+def test_story_of_two_people(study: Repository, tmp_path: Path) -> None:
+    study.run("dvc", "remote", "add", "--default", "lab", str(tmp_path / "remote"))
+    study.edit_params(lambda values: values["models"].update(fc3={"architecture": "fully_connected", "latent_dim": 3}))
+    study.snakemake()
+    study.commit("two models")
+    study.run("dvc", "push")
+    study.run("git", "config", "receive.denyCurrentBranch", "updateInstead")
+
+    other = study.clone(tmp_path / "clone")
+    other.run("dvc", "pull")
+    assert other.stale() == set()
+    other.edit_params(lambda values: values["models"]["fc3"].update(latent_dim=5))
+    stale = other.stale()
+    assert {name for name in stale if name.endswith("-fc3")} == {
+        name for name in other.stages() if name.endswith("-fc3")
+    }
+    assert not any(name.endswith(("-fc4", "-pca2", "-pca2_uncentred")) for name in stale)
+    assert not stale & {"fetch", "pca", "interpolate_pixels"}
+    other.snakemake()
+    assert other.stale() == set()
+    other.commit("five dimensions")
+    other.run("dvc", "push")
+    other.run("git", "push", "--quiet", "origin", "main")
+
+    study.run("git", "reset", "--quiet", "--hard", "main")
+    study.run("dvc", "pull")
+    assert study.stale() == set()
+    assert "fc3.latent_dim" in study.run("dvc", "metrics", "diff", "HEAD~1").stdout
+
+
+def test_read_only_remote_over_http(study: Repository, tmp_path: Path) -> None:
+    study.run("dvc", "remote", "add", "--default", "folder", str(tmp_path / "remote"))
+    study.run("dvc", "push")
+    with _web_server(tmp_path / "remote") as address:
+        study.run("dvc", "remote", "add", "--default", "web", address)
+        study.commit("remote")
+        other = study.clone(tmp_path / "clone")
+        other.run("dvc", "pull")
+        assert other.stale() == set()
+
+
+def test_manifold_straight_from_a_repository_and_revision(study: Repository, tmp_path: Path) -> None:
+    study.run("dvc", "remote", "add", "--default", "lab", str(tmp_path / "remote"))
+    study.commit("remote")
+    study.run("git", "tag", "v1")
+    study.run("dvc", "push")
+    code = (
+        "from latent_atlas.sharing import load; "
+        f"print(load('fc4', {str(study.root)!r}, 'v1').latent_dim, load('pca2', {str(study.root)!r}).latent_dim)"
+    )
+    assert study.run("python", "-c", code).stdout.split() == ["4", "2"]
+    target = tmp_path / "fc4.safetensors"
+    study.run("dvc", "get", str(study.root), "results/checkpoints/fc4.safetensors", "--out", str(target))
+    assert target.read_bytes() == (study.root / "results/checkpoints/fc4.safetensors").read_bytes()
+    unknown = study.run("python", "-c", code.replace("'fc4'", "'fc5'"), check=False)
+    assert "does not give results/checkpoints/fc5.safetensors" in unknown.stderr
+
+
+def test_remote_lost_in_the_middle_of_a_push(study: Repository, tmp_path: Path) -> None:
+    blocked = tmp_path / "remote"
+    study.run("dvc", "remote", "add", "--default", "lab", str(blocked))
+    study.commit("remote")
+    study.run("dvc", "push", "train-fc4")
+    (blocked / "files").rename(tmp_path / "elsewhere")
+    blocked.rmdir()
+    blocked.write_text("no folder any more")
+    refused = study.run("dvc", "push", check=False)
+    assert refused.returncode
+    assert study.stale() == set()  # nothing here is lost
+    blocked.unlink()
+    blocked.mkdir()
+    (tmp_path / "elsewhere").rename(blocked / "files")
+    study.run("dvc", "push")
+    other = study.clone(tmp_path / "clone")
+    other.run("dvc", "pull")
+    assert other.stale() == set()
+
+
+def test_experiment(study: Repository) -> None:
+    study.run("dvc", "exp", "run", "--set-param", "tangents.probe=one")
+    assert "probe: one" in (study.root / "params.yaml").read_text(encoding="utf-8")
+    assert study.stale() == set()
+
+
+@contextmanager
+def _web_server(folder: Path) -> Iterator[str]:
+    """A plain web server on loopback over a folder; its address."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 EDITS = ("probe", "source", "touch", "delete", "hand", "revert", "commit", "checkout")

@@ -178,9 +178,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Params:
-        taken = set(self.pca_manifolds) & set(self.models)
+        taken = {*self.pca_manifolds, "pixels"} & set(self.models)
         if taken:
-            raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} belongs to PCA; choose another")
+            raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is taken by a flat surface; choose another")
         return self
 
     @property

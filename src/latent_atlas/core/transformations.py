@@ -60,6 +60,8 @@ def shift_y(images: Images, step: float) -> Images:
 
 def scaling(images: Images, step: float) -> Images:
     """Enlarge about the centre by ``step`` percent."""
+    if step <= -100:
+        raise ParamsError(f"scaling by {step:g} percent leaves nothing of an image: choose a step above -100")
     factor = 1 / (1 + step / 100)
     return _affine(images, np.diag([factor, factor]))
 

@@ -88,7 +88,7 @@ def step_sentences(steps: pd.DataFrame) -> list[str]:
     if len(rest) and rest.median() > 1:
         said += (
             f" Nor does a small step give the tangent: at {smallest:g} the median difference is {rest.median():.1f}°, "
-            f"because what comes in over the edge is black at once, however small the step."
+            f"for these transformations let black in over the edge at once, however small the step."
         )
     return [said]
 

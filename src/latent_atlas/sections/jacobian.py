@@ -21,13 +21,8 @@ def section(results: Path, params: Params) -> Section:
         "Jacobians and ranks",
         sentences=sentences(summary[summary["manifold"].isin(curved)], params.dataset.name),
         tables=[_table(summary, first, params.dataset.name)],
-        pictures=[
-            Picture.of(folder / f"spectra_{first}.svg", f"Singular values of the decoders' Jacobians at {first}.")
-        ],
-        folded=[
-            Picture.of(folder / f"spectra_{probe}.svg", f"Singular values of the decoders' Jacobians at {probe}.")
-            for probe in others
-        ],
+        pictures=[_spectra(folder, first)],
+        folded=[_spectra(folder, probe) for probe in others],
     )
 
 
@@ -44,7 +39,7 @@ def sentences(summary: pd.DataFrame, dataset: str) -> list[str]:
     said = []
     if full.any():
         said.append(
-            f"In float64 the decoder's Jacobian has full rank at all {probes} probes for "
+            f"In float64 the decoder's Jacobian has full rank at {_every(probes)} for "
             f"{', '.join(full[full].index)}: there these decoders are immersions."
         )
     for name in full[~full].index:
@@ -89,6 +84,10 @@ def _published_loss(exact: pd.DataFrame, rough: pd.DataFrame) -> list[str]:
             f"smallest singular value is at least {ratio:.1g} of the largest: {judged}"
         )
     return said
+
+
+def _every(probes: int) -> str:
+    return f"all {probes} probes" if probes > 1 else "the probe"
 
 
 def _span(ranks: pd.Series) -> str:

@@ -66,9 +66,9 @@ def tangent_space(surface: Manifold, x: Tensor) -> tuple[Tensor, Tensor]:
     return surface.decode(codes), orthonormal_basis(surface.jacobian(codes)[0])
 
 
-def written(angle_deg: float | None) -> float | str:
+def written(angle_deg: float | None) -> str:
     """An angle as it stands in the tables."""
-    return UNDEFINED if angle_deg is None else angle_deg
+    return UNDEFINED if angle_deg is None else f"{angle_deg:.12g}"
 
 
 def moved_by(entry: Transformation, image: Tensor, step: float) -> Tensor:

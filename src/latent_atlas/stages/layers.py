@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
@@ -31,7 +31,9 @@ def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
         "encoder": (torch.zeros(1, *loaded.input_shape), geometry.submersion),
         "decoder": (torch.zeros(1, loaded.latent_dim), geometry.immersion),
     }
-    rows, spectra, verdicts = [], [], []
+    rows: list[dict[str, Any]] = []
+    spectra: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
     for part, (example, judge) in examples.items():
         head = {"model": model, "part": part}
         try:

@@ -220,33 +220,37 @@ def immersion(stack: list[Layer]) -> Verdict:
 def _verdict(stack: list[Layer], name: str, word: str, needed: int, good: Callable[[Layer], bool | None]) -> Verdict:
     for layer in stack:
         if layer.rank is not None and layer.rank < needed:
+            article = "an" if name[0] in "aeiou" else "a"
             reason = (
                 f"The rank of {layer.name} ({layer.kind}, {layer.inputs} to {layer.outputs}) is {layer.rank}, so "
-                f"the rank of the whole cannot reach the {needed} that a {name} needs."
-                if name == "submersion"
-                else f"The rank of {layer.name} ({layer.kind}, {layer.inputs} to {layer.outputs}) is {layer.rank}, so "
-                f"the rank of the whole cannot reach the {needed} that an {name} needs."
+                f"the rank of the whole cannot reach the {needed} that {article} {name} needs."
             )
             return Verdict(name, "no", reason)
     for layer in stack:
         if good(layer) is None:
-            return Verdict(
-                name, "undetermined", f"Nothing is known here of the derivative of {layer.name} ({layer.kind})."
-            )
+            reason = f"Nothing is known here of the derivative of {layer.name} ({layer.kind})."
+            return Verdict(name, "undetermined", reason)
         if not good(layer):
             return Verdict(name, "undetermined", _open(layer, word))
-    linear = [layer for layer in stack if layer.spectrum is not None and not layer.kind.startswith("BatchNorm")]
-    weakest = min(linear, key=lambda layer: layer.spectrum.sigma_min if layer.spectrum else 0.0)
-    norms = [layer for layer in stack if layer.kind.startswith("BatchNorm") and layer.spectrum is not None]
-    assert weakest.spectrum is not None
-    ranks = ", ".join(f"{layer.name} {layer.rank}" for layer in linear)
-    reason = f"Every layer's derivative is {word}: the ranks are full ({ranks}; smallest singular value "
-    reason += f"{weakest.spectrum.sigma_min:.3g}, of {weakest.name})"
+    norms = [layer for layer in stack if layer.kind.startswith("BatchNorm")]
+    linear = [layer for layer in stack if layer.spectrum is not None and layer not in norms]
+    facts = []
+    if linear:
+        weakest, sigma = _weakest(linear)
+        ranks = ", ".join(f"{layer.name} {layer.rank}" for layer in linear)
+        facts.append(f"the ranks are full ({ranks}; smallest singular value {sigma:.3g}, of {weakest})")
     if norms:
-        least = min(norms, key=lambda layer: layer.spectrum.sigma_min if layer.spectrum else 0.0)
-        assert least.spectrum is not None
-        reason += f", no BatchNorm scale is zero (smallest {least.spectrum.sigma_min:.3g}, of {least.name})"
-    return Verdict(name, "yes", reason + ", and the activations increase strictly.")
+        weakest, sigma = _weakest(norms)
+        facts.append(f"no BatchNorm scale is zero (smallest {sigma:.3g}, of {weakest})")
+    facts.append("the activations increase strictly")
+    return Verdict(name, "yes", f"Every layer's derivative is {word}: {', '.join(facts)}.")
+
+
+def _weakest(stack: list[Layer]) -> tuple[str, float]:
+    """Name and smallest singular value of the layer that comes closest to losing rank."""
+    sigmas = {layer.name: layer.spectrum.sigma_min for layer in stack if layer.spectrum is not None}
+    name = min(sigmas, key=lambda key: sigmas[key])
+    return name, sigmas[name]
 
 
 def _open(layer: Layer, word: str) -> str:
