@@ -15,6 +15,8 @@ rule train:
     conda:
         ENVIRONMENT
     threads: STUDY.training.threads
+    # The longest jobs first, or the last of them would run alone.
+    priority: 10
     params:
         values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
     shell:
