@@ -42,12 +42,13 @@ def parameters(values: dict[str, Any], *keys: str) -> str:
     return config.canonical(chosen)
 
 
-def sources(stage: str, *architectures: str) -> list[str]:
+def sources(stage: str, *by_name: str) -> list[str]:
     """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
 
-    Architectures are imported by name while the stage runs, so they are named here.
+    Architectures and users' transformations are imported by name while the stage runs, so they are named here; of a
+    user's module that file counts, not what it imports in turn.
     """
-    modules = {f"latent_atlas.stages.{stage}", *(import_path(name).partition(":")[0] for name in architectures)}
+    modules = {f"latent_atlas.stages.{stage}", *(import_path(name).partition(":")[0] for name in by_name)}
     found = set(modules)
     for module in modules:
         if module in _graph().modules:
@@ -72,7 +73,7 @@ def _file(module: str) -> str:
         return _from_here(base / "__init__.py" if base.is_dir() else base.with_suffix(".py"))
     path = Path(*module.split(".")).with_suffix(".py")
     if not path.exists():
-        raise ParamsError(f"architecture module {module}: there is no {path} beside the Snakefile")
+        raise ParamsError(f"module {module}: there is no {path} beside the Snakefile, where its edits would be noticed")
     return str(path)
 
 

@@ -36,6 +36,14 @@ def architecture_of(manifold):
     return [model.architecture] if model else []
 
 
+# Modules of a user's own transformations: sources of whatever applies them.
+MOTIONS = [
+    entry.function
+    for entry in STUDY.invariance.transformations.values()
+    if ":" in (entry.function or "")
+]
+
+
 wildcard_constraints:
     model="|".join(STUDY.models),
     manifold="|".join(STUDY.manifolds),

@@ -2,7 +2,7 @@ rule invariance:
     input:
         manifold=CHECKPOINT,
         images=IMAGES,
-        sources=lambda w: sources("invariance", *architecture_of(w.manifold)),
+        sources=lambda w: sources("invariance", *architecture_of(w.manifold), *MOTIONS),
     output:
         probe_angles="results/invariance/{manifold}/probe_angles.csv",
         step_angles="results/invariance/{manifold}/step_angles.csv",
@@ -26,7 +26,9 @@ rule invariance_epochs:
         snapshots=rules.train.output.snapshots,
         curve=rules.train.output.curve,
         images=IMAGES,
-        sources=lambda w: sources("invariance_epochs", *architecture_of(w.model)),
+        sources=lambda w: sources(
+            "invariance_epochs", *architecture_of(w.model), *MOTIONS
+        ),
     output:
         epoch_angles="results/invariance/{model}/epoch_angles.csv",
     log:

@@ -12,11 +12,11 @@ rule train:
         "logs/train/{model}.benchmark.tsv"
     wildcard_constraints:
         model="|".join(TRAINED) or "none",
+    # The longest jobs first, or the last of them would run alone.
+    priority: 10
     conda:
         ENVIRONMENT
     threads: STUDY.training.threads
-    # The longest jobs first, or the last of them would run alone.
-    priority: 10
     params:
         values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
     shell:

@@ -128,7 +128,7 @@ def epoch_study(table: pd.DataFrame, path: Path) -> None:
     """Angle against test error, a point an epoch: what a better training does to the angle."""
     motions_here = list(table["transformation"].drop_duplicates())
     names = list(table["manifold"].drop_duplicates())
-    with figure(PAGE_WIDTH, 3.4) as fig:
+    with figure(PAGE_WIDTH, 4.2) as fig:
         line = np.atleast_1d(fig.subplots(1, len(motions_here), sharex=True, sharey=True))
         for axes, motion in zip(line, motions_here, strict=True):
             for name, colour in zip(names, palette(len(names)), strict=True):
@@ -136,11 +136,12 @@ def epoch_study(table: pd.DataFrame, path: Path) -> None:
                 axes.plot(rows["test_mse"], rows["angle_deg"], "-", color=colour, linewidth=1, label=name)
                 sizes = 8 + 30 * rows["epoch"] / rows["epoch"].max()
                 axes.scatter(rows["test_mse"], rows["angle_deg"], s=sizes, color=colour)
-            axes.set(title=motion, xlabel="test error (mean squared)", xscale="log", ylim=(0, 90))
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.set(title=motion, xlabel="test error (mean squared)", xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
         line[0].invert_xaxis()
+        line[0].set_ylim(bottom=0)
         line[0].set_ylabel("angle (degrees)")
         line[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         fig.suptitle(f"angle at {table['probe'].iloc[0]} after each epoch, larger points later", color=FAINT)

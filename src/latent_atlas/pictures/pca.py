@@ -18,6 +18,7 @@ def spectrum(table: pd.DataFrame, marks: Sequence[int], path: Path) -> None:
         left.set(xlabel="component", ylabel="variance (pixel value²)", title="PCA spectrum")
         right.semilogy(table["component"], (1 - table["cumulative_share"]).clip(lower=1e-6), color=ACCENT)
         right.set(xlabel="components kept", ylabel="share of variance left over", title="What k components miss")
+        right.set_ylim(top=4)  # room for the marks
         for number, k in enumerate(marks):
             if k < len(table):
                 rest = 1 - table["cumulative_share"].iloc[k - 1]

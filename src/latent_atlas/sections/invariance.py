@@ -120,8 +120,7 @@ def epoch_sentences(epochs: pd.DataFrame) -> list[str]:
 
 def published_table(angles: pd.DataFrame, params: Params) -> str | None:
     """This run's angles beside the published ones, where both are of the same thing."""
-    data = params.dataset
-    if data.name != published.DATASET or data.limit or params.probes.get(published.PROBE) != published.INDEX:
+    if not published.comparable(params):
         return None
     here = angles[angles["probe"] == published.PROBE].set_index(["manifold", "transformation"])
     moves = params.invariance.transformations
@@ -132,7 +131,7 @@ def published_table(angles: pd.DataFrame, params: Params) -> str | None:
     ]
     rows = []
     for manifold, known in published.ANGLES_DEG.items():
-        if manifold in params.manifolds:
+        if manifold in params.pca_manifolds or published.same_model(params, manifold):
             row: dict[str, object] = {"manifold": manifold}
             for motion in motions:
                 row[motion] = here.loc[(manifold, motion), "angle_deg"]

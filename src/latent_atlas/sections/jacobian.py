@@ -17,10 +17,14 @@ def section(results: Path, params: Params) -> Section:
     summary = pd.read_csv(folder / "summary.csv")
     curved = [name for name in params.manifolds if name not in params.pca_manifolds]
     first, *others = params.probes
+    alike = published.comparable(params) and all(
+        published.same_model(params, name) for name in published.JACOBIANS if name in params.models
+    )
+    dataset = params.dataset.name if alike else ""
     return Section(
         "Jacobians and ranks",
-        sentences=sentences(summary[summary["manifold"].isin(curved)], params.dataset.name),
-        tables=[_table(summary, first, params.dataset.name)],
+        sentences=sentences(summary[summary["manifold"].isin(curved)], dataset),
+        tables=[_table(summary, first, dataset)],
         pictures=[_spectra(folder, first)],
         folded=[_spectra(folder, probe) for probe in others],
     )

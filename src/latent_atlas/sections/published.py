@@ -5,9 +5,31 @@ One training of each model, float32, FashionMNIST, at the pullover. Those of PCA
 
 from __future__ import annotations
 
+from latent_atlas.config import Params
+
 DATASET = "FashionMNIST"
 PROBE = "pullover"
 INDEX = 5  # in the training set
+ARCHITECTURES = {"conv": "convolutional", "fc": "fully_connected"}
+
+
+def comparable(params: Params) -> bool:
+    """Whether a study looks at the same image of the same data."""
+    data = params.dataset
+    return data.name == DATASET and data.limit is None and params.probes.get(PROBE) == INDEX
+
+
+def same_model(params: Params, name: str) -> bool:
+    """Whether a model of that name is built as the reference study's."""
+    model = params.models.get(name)
+    kind = name.rstrip("0123456789")
+    return (
+        model is not None
+        and not model.options
+        and model.architecture == ARCHITECTURES.get(kind)
+        and f"{kind}{model.latent_dim}" == name
+    )
+
 
 # Degrees, by manifold: rotation by 1 degree, shift by 1 pixel in x, in y.
 ANGLES_DEG = {

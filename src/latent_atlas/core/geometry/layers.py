@@ -123,6 +123,8 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
     for (name, _, given, _), expected in zip(calls, fed, strict=False):
         if given.shape != expected.shape or not torch.equal(given, expected):
             raise ValueError(f"layer {name} is not fed with the output of the layer before it")
+    if not calls:
+        raise ValueError("it has no layers")
     if not torch.equal(result, fed[-1]):
         raise ValueError("something other than its layers shapes the output of the network")
     return [_layer(name, module, given, out) for name, module, given, out in calls]

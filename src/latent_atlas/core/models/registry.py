@@ -47,7 +47,7 @@ def architecture_class(architecture: str) -> type[nn.Module]:
     except ModuleNotFoundError as error:
         raise ModelError(
             f"architecture {architecture!r}: no module named {error.name!r}; "
-            f"put {module_name.replace('.', '/')}.py beside the Snakefile or install its package"
+            f"put {module_name.replace('.', '/')}.py beside the Snakefile"
         ) from error
     except AttributeError as error:
         raise ModelError(f"architecture {architecture!r}: {module_name} has no class {class_name}") from error
