@@ -44,13 +44,14 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
 	@touch $@
 
-## clean: remove results, logs and Snakemake's records; keep the dataset and .venv
+## clean: remove results and logs (`dvc checkout` brings results back from DVC's cache); keep the dataset and .venv
 clean:
-	rm -rf results logs .snakemake
+	rm -rf logs .snakemake
+	git clean -qfdX results 2>/dev/null || rm -rf results
 
-## distclean: remove everything that git does not track
+## distclean: also remove the dataset, DVC's cache and .venv
 distclean: clean
-	rm -rf data $(VENV) src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf data .dvc/cache .dvc/tmp $(VENV) src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 ## help: this list
 help:

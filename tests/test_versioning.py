@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from repository import Repository
 
@@ -179,10 +181,83 @@ def test_early_cutoff_by_dvc(study: Repository) -> None:
     assert study.stale() == set()
 
 
-def test_early_cutoff_by_snakemake_in_two_calls(study: Repository) -> None:
+def test_early_cutoff_by_snakemake(study: Repository) -> None:
     study.replace("src/latent_atlas/stages/fetch.py", "import tempfile", "import tempfile  # a comment")
-    study.snakemake("data/images.safetensors")
+    done = study.snakemake()
+    said = done.stdout + done.stderr
+    assert "[fetch]" in said
+    assert "[train fc4]" not in said
+    assert "Left out train-fc4" in said
     assert study.stale() == set()
+
+
+def test_no_early_cutoff_where_a_job_is_forced(study: Repository) -> None:
+    done = study.snakemake("--forcerun", "tangents", "--", "results/tangents/pca2/columns.png")
+    assert "[tangents pca2]" in done.stdout + done.stderr
+    assert study.stale() == set()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--keep-going", "--keep-incomplete")])
+def test_failed_job(study: Repository, arguments: tuple[str, ...]) -> None:
+    study.replace(SOURCE, '    log.info(f"{columns', '    raise SystemExit(3)\n    log.info(f"{columns')
+    done = study.snakemake(*arguments, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    stale = {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred", "report"}
+    assert study.stale() == stale  # what the failed jobs have written counts for nothing
+    study.run("git", "checkout", "--quiet", SOURCE)
+    study.snakemake()  # and no lock is left behind
+    assert study.stale() == set()
+
+
+def test_params_edited_while_a_job_runs(study: Repository) -> None:
+    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.replace(
+        "workflow/rules/tangents.smk",
+        "latent-atlas tangents ",
+        "sed -i 's/^  probe: one/  probe: zero/' params.yaml; latent-atlas tangents ",
+    )
+    study.snakemake("results/tangents/pca2/columns.png")
+    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    assert "tangents-pca2" in study.stale()
+
+
+def test_new_model_by_its_file(study: Repository) -> None:
+    study.edit_params(lambda values: values["models"].update(fc3={"architecture": "fully_connected", "latent_dim": 3}))
+    study.snakemake("results/checkpoints/fc3.safetensors")
+    assert "train-fc3" in study.stages()
+    stale = study.stale()
+    assert "train-fc3" not in stale
+    assert "reconstruct-fc3" in stale
+
+
+def test_touch_does_not_make_anything_current(study: Repository) -> None:
+    study.replace(SOURCE, "strongest first", "the strongest first")
+    stale = study.stale()
+    study.snakemake("--touch")
+    assert study.stale() == stale
+
+
+def test_journal_outlives_a_run_for_something_else(study: Repository) -> None:
+    """As after a kill between the end of a job and its record: another run must not forget it."""
+    entry = {"train-fc4": _lock(study)["train-fc4"]}
+    lock = study.root / "dvc.lock"
+    text = lock.read_text(encoding="utf-8")
+    start = text.index("  train-fc4:")
+    stop = text.index("\n  ", text.index("outs:", start) + 1)
+    while text[stop + 3] == " " or text[stop + 3] == "-":
+        stop = text.index("\n  ", stop + 1)
+    lock.write_text(text[: start - 1] + text[stop:], encoding="utf-8")
+    assert "train-fc4" not in _lock(study)
+    journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
+    journal.write_text(json.dumps(entry) + "\n" + '{"cut sho', encoding="utf-8")
+    study.snakemake("results/pca/spectrum.csv")
+    assert study.stale() == set()
+    assert not journal.exists()
+
+
+def _lock(study: Repository) -> dict:
+    return YAML(typ="safe").load((study.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
 
 
 def test_dvc_yaml_edited_by_hand(study: Repository) -> None:
@@ -235,6 +310,7 @@ def test_two_versions_of_one_checkpoint_are_merged(study: Repository) -> None:
     trained(2)
     conflict = study.run("git", "merge", "main", check=False)
     assert conflict.returncode
+    study.run("git", "checkout", "--ours", "params.yaml")
     broken = study.snakemake("--dry-run", check=False)
     assert broken.returncode
     assert "git checkout --ours" in broken.stdout + broken.stderr

@@ -33,13 +33,18 @@ def parameters(values: dict[str, Any], *keys: str) -> str:
 
     Equal values give equal text however they are written in the file. A key that the file lacks counts as null.
     """
+    return config.canonical(values_at(values, *keys))
+
+
+def values_at(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The values at dotted keys of the parameter file, None for a key that it lacks."""
     chosen: dict[str, Any] = {}
     for key in keys:
         value: Any = values
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         chosen[key] = value
-    return config.canonical(chosen)
+    return chosen
 
 
 def sources(stage: str, *by_name: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
@@ -18,6 +19,8 @@ def pipeline(check: bool) -> None:
 
     Any `snakemake` that looks at the whole pipeline does the same; no job is run here.
     """
+    if not (Path(".dvc").is_dir() and Path("Snakefile").is_file()):
+        raise click.ClickException("this folder is no DVC repository with a Snakefile: run it in the project's folder")
     environment = os.environ | {MODE_VARIABLE: "check" if check else "write"}
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "host", "rules", "reason", "progress"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

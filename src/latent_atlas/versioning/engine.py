@@ -2,14 +2,19 @@
 
 Snakemake decides whether a job must run from three sources: missing outputs, inputs newer than
 outputs unless their checksum is the recorded one, and differences to its record of the job. The last two it asks of
-its persistence; that object is given another class here, whose answers come from :class:`~.memory.Memory`. Nothing
-else of Snakemake is changed, and nothing at all in the processes that run single jobs.
+its persistence; that object is given another class here, whose answers come from :class:`~.memory.Memory`. The
+end of a job is heard of by wrapping ``finish`` of the job graph, which also leaves out jobs that were planned only
+because of those before them and turn out to be current. Nothing else of Snakemake is changed, and nothing at all in
+the processes that run single jobs.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +69,14 @@ def attach(workflow: Any, extras_file: str) -> None:
         if not isinstance(persistence, FilePersistence):
             raise WorkflowError("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = SharedPersistence
-        persistence.share(Memory(root, extras.get("in_git", [])))
+        persistence.share(Memory(root, extras.get("in_git", [])), records=not (workflow.dryrun or workflow.touch))
         try:
             persistence.memory.entries  # noqa: B018 -- a damaged lock file is to be told before the jobs are looked at
             build()
             persistence.settle(workflow, extras)
         except LatentAtlasError as error:
             raise WorkflowError(str(error)) from error
+        persistence.follow(workflow.dag)
 
     workflow._build_dag = build_with_shared_memory
 
@@ -87,34 +93,79 @@ class SharedPersistence(FilePersistence):
 
     memory: Memory
     max_checksum_file_size: int
+    _records: bool
     _facts: dict[Any, Job]
     _verdicts: dict[Any, str | None]
 
-    def share(self, memory: Memory) -> None:
-        """Start to answer from a memory."""
-        self.memory = memory
+    def share(self, memory: Memory, records: bool) -> None:
+        """Start to answer from a memory, and to write to it if ``records``."""
+        self.memory, self._records = memory, records
         self._facts, self._verdicts = {}, {}
 
     def settle(self, workflow: Any, extras: dict[str, Any]) -> None:
         """Once all jobs are known: bring ``dvc.yaml`` up to date and take over what a killed run has left."""
-        dag = workflow.dag
-        jobs = {self.facts(job).name: self.facts(job) for job in dag.jobs if job.output}
+        jobs = {self.facts(job).name: self.facts(job) for job in workflow.dag.jobs if job.output}
         foreign = next((dep for job in jobs.values() for dep in job.deps if Path(dep).is_absolute()), None)
         if foreign:
             raise VersioningError(
-                f"{foreign} lies outside {self.memory.root}, so that it cannot be versioned here: run the "
-                f"snakemake of this folder's own environment (make install, then .venv/bin/snakemake)"
+                f"{foreign} lies outside {self.memory.root}, so that it cannot be versioned here: copy it into this "
+                f"folder; if it is one of the project's own sources, use the snakemake of this folder's environment "
+                f"(make install, then .venv/bin/snakemake)"
             )
-        whole = any(job.rule.name == workflow.default_target for job in dag.jobs)
+        path = self.memory.root / "dvc.yaml"
+        batched = getattr(workflow.dag_settings, "batch", None) is not None
+        whole = not batched and any(job.rule.name == workflow.default_target for job in workflow.dag.jobs)
+        if os.environ.get(MODE_VARIABLE) == "check":
+            if not whole or pipeline.current(path) != pipeline.render(jobs.values(), extras):
+                raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
+            return
         if whole:
-            text = pipeline.render(jobs.values(), extras)
-            path = self.memory.root / "dvc.yaml"
-            if os.environ.get(MODE_VARIABLE) == "check":
-                if pipeline.current(path) != text:
-                    raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
-            elif pipeline.write(path, text):
+            if pipeline.write(path, pipeline.render(jobs.values(), extras)):
                 workflow_log("dvc.yaml brought up to date with the Snakefile")
-            self.memory.take_over(jobs.values())
+        elif not pipeline.holds(path, jobs.values(), extras):
+            subprocess.run([sys.executable, "-m", "latent_atlas.cli", "pipeline"], check=False, capture_output=True)
+        if self._records or not self.locked:
+            self.tell(lambda: self.memory.take_over(jobs.values()))
+
+    def follow(self, dag: Any) -> None:
+        """Hear of each job that ends well, and leave out those after it whose inputs came out the same."""
+        finish = dag.finish
+
+        async def finish_and_remember(job: Any, **options: Any) -> Any:
+            result = await finish(job, **options)
+            if self._records:
+                for single in job if job.is_group() else [job]:
+                    if single.output:
+                        self._verdicts.pop(single, None)
+                        self.tell(functools.partial(self.memory.succeeded, self.facts(single)))
+                await leave_out()
+            return result
+
+        async def leave_out() -> None:
+            while current := [job for job in dag.ready_jobs if self.current_after_all(dag, job)]:
+                for job in current:
+                    workflow_log(f"Left out {self.facts(job).name}: what it depends on came out the same")
+                    dag._ready_jobs.discard(job)
+                    dag._running.add(job)
+                    await finish(job)
+
+        dag.finish = finish_and_remember
+
+    def current_after_all(self, dag: Any, job: Any) -> bool:
+        """Whether a job that was to run because of those before it is current, now that those have ended."""
+        return (
+            not job.is_group()
+            and bool(job.output)
+            and not dag.reason(job).forced
+            and self.memory.stale(self.facts(job)) is None
+        )
+
+    def tell(self, write: Callable[[], None]) -> None:
+        """Write to the memory; a failure is told and costs nothing but the record."""
+        try:
+            write()
+        except LatentAtlasError as error:
+            workflow_log(f"Warning: {error}")
 
     def facts(self, job: Any) -> Job:
         """What both engines know of a Snakemake job."""
@@ -178,19 +229,18 @@ class SharedPersistence(FilePersistence):
 
     def started(self, job: Any, external_jobid: str | None = None) -> None:
         super().started(job, external_jobid)
-        if not job.output:
-            return
-        self.memory.started(self.facts(job))
+        if job.output and self._records:
+            self.memory.started(self.facts(job))
 
     async def finished(self, job: Any) -> None:
+        """Called also for jobs that failed: what counts as success is heard of in :meth:`follow`."""
         threshold, self.max_checksum_file_size = self.max_checksum_file_size, 0  # its checksums are not needed
-        await super().finished(job)
-        self.max_checksum_file_size = threshold
-        if not job.output:
-            return
-        self._verdicts.pop(job, None)
-        self.memory.ended(self.facts(job))
+        try:
+            await super().finished(job)
+        finally:
+            self.max_checksum_file_size = threshold
 
     def unlock(self) -> None:
-        self.memory.flush()
+        if self._records and self.memory.journal.exists():
+            self.tell(self.memory.flush)
         super().unlock()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latent_atlas.config import canonical
-from latent_atlas.core.errors import LatentAtlasError
+from latent_atlas.config import canonical, read
+from latent_atlas.core.errors import LatentAtlasError, ParamsError
+from latent_atlas.core.files import write_text
 from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git
+from latent_atlas.workflow import values_at
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -33,6 +36,9 @@ def available(root: Path) -> bool:
 class Memory:
     """``dvc.lock`` of a repository, with what has ended since it was written.
 
+    A job that has ended is first noted in a journal, which a kill cannot take away, and from there written to
+    ``dvc.lock``. What could not be written stays in the journal for the next time.
+
     Parameters
     ----------
     root : Path
@@ -50,28 +56,30 @@ class Memory:
         self._repo: Repo | None = None
         self._hashes: dict[str, str | None] = {}
         self._starts: dict[str, dict[str, str | None]] = {}
-        self._pending: list[str] = []
-        self._last_flush = (0.0, 0.0)  # when, how long it took
+        self._last_flush = (0.0, 0.0)  # when it was, how long it took
 
     # reading
 
     @property
     def entries(self) -> dict[str, Any]:
-        """What is known of each stage: the lock file, and what ended since in a run that was killed."""
+        """What is known of each stage: the lock file, and what has ended since."""
         if self._entries is None:
-            from dvc.utils.serialize import load_yaml
-
-            try:
-                content = load_yaml(str(self.lock_file)) if self.lock_file.exists() else {}
-            except Exception as error:
-                raise VersioningError(
-                    f"{self.lock_file} cannot be read ({error}): if two versions of it were merged, keep either one "
-                    f"(git checkout --ours dvc.lock), then run snakemake, which makes what is missing"
-                ) from error
-            self._entries = ((content or {}).get("stages") or {}) | self._unflushed()
+            self._entries = self._locked_entries() | self._journalled()
         return self._entries
 
-    def _unflushed(self) -> dict[str, Any]:
+    def _locked_entries(self) -> dict[str, Any]:
+        if not self.lock_file.exists():
+            return {}
+        try:
+            content = _yaml().load(self.lock_file.read_text(encoding="utf-8")) or {}
+            return dict(content.get("stages") or {})
+        except Exception as error:
+            raise VersioningError(
+                f"{self.lock_file} cannot be read ({error}): if two versions of it were merged, choose one side "
+                f"(git checkout --ours . or --theirs .), then run snakemake, which makes what is missing"
+            ) from error
+
+    def _journalled(self) -> dict[str, Any]:
         """The entries of the journal; a line that was cut short is none."""
         entries: dict[str, Any] = {}
         if self.journal.exists():
@@ -99,7 +107,7 @@ class Memory:
         return None
 
     def recorded(self, job: Job, path: str) -> str | None:
-        """The MD5 that a file had when the job ran last."""
+        """The MD5 that an input had when the job ran last."""
         entry = self.entries.get(job.name)
         return _hashes_of(entry, "deps").get(path) if entry else None
 
@@ -121,76 +129,121 @@ class Memory:
 
     @property
     def repo(self) -> Repo:
+        """DVC's view of the repository."""
         if self._repo is None:
             from dvc.repo import Repo
 
             self._repo = Repo(str(self.root))
         return self._repo
 
-    def forget_hashes(self, paths: Iterable[str]) -> None:
-        """Files that a job has written: look at them anew."""
-        for path in paths:
+    def _look_anew(self, job: Job) -> None:
+        for path in (*job.deps, *job.outs):
             self._hashes.pop(path, None)
 
     # writing
 
     def started(self, job: Job) -> None:
         """Note what a job reads, to see at its end whether that changed under it."""
-        self.forget_hashes(job.deps)
+        self._look_anew(job)
         self._starts[job.name] = {path: self.hash(path) for path in job.deps}
 
-    def ended(self, job: Job) -> None:
-        """Note that a job has ended well; it is in ``dvc.lock`` after the next flush."""
-        self.forget_hashes([*job.deps, *job.outs])
-        if self._starts.pop(job.name, None) != {path: self.hash(path) for path in job.deps}:
-            return  # an input was edited while it ran: its outputs belong to neither version
-        self._pending.append(job.name)
+    def succeeded(self, job: Job) -> None:
+        """Note that a job has ended well: in the journal at once, in ``dvc.lock`` at the next flush.
+
+        Nothing is noted where an input or a parameter was edited while it ran, since its outputs then belong to
+        neither version, or where an output is missing.
+        """
+        self._look_anew(job)
+        before = self._starts.pop(job.name, None)
+        entry = self._entry(job)
+        unchanged = before == _hashes_of(entry, "deps") and self._params_stand(job)
+        if not unchanged or None in _hashes_of(entry, "outs").values():
+            return
         self.journal.parent.mkdir(parents=True, exist_ok=True)
-        entry = {
-            "cmd": job.command,
-            "params": {PARAMS_FILE: dict(job.params)},
-            "deps": [{"path": path, "md5": self.hash(path)} for path in job.deps],
-            "outs": [{"path": path, "md5": self.hash(path)} for path in job.outs],
-        }
         with self.journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({job.name: entry}) + "\n")
+        self.entries[job.name] = entry
         when, cost = self._last_flush
-        if time.monotonic() - when > 10 * cost:  # seldom enough to cost little, often enough to lose little
+        if time.monotonic() - when > 5 * cost:  # seldom enough to cost little
             self.flush()
+
+    def _entry(self, job: Job) -> dict[str, Any]:
+        """What ``dvc.lock`` is to say of a job, in DVC's own form."""
+        entry: dict[str, Any] = {"cmd": job.command, "deps": self._items(job.deps)}
+        if job.params:
+            entry["params"] = {PARAMS_FILE: dict(job.params)}
+        return entry | {"outs": self._items(job.outs)}
+
+    def _items(self, paths: Iterable[str]) -> list[dict[str, Any]]:
+        return [
+            {"path": path, "hash": "md5", "md5": self.hash(path), "size": _size(self.root / path)}
+            for path in sorted(paths)
+        ]
+
+    def _params_stand(self, job: Job) -> bool:
+        """Whether the parameter file still says what the job was started with."""
+        try:
+            return canonical(values_at(read(self.root / PARAMS_FILE), *job.params)) == canonical(dict(job.params))
+        except ParamsError:
+            return False
 
     def take_over(self, jobs: Iterable[Job]) -> None:
         """Record what ended in a run that was killed before it could say so, and what DVC's cache has lost."""
-        left = self._unflushed()
-        current = [job for job in jobs if self.stale(job) is None]
-        self._pending += [job.name for job in current if job.name in left or self._lost(job)]
-        if left or self._pending:
+        lost = [job for job in jobs if self.stale(job) is None and self._lost(job)]
+        if lost:
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            with self.journal.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({job.name: self.entries[job.name]}) + "\n" for job in lost)
+        if self.journal.exists():
             self.flush()
 
     def _lost(self, job: Job) -> bool:
         """Whether DVC's cache lacks an output of a job that is there and current: DVC would run the job again."""
-        entry = self.entries[job.name]
-        known = {path: found for path, found in _hashes_of(entry, "outs").items() if not held_by_git(path, self.in_git)}
-        cache = self.repo.cache.local
-        return any(not Path(cache.oid_to_path(found)).exists() for found in known.values() if found)
+        known = _hashes_of(self.entries[job.name], "outs")
+        kept = (found for path, found in known.items() if not held_by_git(path, self.in_git))
+        return any(not Path(self.repo.cache.local.oid_to_path(found)).exists() for found in kept if found)
 
     def flush(self) -> None:
-        """Record the jobs that have ended in ``dvc.lock`` and their outputs in DVC's cache."""
+        """Move the journal to ``dvc.lock``, and the outputs that it speaks of to DVC's cache.
+
+        Entries whose outputs are no longer as the job left them are dropped.
+
+        Raises
+        ------
+        VersioningError
+            If DVC's side cannot be written; the journal is kept.
+        """
         start = time.monotonic()
-        names, self._pending = list(dict.fromkeys(self._pending)), []
-        if names:
+        try:
             with self._locked() as repo:
-                self._record(repo, names)
-            self._entries = None
-        self.journal.unlink(missing_ok=True)
+                ended = self._journalled()
+                good = {name: entry for name, entry in ended.items() if self._cached(repo, entry)}
+                if good:
+                    stages = self._locked_entries() | good
+                    text = io.StringIO()
+                    _yaml().dump({"schema": "2.0", "stages": stages}, text)
+                    write_text(self.lock_file, text.getvalue())
+                self.journal.unlink(missing_ok=True)
+        except LatentAtlasError:
+            raise
+        except Exception as error:
+            raise VersioningError(f"what has ended could not be told to DVC ({error}); it is kept for later") from error
+        self._entries = None
         self._last_flush = (time.monotonic(), time.monotonic() - start)
 
-    def _record(self, repo: Repo, names: list[str]) -> None:
-        repo._reset()
-        stages = [repo.stage.load_one(path="dvc.yaml", name=name) for name in names]
-        for stage in stages:
-            stage.save(run_cache=False)
-            stage.commit(relink=False)
-        stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
+    def _cached(self, repo: Repo, entry: dict[str, Any]) -> bool:
+        """Bring the outputs of an entry into DVC's cache; False if one is not what the entry says."""
+        from dvc_objects.fs.local import localfs
+
+        outs = _hashes_of(entry, "outs")
+        for path in outs:
+            self._hashes.pop(path, None)
+        if any(self.hash(path) != found for path, found in outs.items()):
+            return False
+        for path, found in outs.items():
+            if found and not held_by_git(path, self.in_git):
+                repo.cache.local.add(str(self.root / path), localfs, found)
+        return True
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[Repo]:
@@ -199,17 +252,35 @@ class Memory:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                with self.repo.lock:
-                    yield self.repo
-                return
+                self.repo.lock.lock()
+                break
             except LockError as error:
                 if time.monotonic() > deadline:
                     raise VersioningError(
-                        f"another DVC command has held its lock for {PATIENCE_S} s: wait for it, or remove "
-                        f"{self.root / '.dvc/tmp/lock'} if none is running, then run snakemake again"
+                        f"another DVC command has held its lock for {PATIENCE_S} s; what has ended is kept, and told "
+                        f"to DVC by the next snakemake"
                     ) from error
                 time.sleep(0.5)
+        try:
+            yield self.repo
+        finally:
+            self.repo.lock.unlock()
 
 
 def _hashes_of(entry: dict[str, Any], kind: str) -> dict[str, str | None]:
     return {item["path"]: item.get("md5") for item in entry.get(kind) or []}
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
+
+
+def _yaml() -> Any:
+    """YAML 1.2 in the form in which DVC writes it."""
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 4096
+    return yaml

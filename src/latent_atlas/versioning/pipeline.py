@@ -96,6 +96,13 @@ def current(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
+def holds(path: Path, jobs: Iterable[Job], extras: Mapping[str, Any]) -> bool:
+    """Whether ``dvc.yaml`` already says the same of these jobs."""
+    stages = (YAML(typ="safe").load(current(path)) or {}).get("stages", {})
+    patterns = list(extras.get("in_git", []))
+    return all(stages.get(job.name) == _stage(job, patterns) for job in jobs)
+
+
 def write(path: Path, text: str) -> bool:
     """Bring ``dvc.yaml`` up to date; whether it had to be written."""
     if current(path) == text:
