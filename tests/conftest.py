@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import latent_atlas.cli  # noqa: F401  (one thread each, as the stages run: said before numpy and torch are loaded)
 from latent_atlas import datasets
@@ -17,6 +18,12 @@ from support import ROOT, Study, options
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out what torch has to say to itself."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each test draws the same random numbers whenever and after whatever it runs."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

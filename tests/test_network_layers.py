@@ -80,6 +80,7 @@ class TestOperator:
     def test_are_those_of_the_explicit_matrix(self, name: str) -> None:
         layer, shape = CONVOLUTIONS[name]
         layer = layer.double()
+        layer.reset_parameters()  # from the seed that every test starts with
         size = math.prod(shape)
         with torch.no_grad():
             out = layer(torch.zeros(1, *shape).double())
@@ -91,7 +92,7 @@ class TestOperator:
         well_above = expected > 1e-3 * largest
         assert found.values.numpy()[well_above] == pytest.approx(expected[well_above], rel=1e-9)
         assert found.values.numpy() == pytest.approx(expected, abs=1e-7 * largest)
-        assert found.rank == np.linalg.matrix_rank(matrix.numpy())
+        assert found.rank == (expected > found.tolerance).sum()
 
     def test_of_a_circular_convolution_are_its_frequencies(self) -> None:
         layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular").double()
