@@ -60,8 +60,9 @@ def motions(rows: Mapping[str, Tensor], angles: Mapping[str, Any], title: str, p
         for axes, heads in ((left, ("image", "moved")), (right, ("difference", "in tangent\nspace", "left over"))):
             for column, head in enumerate(heads):
                 axes.text((column + 0.5) * width, -3, head, ha="center", va="bottom", fontsize=8, color=FAINT)
-        bar = fig.colorbar(drawn, ax=[left, right], location="bottom", fraction=0.03, pad=0.01, shrink=0.5)
-        bar.ax.locator_params(nbins=3)
+        bar = fig.colorbar(drawn, ax=[left, right], location="bottom", fraction=0.03, pad=0.01, shrink=0.9)
+        bar.ax.tick_params(labelsize=7)
+        bar.ax.locator_params(nbins=5)
         fig.suptitle(title)
         save(fig, path)
 
