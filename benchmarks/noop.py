@@ -43,20 +43,29 @@ def prepare(root: Path, stages: int) -> Repository:
     repository = Repository.make(root)
     repository.edit_params(lambda values: with_models(values, max(1, (stages - 21) // PER_MODEL)))
     repository.run("latent-atlas", "pipeline")
-    code = (
-        "from pathlib import Path\n"
-        "from ruamel.yaml import YAML\n"
-        "from latent_atlas.versioning.memory import Memory\n"
-        "stages = YAML(typ='safe').load(Path('dvc.yaml').read_text())['stages']\n"
-        "for stage in stages.values():\n"
-        "    for out in stage['outs']:\n"
-        "        path = Path(out if isinstance(out, str) else next(iter(out)))\n"
-        "        path.parent.mkdir(parents=True, exist_ok=True)\n"
-        "        path.write_text(str(path))\n"
-        "memory = Memory(Path.cwd())\n"
-        "memory._pending = list(stages)\n"
-        "memory.flush()\n"
-    )
+    code = """
+from pathlib import Path
+from ruamel.yaml import YAML
+from latent_atlas.config import read
+from latent_atlas.versioning.memory import Memory
+from latent_atlas.versioning.pipeline import Job
+from latent_atlas.workflow import values_at
+
+stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
+values, memory, jobs = read("params.yaml"), Memory(Path.cwd()), []
+for name, stage in stages.items():
+    outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+    for path in map(Path, outs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    params = values_at(values, *stage.get("params", []))
+    jobs.append(Job(name, stage["cmd"], tuple(stage["deps"]), tuple(outs), params))
+memory._last_flush = (float("inf"), 1.0)  # one flush at the end
+for job in jobs:
+    memory.started(job)
+    memory.succeeded(job)
+memory.flush()
+"""
     repository.run(sys.executable, "-c", code)
     return repository
 
