@@ -39,4 +39,14 @@ rule all:
         rules.report.output,
 
 
+# What each job took, and where, beside the results.
+onsuccess:
+    records.gather()
+
+
+onerror:
+    records.gather()
+
+
 engine.attach(workflow, "workflow/versioning.yaml")
+cluster.attach(workflow)

@@ -6,6 +6,7 @@ import itertools
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from latent_atlas.core.errors import ModelError
 from latent_atlas.core.models.registry import build, import_path
+from latent_atlas.core.models.transposed import ConvTranspose2d
 
 SHAPE = (1, 28, 28)
 MODULES = (f"architectures_of_a_user_{number}" for number in itertools.count())
@@ -237,3 +239,44 @@ class TestClassOfTheUser:
     def test_in_a_module_that_is_not_there(self) -> None:
         with pytest.raises(ModelError, match=r"no module named 'nowhere'; put nowhere\.py beside the Snakefile"):
             build("nowhere:Class", (1, 3, 3), 2)
+
+
+class TestTransposedConvolution:
+    """The project's own is the library's, whichever way it takes."""
+
+    @staticmethod
+    def both(out: int, kernel: int, **options: Any) -> tuple[nn.Module, nn.Module]:
+        mine = ConvTranspose2d(3, out, kernel, dtype=torch.float64, **options)
+        theirs = nn.ConvTranspose2d(3, out, kernel, dtype=torch.float64, **options)
+        theirs.load_state_dict(mine.state_dict())
+        return mine, theirs
+
+    @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize(
+        ("out", "size", "options"),
+        [
+            (5, (1, 1), {}),
+            (1, (6, 4), {"bias": False}),
+            (2, (6, 4), {"bias": False}),
+            (2, (6, 4), {}),
+            (1, (6, 4), {"bias": False, "stride": 2}),
+            (6, (1, 1), {"padding": 1}),
+            (9, (6, 4), {"bias": False}),
+        ],
+    )
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_values_and_gradients(
+        self, out: int, size: tuple[int, int], options: dict[str, int], train: bool, layout: torch.memory_format
+    ) -> None:
+        mine, theirs = (layer.train(train) for layer in self.both(out, 4, **options))
+        x = torch.randn(2, 3, *size, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+        weights = torch.randn_like(theirs(x))
+        for layer in (mine, theirs):
+            (layer(x) * weights).sum().backward()
+        assert torch.allclose(mine(x), theirs(x), rtol=1e-12, atol=1e-12)
+        for found, expected in zip(mine.parameters(), theirs.parameters(), strict=True):
+            assert found.grad is not None
+            assert expected.grad is not None
+            assert torch.allclose(found.grad, expected.grad, rtol=1e-12, atol=1e-12)
+        mine_x, theirs_x = (torch.autograd.grad((layer(x) * weights).sum(), x)[0] for layer in (mine, theirs))
+        assert torch.allclose(mine_x, theirs_x, rtol=1e-12, atol=1e-12)

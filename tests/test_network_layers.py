@@ -34,6 +34,8 @@ CONVOLUTIONS = {
     "all of it": (nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), bias=True), (2, 6, 6)),
     "one dimension": (nn.Conv1d(2, 3, 3, padding=1), (2, 9)),
     "transposed": (nn.ConvTranspose2d(3, 2, 3), (3, 4, 4)),
+    "a kernel larger than the rest": (nn.Conv2d(3, 2, 4), (3, 5, 6)),
+    "transposed with such a kernel": (nn.ConvTranspose2d(3, 2, (4, 2)), (3, 2, 5)),
     "transposed narrowing": (nn.ConvTranspose2d(8, 1, 2), (8, 3, 3)),
     "transposed from one pixel": (nn.ConvTranspose2d(5, 2, 4, bias=True), (5, 1, 1)),
     "transposed stride": (nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1), (2, 3, 4)),
@@ -107,7 +109,7 @@ class TestOperator:
         found = operator_spectrum(layer, (1, 8), (1, 9))
         assert found.rank == 7
 
-    @pytest.mark.parametrize("name", ["plain", "transposed narrowing"])
+    @pytest.mark.parametrize("name", ["padding", "transposed stride"])
     def test_do_not_depend_on_how_many_columns_are_taken_at_once(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -74,11 +74,14 @@ class TestPage:
         links = [value or "" for _, attributes in read.elements for key, value in attributes.items() if key == "href"]
         assert links
         assert all(link.startswith("#") for link in links)
-        assert not {"script", "link", "iframe"} & {tag for tag, _ in read.elements}
+        assert not {"link", "iframe"} & {tag for tag, _ in read.elements}
+        # what each job took, where it lies beside the page; the text beside it says so where it does not
+        assert [script["src"] for script in read.all("script") if "src" in script] == ["records.js"]
+        assert "results/records.csv" in read.words
         assert not re.search(r"url\(|@import", text)
 
     def test_every_link_and_picture_has_its_end(self, read: Page) -> None:
-        anchors = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+        anchors = [attributes["id"] for tag, attributes in read.elements if "id" in attributes and tag == "section"]
         assert len(anchors) == len(set(anchors))
         assert [f"#{anchor}" for anchor in anchors] == [link["href"] for link in read.all("a")]
         assert all(picture["alt"] for picture in read.all("img"))

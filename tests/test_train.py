@@ -17,7 +17,7 @@ from latent_atlas.core.checkpoint import Checkpoint, read_safetensors
 from latent_atlas.core.errors import CheckpointError, TrainingError
 from latent_atlas.core.images import Images
 from latent_atlas.core.models.registry import build
-from latent_atlas.core.training import Progress, Schedule, choose_device, mean_error, train
+from latent_atlas.core.training import Progress, Schedule, mean_error, train
 from support import Study, same_state
 
 CPU = torch.device("cpu")
@@ -211,18 +211,6 @@ class TestFailures:
     def test_loss_that_is_no_number(self, digits: Images) -> None:
         with pytest.raises(TrainingError, match="training diverged in epoch 1: the loss is nan"):
             train(NotANumber, digits, SCHEDULE, CPU)
-
-    @pytest.mark.parametrize("wish", ["cuda", "cuda:1", "mps"])
-    def test_device_that_is_not_there(self, wish: str) -> None:
-        if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[wish.partition(":")[0]]:
-            pytest.skip(f"this machine has {wish}")
-        with pytest.raises(TrainingError, match=rf"device '{wish}' is not available here: choose auto or one of .*cpu"):
-            choose_device(wish)
-
-    def test_auto_takes_what_is_there(self) -> None:
-        there = torch.cuda.is_available(), torch.backends.mps.is_available()
-        assert choose_device("auto").type == ("cuda" if there[0] else "mps" if there[1] else "cpu")
-        assert choose_device("cpu").type == "cpu"
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,11 @@ COMMANDS = {
 }
 
 
-TOOLS = {"pipeline": "Derive dvc.yaml from the Snakefile, or check it."}
+TOOLS = {
+    "pipeline": "Derive dvc.yaml from the Snakefile, or check it.",
+    "records": "Gather which machine made each result, and what it took.",
+    "resources": "Write what jobs were measured to take, for clusters.",
+}
 
 
 class Stages(click.Group):

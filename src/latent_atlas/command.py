@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import os
+import resource
+import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from latent_atlas.core.errors import LatentAtlasError
+from latent_atlas.core.files import write_text
 
 log = logging.getLogger("latent_atlas")
 
@@ -37,7 +44,7 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
         @functools.wraps(function)
         def command(params_file: Path, log_file: Path | None, **options: Any) -> None:
             words = [command.name, options.get(subject) if subject else None]
-            with _Logging(" ".join(str(word) for word in words if word), log_file):
+            with _Logging(" ".join(str(word) for word in words if word), log_file), _Record(log_file):
                 from latent_atlas import config
 
                 function(config.load(params_file), **options)
@@ -103,6 +110,46 @@ class _Logging:
         log.handlers = []
         if status is not None:
             sys.exit(status)
+
+
+class _Record:
+    """What a job took, and where: a small file beside its log, written when it has ended well.
+
+    It is no output of the job, since it differs from run to run; ``latent-atlas records`` gathers these.
+    """
+
+    def __init__(self, log_file: Path | None) -> None:
+        self.path = log_file and log_file.with_suffix(".record.json")
+
+    def __enter__(self) -> None:
+        _noted.clear()
+        self.started, self.clock = datetime.now(UTC), time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self.path is None or kind is not None:
+            return
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+        facts = {
+            # a node that SLURM simulates on a host has a name of its own
+            "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+            "job_id": os.environ.get("SLURM_JOB_ID"),
+            "device": "cpu",
+            "started_utc": self.started.isoformat(timespec="seconds").removesuffix("+00:00"),
+            "wall_s": round(time.monotonic() - self.clock, 2),
+            "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+            "peak_memory_mib": round(peak),
+        }
+        with suppress(LatentAtlasError):  # the log has said already that nothing can be written there
+            write_text(self.path, json.dumps(facts | _noted) + "\n")
+
+
+_noted: dict[str, Any] = {}
+
+
+def note(**facts: Any) -> None:
+    """Add to the record of the job that runs, such as the device it computes on."""
+    _noted.update(facts)
 
 
 class _LogFile(logging.FileHandler):

@@ -1,8 +1,12 @@
 # Names and helpers that all rules share. What they do is in src/latent_atlas/workflow.py.
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 
 from latent_atlas import config as parameter_file
+from latent_atlas import cluster, requests
 from latent_atlas.core.errors import LatentAtlasError
+from latent_atlas.tools import records
 from latent_atlas.versioning import engine
 from latent_atlas.workflow import packaged, parameters, put_commands_on_path, sources
 
@@ -20,10 +24,15 @@ try:
     TRAINED = STUDY.trained
     IMPORTED = [name for name in STUDY.models if name not in TRAINED]
     ARCHITECTURES = sorted({model.architecture for model in STUDY.models.values()})
+    REQUESTS = requests.Requests(
+        requests.read(Path(workflow.basedir) / requests.MEASURED), STUDY
+    )
     for architecture in ARCHITECTURES:
         sources("train", architecture)
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
+
+memory, runtime = REQUESTS.mem_mb, REQUESTS.runtime
 
 ENVIRONMENT = "../envs/latent-atlas.yaml"
 IMAGES = "data/images.safetensors"

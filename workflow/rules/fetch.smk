@@ -9,6 +9,9 @@ rule fetch:
         "logs/fetch.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("fetch"),
+        runtime=runtime("fetch"),
     params:
         values=parameters(VALUES, "dataset"),
     shell:

@@ -13,6 +13,9 @@ rule interpolate:
         "logs/interpolate/{manifold}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("interpolate"),
+        runtime=runtime("interpolate"),
     params:
         values=parameters(VALUES, "interpolate", "probes"),
     shell:
@@ -34,6 +37,9 @@ rule interpolate_pixels:
         "logs/interpolate_pixels.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("interpolate_pixels"),
+        runtime=runtime("interpolate_pixels"),
     params:
         values=parameters(VALUES, "interpolate", "probes"),
     shell:
@@ -61,6 +67,9 @@ rule interpolate_gather:
         "logs/interpolate_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("interpolate_gather"),
+        runtime=runtime("interpolate_gather"),
     params:
         values=parameters(VALUES, "interpolate", "probes", "models", "pca"),
     shell:

@@ -13,6 +13,9 @@ rule invariance:
         "logs/invariance/{manifold}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("invariance"),
+        runtime=runtime("invariance"),
     params:
         values=parameters(VALUES, "invariance", "probes"),
     shell:
@@ -37,6 +40,9 @@ rule invariance_epochs:
         "logs/invariance_epochs/{model}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("invariance_epochs"),
+        runtime=runtime("invariance_epochs"),
     params:
         values=parameters(VALUES, "invariance", "probes"),
     shell:
@@ -80,6 +86,9 @@ rule invariance_gather:
         "logs/invariance_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("invariance_gather"),
+        runtime=runtime("invariance_gather"),
     params:
         values=parameters(VALUES, "invariance", "probes", "models", "pca"),
     shell:

@@ -12,6 +12,9 @@ rule jacobian:
         "logs/jacobian/{manifold}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("jacobian"),
+        runtime=runtime("jacobian"),
     params:
         values=parameters(VALUES, "probes"),
     shell:
@@ -38,6 +41,9 @@ rule jacobian_gather:
         "logs/jacobian_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("jacobian_gather"),
+        runtime=runtime("jacobian_gather"),
     params:
         values=parameters(VALUES, "probes", "models", "pca"),
     shell:

@@ -34,6 +34,9 @@ rule layers_gather:
         "logs/layers_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("layers_gather"),
+        runtime=runtime("layers_gather"),
     params:
         values=parameters(VALUES, "models"),
     shell:

@@ -13,6 +13,9 @@ rule pca:
         "logs/pca.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("pca"),
+        runtime=runtime("pca"),
     params:
         values=parameters(VALUES, "pca"),
     shell:

@@ -12,6 +12,9 @@ rule reconstruct:
         "logs/reconstruct/{manifold}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("reconstruct"),
+        runtime=runtime("reconstruct"),
     params:
         values=parameters(VALUES, "reconstruct"),
     shell:
@@ -39,6 +42,9 @@ rule reconstruct_gather:
         "logs/reconstruct_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("reconstruct_gather"),
+        runtime=runtime("reconstruct_gather"),
     params:
         values=parameters(VALUES, "reconstruct", "models", "pca"),
     shell:

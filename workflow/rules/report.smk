@@ -20,6 +20,9 @@ rule report:
         "logs/report.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("report"),
+        runtime=runtime("report"),
     params:
         values=parameters(VALUES, *VALUES),
     shell:

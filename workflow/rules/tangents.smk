@@ -13,6 +13,9 @@ rule tangents:
         "logs/tangents/{manifold}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("tangents"),
+        runtime=runtime("tangents"),
     params:
         values=parameters(VALUES, "tangents", "probes"),
     shell:

@@ -17,6 +17,11 @@ rule train:
     conda:
         ENVIRONMENT
     threads: STUDY.training.threads
+    resources:
+        mem_mb=memory("train"),
+        runtime=runtime("train"),
+        # Its wish; a cluster's profile says how it is asked for.
+        gpu=1,
     params:
         values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
     shell:
@@ -39,6 +44,9 @@ rule import_:
         model="|".join(IMPORTED) or "none",
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("import_"),
+        runtime=runtime("import_"),
     params:
         values=lambda w: parameters(VALUES, f"models.{w.model}"),
     shell:
@@ -64,6 +72,9 @@ rule train_gather:
         "logs/train_gather.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("train_gather"),
+        runtime=runtime("train_gather"),
     params:
         values=parameters(VALUES, "models"),
     shell:

@@ -10,6 +10,7 @@ What was measured on FashionMNIST, with which schedule and how often, is in ``do
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import inspect
 import json
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from latent_atlas.core.devices import describe
 from latent_atlas.core.errors import TrainingError
 from latent_atlas.core.files import written_aside
 from latent_atlas.core.images import Images, as_float
@@ -35,6 +37,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ADAM_BETAS = (0.9, 0.99)
 RISE = 0.3  # share of the steps in which the learning rate rises
 START_FACTOR, END_FACTOR = 25, 1e4  # peak / first, first / last learning rate
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 DIVERGED = 1.5  # times the untrained error
 
 
@@ -95,23 +98,6 @@ class Trained(NamedTuple):
     snapshots: list[dict[str, Tensor]]
 
 
-def choose_device(wish: str = "auto") -> torch.device:
-    """The device to compute on: CUDA, else Apple's MPS, else the CPU, or the one wished for.
-
-    Raises
-    ------
-    TrainingError
-        If the device wished for is not there.
-    """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wish == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available.get(wish.partition(":")[0], False):
-        there = ", ".join(name for name, here in available.items() if here)
-        raise TrainingError(f"device {wish!r} is not available here: choose auto or one of {there}")
-    return torch.device(wish)
-
-
 def train(
     build: Callable[[], nn.Module],
     images: Images,
@@ -149,6 +135,7 @@ def train(
         If the loss is not a number or grows beyond that of the untrained network.
     """
     _be_deterministic(device)
+    _keep_freed_memory()
     torch.manual_seed(schedule.seed)
     model = _placed(build(), device).train()
     order = torch.Generator().manual_seed(schedule.seed)
@@ -168,7 +155,7 @@ def train(
         div_factor=START_FACTOR,
         final_div_factor=END_FACTOR,
     )
-    state = _State(resume, _fingerprint(model, images, schedule, device), model, optimizer, cycle, order)
+    state = _State(resume, _fingerprint(model, images, schedule, device), model, optimizer, cycle, order, device)
     done = state.restore() or _Done(mean_error(model, test), [], [])
     clock = _Clock(steps - len(done.curve) * batches)
     for epoch in range(len(done.curve), schedule.epochs):
@@ -240,6 +227,20 @@ def _be_deterministic(device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
+    # a guard against bugs, which costs a pass over memory for every tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed for what is allocated next.
+
+    By default large blocks go back to the system at once, and every step of a training takes, and so clears, the same
+    pages again.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _placed(thing: Any, device: torch.device) -> Any:
@@ -271,7 +272,9 @@ def _fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: t
     for module in (sys.modules[__name__], inspect.getmodule(type(model))):
         with contextlib.suppress(OSError, TypeError):  # a class typed at a prompt has no source
             digest.update(inspect.getsource(module).encode() if module else b"")
-    digest.update(f"{device} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model}".encode())
+    digest.update(
+        f"{describe(device)} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model}".encode()
+    )
     for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -296,8 +299,9 @@ class _State:
         optimizer: torch.optim.Optimizer,
         cycle: torch.optim.lr_scheduler.OneCycleLR,
         order: torch.Generator,
+        device: torch.device,
     ) -> None:
-        self.path, self.fingerprint = path, fingerprint
+        self.path, self.fingerprint, self.device = path, fingerprint, device
         self.model, self.optimizer, self.cycle, self.order = model, optimizer, cycle, order
 
     def store(self, done: _Done) -> None:
@@ -311,7 +315,7 @@ class _State:
             "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
             "order": self.order.get_state(),
             "generator": torch.get_rng_state(),
-            "cuda_generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
         with written_aside(self.path) as aside:
             torch.save(state, aside)
@@ -330,8 +334,8 @@ class _State:
         self.cycle.load_state_dict(state["cycle"])
         self.order.set_state(state["order"])
         torch.set_rng_state(state["generator"])
-        if state["cuda_generators"]:
-            torch.cuda.set_rng_state_all(state["cuda_generators"])
+        if state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
         return _Done(state["start_error"], state["curve"], state["snapshots"])
 
     def remove(self) -> None:

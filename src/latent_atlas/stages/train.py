@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.command import IN, OUT, log, note, stage
 from latent_atlas.core.checkpoint import Checkpoint
+from latent_atlas.core.devices import choose_device, describe
 from latent_atlas.core.errors import ParamsError
 from latent_atlas.core.files import write_safetensors, write_table
 from latent_atlas.core.images import Images
 from latent_atlas.core.models.registry import build
-from latent_atlas.core.training import Progress, Schedule, choose_device, mean_image_error
+from latent_atlas.core.training import Progress, Schedule, mean_image_error
 from latent_atlas.core.training import train as run_training
 from latent_atlas.record import provenance
 
@@ -39,7 +40,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     device = choose_device(wish.device)
     data = Images.load(images)
     schedule = Schedule(wish.epochs, wish.batch_size, wish.peak_learning_rate, wish.precision, wish.seed)
-    log.info(f"{schedule.epochs} epochs of {len(data.train)} images on {device}, {schedule.precision}")
+    log.info(
+        f"{schedule.epochs} epochs of {len(data.train)} images on {device} ({describe(device)}), {schedule.precision}"
+    )
     network, table, states = run_training(
         lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
         data,
@@ -48,6 +51,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         _say,
         resume=checkpoint.with_suffix(".resume"),
     )
+    note(device=describe(device))
+    if device.type == "cuda":
+        note(peak_gpu_memory_mib=round(torch.cuda.max_memory_allocated(device) / 2**20))
     last = table.iloc[-1]
     constant = mean_image_error(data)
     if last["test_mse"] > constant:

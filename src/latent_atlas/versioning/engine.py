@@ -81,6 +81,17 @@ def attach(workflow: Any, extras_file: str) -> None:
     workflow._build_dag = build_with_shared_memory
 
 
+def when_planned(workflow: Any, then: Callable[[], None]) -> None:
+    """Call a function when the jobs of a workflow are known and none has started."""
+    build = workflow._build_dag
+
+    def build_and_then() -> None:
+        build()
+        then()
+
+    workflow._build_dag = build_and_then
+
+
 def workflow_log(message: str) -> None:
     """Say something in Snakemake's own log."""
     from snakemake.logging import logger

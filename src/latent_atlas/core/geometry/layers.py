@@ -12,9 +12,11 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -169,9 +171,9 @@ def _scales(module: _BatchNorm, given: Tensor) -> Spectrum:
 def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Spectrum:
     """Singular values of a layer without its bias, as a linear map between its input and output spaces.
 
-    Exactly, in float64, through the Gram matrix of the smaller side: A Aᵀ or Aᵀ A, applied to the columns of
-    the identity a chunk at a time. Squaring costs half of the digits: singular values below about
-    √(n ε) · σ max count as zero.
+    Exactly, in float64, through the Gram matrix of the smaller side: A Aᵀ or Aᵀ A, written down where a plain
+    convolution's is known, else applied to the columns of the identity a chunk at a time. Squaring costs half of the
+    digits: singular values below about √(n ε) · σ max count as zero.
     """
     zero = torch.zeros(1, *input_shape, dtype=torch.float64)
     offset = layer(zero)
@@ -186,7 +188,10 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
         return gradient
 
     inputs, outputs = math.prod(input_shape), math.prod(output_shape)
-    if inputs <= outputs:
+    small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
+    if _plain(layer) and math.prod(small) == min(inputs, outputs):
+        gram = _patch_gram(layer.weight, *small[1:])
+    elif inputs <= outputs:
         gram = _gram(inputs, input_shape, lambda x: adjoint(forward(x)), outputs)
     else:
         gram = _gram(outputs, output_shape, lambda y: forward(adjoint(y)), inputs)
@@ -194,6 +199,43 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
     size = len(squares)
     tolerance = math.sqrt(size * torch.finfo(torch.float64).eps * float(squares[0]))
     return Spectrum(squares.sqrt(), tolerance)
+
+
+def _plain(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
+    """Whether a layer is a convolution, or the transpose of one, that takes every patch of its image once."""
+    return (
+        isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        and (layer.stride, layer.padding, layer.dilation, layer.groups) == ((1, 1), (0, 0), (1, 1), 1)
+        and not any(layer.output_padding)
+    )
+
+
+def _patch_gram(weight: Tensor, height: int, width: int) -> Tensor:
+    """Gram matrix A Aᵀ of a plain convolution A with so many patches, whose side it is the smaller one.
+
+    Two patches at p and p' overlap as p - p' says, so that the entry for channels v, v' there is the correlation of
+    their kernels at that offset: Σ K[v, c, u] K[v', c, u + p - p'] over c and u.
+
+    Parameters
+    ----------
+    weight : tensor (V, C, K, K)
+        Kernels of the channels on the side of the patches, in float64.
+
+    Returns
+    -------
+    tensor (V·height·width, V·height·width)
+    """
+    channels, _, down, right = weight.shape
+    overlaps = conv2d(weight, weight, padding=(down - 1, right - 1)).transpose(0, 1)  # V x V x (2K-1) x (2K-1)
+    wider, taller = width - right, height - down  # negative where the kernel is the larger
+    overlaps = pad(overlaps, (wider, wider, taller, taller))  # V x V x (2·height-1) x (2·width-1)
+    rows = torch.arange(height)[:, None] - torch.arange(height) + height - 1  # height x height
+    columns = torch.arange(width)[:, None] - torch.arange(width) + width - 1  # width x width
+    entries = overlaps[
+        :, :, rows[:, None, :, None], columns[None, :, None, :]
+    ]  # V x V x height x width x height x width
+    size = channels * height * width
+    return entries.permute(0, 2, 3, 1, 4, 5).reshape(size, size)
 
 
 def _gram(size: int, shape: tuple[int, ...], apply: Callable[[Tensor], Tensor], other: int) -> Tensor:

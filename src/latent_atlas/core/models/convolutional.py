@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latent_atlas.core.errors import ModelError
+from latent_atlas.core.models.transposed import ConvTranspose2d
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -50,13 +51,13 @@ class ConvolutionalDecoder(nn.Module):
         wide, narrow = widths
         rest = (height - 2 * (kernel - 1), width - 2 * (kernel - 1))
         self.unflatten = nn.Unflatten(1, (latent_dim, 1, 1))
-        self.dconv1 = nn.ConvTranspose2d(latent_dim, narrow, rest)
+        self.dconv1 = ConvTranspose2d(latent_dim, narrow, rest)
         self.dbatch1 = nn.BatchNorm2d(narrow)
         self.dact1 = nn.ELU()
-        self.dconv2 = nn.ConvTranspose2d(narrow, wide, kernel, bias=False)
+        self.dconv2 = ConvTranspose2d(narrow, wide, kernel, bias=False)
         self.dbatch2 = nn.BatchNorm2d(wide)
         self.dact2 = nn.ELU()
-        self.dconv3 = nn.ConvTranspose2d(wide, channels, kernel, bias=False)
+        self.dconv3 = ConvTranspose2d(wide, channels, kernel, bias=False)
         self.dact3 = nn.Sigmoid()
 
     def forward(self, z: Tensor) -> Tensor:

@@ -1,0 +1,31 @@
+"""Where jobs run: the GPUs of this machine, or a cluster that is asked beforehand whether it can run them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import Any
+
+from latent_atlas.versioning import engine
+
+
+def attach(workflow: Any) -> None:
+    """Fit a workflow to where it runs, once its jobs are known. Called at the end of the Snakefile."""
+    if workflow.is_main_process:
+        engine.when_planned(workflow, lambda: _fit(workflow))
+
+
+def _fit(workflow: Any) -> None:
+    if workflow.local_exec and "gpu" not in workflow.global_resources and (gpus := visible_gpus()):
+        workflow.register_resource("gpu", gpus)  # as many trainings at once; --resources gpu=N says otherwise
+
+
+def visible_gpus() -> int:
+    """Number of NVIDIA GPUs that a process on this machine may use, found without loading torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shutil.which("nvidia-smi") is None or (visible is not None and visible.strip() in ("", "-1")):
+        return 0
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    there = sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
+    return min(there, len(visible.split(","))) if visible else there
