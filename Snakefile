@@ -14,6 +14,11 @@ include: "workflow/rules/invariance.smk"
 include: "workflow/rules/report.smk"
 
 
+# Nodes of a cluster seldom reach the internet; the machine that submits to them does.
+localrules:
+    fetch,
+
+
 # Every output of every rule, so that a missing or changed one is noticed also where nothing after it needs it.
 rule all:
     default_target: True

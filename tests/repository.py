@@ -28,6 +28,7 @@ class Repository:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.extra: dict[str, str] = {}  # of the environment; its PATH comes first
 
     @classmethod
     def make(cls, root: Path) -> Repository:
@@ -67,9 +68,10 @@ class Repository:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of commands: this interpreter's tools, the copy's sources, no threads, no phoning home."""
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        folders = [*filter(None, [self.extra.get("PATH")]), str(Path(sys.executable).parent), os.environ["PATH"]]
+        path = os.pathsep.join(folders)
         quiet = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return os.environ | {"PATH": path, "PYTHONPATH": str(self.root / "src")} | quiet
+        return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(self.root / "src")} | quiet
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository."""

@@ -29,7 +29,7 @@ def test_training_grows_with_epochs_and_attempts(params: config.Params) -> None:
 
 def test_memory_grows_with_attempts(params: config.Params) -> None:
     megabytes = Requests({"pca": {"seconds": 1, "memory_mb": 601}}, params).mem_mb("pca")
-    assert [megabytes([], attempt=attempt) for attempt in (1, 2)] == [1000, 2000]
+    assert [megabytes([], attempt=attempt) for attempt in (1, 2)] == [1500, 3000]
 
 
 def test_comparisons_grow_with_manifolds_and_nothing_is_too_short(params: config.Params) -> None:

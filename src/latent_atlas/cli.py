@@ -42,6 +42,7 @@ COMMANDS = {
 
 
 TOOLS = {
+    "doctor": "Check this site before the first run.",
     "pipeline": "Derive dvc.yaml from the Snakefile, or check it.",
     "records": "Gather which machine made each result, and what it took.",
     "resources": "Write what jobs were measured to take, for clusters.",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MEASURED = Path("workflow/resources.yaml")
 TIME_FACTOR, MEMORY_FACTOR = 4, 1.5  # of a request to what was measured
+OVERHEAD_MB = 500  # of the two Snakemakes that stand between a scheduler and a job
 SHORTEST_MIN = 2
 MEMORY_STEP_MB = 100
 
@@ -51,7 +52,7 @@ class Requests:
         """Megabytes for a job of a rule, as a function that Snakemake calls."""
 
         def megabytes(wildcards: Any, attempt: int) -> int:
-            wanted = MEMORY_FACTOR * self._measured(rule)["memory_mb"]
+            wanted = MEMORY_FACTOR * self._measured(rule)["memory_mb"] + OVERHEAD_MB
             return attempt * MEMORY_STEP_MB * math.ceil(wanted / MEMORY_STEP_MB)
 
         return megabytes

@@ -50,9 +50,7 @@ def gather(logs: Path = Path("logs"), results: Path = Path("results"), pipeline:
         if stage not in rows or str(rows[stage]["started_utc"]) <= found["started_utc"]:
             rows[stage] = {"stage": stage, **found}
     known = _stages(pipeline)
-    kept = [
-        {key: rows[stage].get(key, "") for key in COLUMNS} for stage in sorted(rows) if not known or stage in known
-    ]
+    kept = [{key: rows[stage].get(key, "") for key in COLUMNS} for stage in sorted(rows) if not known or stage in known]
     if not kept:
         return 0
     write_table(table, pd.DataFrame(kept))

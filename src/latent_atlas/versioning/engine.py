@@ -82,14 +82,24 @@ def attach(workflow: Any, extras_file: str) -> None:
 
 
 def when_planned(workflow: Any, then: Callable[[], None]) -> None:
-    """Call a function when the jobs of a workflow are known and none has started."""
+    """Call a function once, when the jobs of a workflow and their groups are known and none has started.
+
+    By then the workflow holds its lock, unless it is a dry run.
+    """
     build = workflow._build_dag
 
-    def build_and_then() -> None:
+    def build_and_watch() -> None:
         build()
-        then()
+        finish_plan = workflow.dag.postprocess
 
-    workflow._build_dag = build_and_then
+        async def finish_plan_and_then(*arguments: Any, **options: Any) -> None:
+            await finish_plan(*arguments, **options)
+            workflow.dag.postprocess = finish_plan
+            then()
+
+        workflow.dag.postprocess = finish_plan_and_then
+
+    workflow._build_dag = build_and_watch
 
 
 def workflow_log(message: str) -> None:

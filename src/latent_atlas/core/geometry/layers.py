@@ -226,9 +226,10 @@ def _patch_gram(weight: Tensor, height: int, width: int) -> Tensor:
     tensor (V·height·width, V·height·width)
     """
     channels, _, down, right = weight.shape
-    overlaps = conv2d(weight, weight, padding=(down - 1, right - 1)).transpose(0, 1)  # V x V x (2K-1) x (2K-1)
-    wider, taller = width - right, height - down  # negative where the kernel is the larger
-    overlaps = pad(overlaps, (wider, wider, taller, taller))  # V x V x (2·height-1) x (2·width-1)
+    near_y, near_x = min(down, height) - 1, min(right, width) - 1  # the furthest that overlapping patches can lie apart
+    overlaps = conv2d(weight, weight, padding=(near_y, near_x)).transpose(0, 1)  # V x V x (2·near_y+1) x (2·near_x+1)
+    far_y, far_x = height - 1 - near_y, width - 1 - near_x
+    overlaps = pad(overlaps, (far_x, far_x, far_y, far_y))  # V x V x (2·height-1) x (2·width-1)
     rows = torch.arange(height)[:, None] - torch.arange(height) + height - 1  # height x height
     columns = torch.arange(width)[:, None] - torch.arange(width) + width - 1  # width x width
     entries = overlaps[
