@@ -20,7 +20,7 @@ import psutil
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scontrol")
 CPU_NODES, GPU_NODE = ("cpu1", "cpu2"), "gpu1"
 NODES = (*CPU_NODES, GPU_NODE)
-NODE_MB = 4000
+NODE_MB = 16000  # more than there may be: SLURM takes our word for it
 
 CONFIGURATION = """\
 ClusterName=tests
@@ -116,7 +116,7 @@ class Cluster:
         ports = _free_ports(1 + len(NODES))
         host = socket.gethostname().partition(".")[0]
         nodes = [
-            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory={NODE_MB} "
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory={NODE_MB} "
             f"{'Gres=gpu:1 ' if name == GPU_NODE else ''}State=UNKNOWN"
             for name, port in zip(NODES, ports[1:], strict=True)
         ]

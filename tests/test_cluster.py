@@ -171,13 +171,14 @@ class TestRefusals:
         assert f"At fault is the GPU (gpu=1). Change {self.line(study, 'gpu: 1')}" in said
 
     def test_job_larger_than_any_node(self, study: Repository, site: Cluster) -> None:
+        study.replace("profiles/slurm/config.yaml", "mem_mb=16000", "mem_mb=1600000")
         study.replace("profiles/slurm/config.yaml", "    gpu: 1 ", f"    mem_mb: {10 * NODE_MB}\n    gpu: 1 ")
         said = self.refused(study, site)
         assert f"At fault is the memory (mem_mb={10 * NODE_MB})" in said
         assert f"Change {self.line(study, f'mem_mb: {10 * NODE_MB}')}" in said
 
     def test_longer_than_the_partition_allows(self, study: Repository, site: Cluster) -> None:
-        study.edit_params(lambda values: values["training"].update(epochs=100_000))
+        study.edit_params(lambda values: values["training"].update(epochs=200))
         said = self.refused(study, site)
         assert "At fault is the time (runtime=" in said
         assert "Change the profile: add runtime to set-resources for train, or default-resources" in said

@@ -21,14 +21,15 @@ CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster
 
 CANCEL_S = 120
 
-# What of a request may be refused, in the order of suspicion, and the keys of a profile that say it.
+# What of a request may be refused, in the order of suspicion: the keys of a profile that say it, and the words by which
+# SLURM gives it away. Where it says no more than that no node will do, the request is tried without each in turn.
 SUSPECTS = {
-    "partition": ("slurm_partition",),
-    "account": ("slurm_account",),
-    "GPU": ("gres", "gpu"),
-    "memory": ("mem_mb",),
-    "CPU cores": ("threads", "cpus_per_task"),
-    "time": ("runtime",),
+    "account": (("slurm_account",), "account"),
+    "partition": (("slurm_partition",), "partition"),
+    "time": (("runtime",), "time limit"),
+    "GPU": (("gres", "gpu"), "gres"),
+    "memory": (("mem_mb",), "memory"),
+    "number of cores": (("threads", "cpus_per_task"), "cpu count"),
 }
 
 
@@ -185,23 +186,32 @@ def _refusal(call: str) -> str | None:
 
 def _explain(job: Any, refusal: str) -> str:
     """What of a refused request is at fault, and where it is said."""
-    rules = sorted({single.rule.name for single in job}) if job.is_group() else [job.rule.name]
-    what, keys = _culprit(job)
-    values = {key: job.resources.get(key, job.threads if key == "threads" else None) for key in keys}
+    singles = list(job) if job.is_group() else [job]
+    rules = sorted({single.rule.name for single in singles})
+    head = f"SLURM cannot run {', '.join(rules)}: {refusal}."
+    what, keys = _culprit(job, refusal)
+    if not what:
+        return f"{head} See default-resources and set-resources in the profile"
+    values = {key: job.threads if key == "threads" else job.resources.get(key) for key in keys}
     asked = ", ".join(f"{key}={value}" for key, value in values.items() if value) or f"no {keys[0]}"
-    places = [place for rule in rules for key in keys if (place := where_said(rule, key))]
-    place = places[0] if places else f"the profile: add {keys[0]} to set-resources for {rules[0]}, or default-resources"
-    return (
-        f"SLURM cannot run {', '.join(rules)}: {refusal}. At fault is the {what} ({asked}). Change {place}"
-        if what
-        else f"SLURM cannot run {', '.join(rules)}: {refusal}. See the profile's default-resources and set-resources"
-    )
+
+    def size(single: Any) -> float:
+        wish = single.resources.get(keys[0], 0)
+        return wish if isinstance(wish, (int, float)) else 0
+
+    largest = max(singles, key=size).rule.name
+    places = [place for key in keys if (place := where_said(largest, key))]
+    place = places[0] if places else f"the profile: add {keys[0]} to set-resources for {largest}, or default-resources"
+    return f"{head} At fault is the {what} ({asked}). Change {place}"
 
 
-def _culprit(job: Any) -> tuple[str, tuple[str, ...]]:
-    """The part of a request without which SLURM would take it."""
-    for what, keys in SUSPECTS.items():
-        least = {"mem_mb": 1, "threads": 1, "cpus_per_task": 1, "runtime": 1}
+def _culprit(job: Any, refusal: str) -> tuple[str, tuple[str, ...]]:
+    """The part of a request that SLURM names, or without which it would take it."""
+    for what, (keys, word) in SUSPECTS.items():
+        if word in refusal.lower():
+            return what, keys
+    least = {"mem_mb": 1, "threads": 1, "cpus_per_task": 1, "runtime": 1}
+    for what, (keys, _) in SUSPECTS.items():
         if _refusal(_request(job, {key: least.get(key) for key in keys})) is None:
             return what, keys
     return "", ("slurm_partition",)

@@ -279,8 +279,8 @@ def nodes(settings: dict[str, Any]) -> Iterator[Finding]:
         words += [f"--gpus={merged['gpu']}"] if merged.get("gpu") else []
         requests.add((tuple(words), bool(merged.get("gres") or merged.get("gpu"))))
     for options, wants_gpu in sorted(requests):
-        command = ["srun", *options, "--ntasks=1", "--time=2", "--quiet", sys.executable, "-m", "latent_atlas.cli",
-                   "doctor", "--probe"]  # fmt: skip
+        command = ["srun", *options, "--ntasks=1", "--time=2", "--mem=1500", "--quiet", sys.executable, "-m",
+                   "latent_atlas.cli", "doctor", "--probe"]  # fmt: skip
         subject = f"nodes with {' '.join(options) or 'no request'}"
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, check=False)

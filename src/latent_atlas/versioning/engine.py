@@ -61,6 +61,9 @@ def attach(workflow: Any, extras_file: str) -> None:
         if workflow.is_main_process:
             workflow_log(f"{root} is no DVC repository under git: nothing is versioned, all else works")
         return
+    if workflow.storage_settings.default_storage_provider is not None:
+        workflow_log("files lie in object storage, not in this folder: versioning stands aside")
+        return
     build = workflow._build_dag
     extras = YAML(typ="safe", pure=True).load(Path(extras_file).read_text(encoding="utf-8"))
 

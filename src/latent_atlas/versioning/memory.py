@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.config import canonical, read
 from latent_atlas.core.errors import LatentAtlasError, ParamsError
 from latent_atlas.core.files import write_text
-from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git
+from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml
 from latent_atlas.workflow import values_at
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Memory:
         if not self.lock_file.exists():
             return {}
         try:
-            content = _yaml().load(self.lock_file.read_text(encoding="utf-8")) or {}
-            return dict(content.get("stages") or {})
+            text = self.lock_file.read_text(encoding="utf-8")
+            return remembered(self.root / ".dvc" / "tmp" / "read-lock.json", text, lambda: _stages_of(text))
         except Exception as error:
             raise VersioningError(
                 f"{self.lock_file} cannot be read ({error}): if two versions of it were merged, choose one side "
@@ -221,7 +222,7 @@ class Memory:
                 if good:
                     stages = self._locked_entries() | good
                     text = io.StringIO()
-                    _yaml().dump({"schema": "2.0", "stages": stages}, text)
+                    plain_yaml().dump({"schema": "2.0", "stages": stages}, text)
                     write_text(self.lock_file, text.getvalue())
                 self.journal.unlink(missing_ok=True)
         except LatentAtlasError:
@@ -267,20 +268,35 @@ class Memory:
             self.repo.lock.unlock()
 
 
+def remembered(file: Path, source: str, make: Callable[[], Any]) -> Any:
+    """What is made of a text, kept as JSON beside it: YAML takes long to read, and seldom changes.
+
+    Parameters
+    ----------
+    file : Path
+        Where it is kept, with a checksum of the text that it was made of. It may be deleted at any time.
+    source : str
+    make : callable
+        Called if nothing, or something made of another text, is kept there.
+    """
+    checksum = hashlib.md5(source.encode()).hexdigest()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["of"] == checksum:
+            return kept["made"]
+    made = make()
+    with contextlib.suppress(LatentAtlasError, TypeError):
+        write_text(file, json.dumps({"of": checksum, "made": made}))
+    return made
+
+
+def _stages_of(text: str) -> dict[str, Any]:
+    return dict((plain_yaml().load(text) or {}).get("stages") or {})
+
+
 def _hashes_of(entry: dict[str, Any], kind: str) -> dict[str, str | None]:
     return {item["path"]: item.get("md5") for item in entry.get(kind) or []}
 
 
 def _size(path: Path) -> int | None:
     return path.stat().st_size if path.exists() else None
-
-
-def _yaml() -> Any:
-    """YAML 1.2 in the form in which DVC writes it."""
-    from ruamel.yaml import YAML
-
-    yaml: Any = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.width = 4096
-    return yaml

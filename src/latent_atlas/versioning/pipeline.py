@@ -66,9 +66,7 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any]) -> str:
         if fnmatch.fnmatch(out, extras.get("models", ""))
     }
     text = io.StringIO()
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.dump({key: value for key, value in document.items() if value}, text)
+    plain_yaml().dump({key: value for key, value in document.items() if value}, text)
     return HEADER + text.getvalue()
 
 
@@ -78,6 +76,15 @@ def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
     if job.params:
         stage["params"] = sorted(job.params)
     return stage | {"outs": outs}
+
+
+def plain_yaml() -> Any:
+    """YAML 1.2 in the form in which DVC writes it, by the parser and the emitter in C."""
+    yaml: Any = YAML(typ="safe")
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 4096
+    return yaml
 
 
 def held_by_git(path: str, patterns: Iterable[str]) -> bool:
