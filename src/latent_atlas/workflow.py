@@ -47,8 +47,7 @@ def values_at(values: dict[str, Any], *keys: str) -> dict[str, Any]:
     return chosen
 
 
-@functools.cache
-def sources(stage: str, *by_name: str) -> tuple[str, ...]:
+def sources(stage: str, *by_name: str) -> list[str]:
     """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
 
     Architectures and users' transformations are imported by name while the stage runs, so they are named here; of a
@@ -59,7 +58,7 @@ def sources(stage: str, *by_name: str) -> tuple[str, ...]:
     for module in modules:
         if module in _graph().modules:
             found |= _graph().find_upstream_modules(module)
-    return tuple(sorted(_file(module) for module in found - HANDS_ON))
+    return sorted(_file(module) for module in found - HANDS_ON)
 
 
 @functools.cache
