@@ -6,7 +6,7 @@ CORES ?= all
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study test test-engines check install clean distclean help
+.PHONY: study test test-engines test-cluster test-faults check install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -20,6 +20,14 @@ test: $(VENV)/installed-dev
 ## test-engines: that Snakemake and DVC agree, whatever happens (several minutes)
 test-engines: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "engines and not slow"
+
+## test-cluster: that the pipeline runs on a real SLURM, which the tests start (root, and SLURM's packages, are needed)
+test-cluster: $(VENV)/installed-dev
+	@$(BIN)/pytest -m "slurm and not slow" -rs
+
+## test-faults: what a cluster does to jobs, on the same SLURM (a quarter of an hour)
+test-faults: $(VENV)/installed-dev
+	@$(BIN)/pytest -m "slurm and slow" -rs
 
 ## check: formatting, lints, types and layers
 check: $(VENV)/installed-dev

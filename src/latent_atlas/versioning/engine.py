@@ -11,6 +11,7 @@ the processes that run single jobs.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from typing import Any
 import snakemake
 from ruamel.yaml import YAML
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import DefaultFilter
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
 from snakemake.persistence.file import FilePersistence
+from snakemake.settings.enums import Quietness
 from snakemake.settings.types import ExecMode
 from snakemake.utils import format as snakemake_format
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from latent_atlas.core.errors import LatentAtlasError
 from latent_atlas.tools.pipeline import MODE_VARIABLE
@@ -56,6 +60,7 @@ def attach(workflow: Any, extras_file: str) -> None:
         )
     if workflow.exec_mode != ExecMode.DEFAULT:
         return
+    show_failures()
     root = Path.cwd()
     if not available(root):
         if workflow.is_main_process:
@@ -82,6 +87,20 @@ def attach(workflow: Any, extras_file: str) -> None:
         persistence.follow(workflow.dag)
 
     workflow._build_dag = build_with_shared_memory
+
+
+def show_failures() -> None:
+    """Let Snakemake tell which job failed, and where its logs are, also if it is to be quiet about rules."""
+    judged = DefaultFilter.filter
+    if getattr(judged, "shows_failures", False):
+        return
+
+    def failures_and(self: DefaultFilter, record: logging.LogRecord) -> bool:
+        failure = getattr(record, "event", None) in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
+        return judged(self, record) if not failure or Quietness.ALL in self.quiet else True
+
+    failures_and.shows_failures = True  # type: ignore[attr-defined]
+    DefaultFilter.filter = failures_and
 
 
 def when_planned(workflow: Any, then: Callable[[], None]) -> None:
