@@ -27,6 +27,15 @@ def test_training_grows_with_epochs_and_attempts(params: config.Params) -> None:
     assert minutes(["conv16"], attempt=3) == 3 * minutes(["conv16"], attempt=1)
 
 
+def test_training_shrinks_with_the_number_of_images(params: config.Params) -> None:
+    few = params.model_copy(update={"dataset": params.dataset.model_copy(update={"limit": 6000})})
+    whole, tenth = (
+        Requests({"train": {"seconds": 600, "memory_mb": 1}}, study).runtime("train")(["fc16"], attempt=1)
+        for study in (params, few)
+    )
+    assert tenth == whole / 10
+
+
 def test_memory_grows_with_attempts(params: config.Params) -> None:
     megabytes = Requests({"pca": {"seconds": 1, "memory_mb": 601}}, params).mem_mb("pca")
     assert [megabytes([], attempt=attempt) for attempt in (1, 2)] == [1500, 3000]

@@ -22,6 +22,8 @@ MEASURED = Path("workflow/resources.yaml")
 TIME_FACTOR, MEMORY_FACTOR = 4, 1.5  # of a request to what was measured
 OVERHEAD_MB = 500  # of the two Snakemakes that stand between a scheduler and a job
 SHORTEST_MIN = 2
+UNIT_IMAGES = 60_000
+TRAINING_IMAGES = {"CIFAR10": 50_000, "digits": 1_500}  # of the datasets that have another number
 MEMORY_STEP_MB = 100
 
 
@@ -63,9 +65,12 @@ class Requests:
         return self.measured[rule]
 
 
-def size(rule: str, name: str, params: Params) -> int:
-    """How many units of work a job is: epochs of a training, manifolds of a comparison, else one."""
-    if rule in ("train", "invariance_epochs"):
+def size(rule: str, name: str, params: Params) -> float:
+    """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one."""
+    if rule == "train":
+        images = TRAINING_IMAGES.get(params.dataset.name, UNIT_IMAGES)
+        return params.training_of(name).epochs * min(images, params.dataset.limit or images) / UNIT_IMAGES
+    if rule == "invariance_epochs":
         return params.training_of(name).epochs
     return len(params.manifolds) if rule.endswith("_gather") or rule == "report" else 1
 

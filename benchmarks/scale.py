@@ -1,0 +1,132 @@
+"""What it costs to plan large studies, and to run many small trainings on a real SLURM.
+
+The models of a study are seeds x architectures x latent dimensions. For each number of models ``snakemake -n`` plans
+the whole pipeline from nothing; its time and its peak memory are measured.
+
+    .venv/bin/python benchmarks/scale.py --models 10 100 1000
+    .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
+
+The first writes ``benchmarks/scale.csv`` and ``scale.png``, the second ``benchmarks/scale_slurm.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from repository import Repository
+
+HERE = Path(__file__).resolve().parent
+
+
+def with_models(values: dict[str, Any], count: int) -> None:
+    """Fill the parameter file with so many models: seeds x widths x latent dimensions."""
+    made = {}
+    for seed, width, k in itertools.product(range(count), (8, 16), (2, 3, 4, 5, 6)):
+        if len(made) == count:
+            break
+        made[f"fc{k}_w{width}_s{seed}"] = {
+            "architecture": "fully_connected",
+            "latent_dim": k,
+            "options": {"widths": [16, width]},
+            "training": {"seed": seed},
+        }
+    values["models"] = made
+
+
+def plan(count: int) -> dict[str, float]:
+    """Time and peak memory of planning a study of so many models."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Repository.make(Path(folder) / "study")
+        study.edit_params(lambda values: with_models(values, count))
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            ["snakemake", "--dry-run", "--quiet", "all"],
+            cwd=study.root,
+            env=study.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        assert status == 0
+        stages = len(study.stages())
+    return {"models": count, "stages": stages, "plan_s": wall, "peak_memory_mib": usage.ru_maxrss / 1024}
+
+
+def draw(table: pd.DataFrame) -> None:
+    """The growth of both, on doubly logarithmic axes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, column, label in zip(axes, ("plan_s", "peak_memory_mib"), ("seconds", "MiB"), strict=True):
+        axis.loglog(table["models"], table[column], "o-", color="#2f6fb0")
+        axis.set(xlabel="models", ylabel=label)
+        axis.grid(which="both", color="#e4e6ea")
+    figure.suptitle("snakemake -n of a whole study")
+    figure.savefig(HERE / "scale.png", dpi=110)
+
+
+def trainings(count: int) -> dict[str, float]:
+    """Run so many trainings on a real SLURM of this machine by the shipped profile."""
+    from slurm import running
+
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, tempfile.TemporaryDirectory() as place:
+        study = Repository.make(Path(place) / "study")
+        study.edit_params(lambda values: with_models(values, count))
+        with running(Path(folder)) as cluster:
+            study.extra = cluster.environment
+            models = [path for path in _checkpoints(study)]
+            start = time.perf_counter()
+            study.run(
+                *("snakemake", "--profile", "profiles/slurm", "--slurm-status-command", "squeue"),
+                *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20"),
+                *("--groups", "train=train", "--group-components", "train=20", "--", *models),
+            )
+            wall = time.perf_counter() - start
+            submissions = len(cluster.jobs())
+        table = pd.read_csv(study.root / "results" / "records.csv")
+        work = float(table.loc[table["stage"].str.startswith("train-"), "wall_s"].sum())
+        made = sum((study.root / model).exists() for model in models)
+    assert made == count
+    return {"trainings": count, "submissions": submissions, "wall_s": wall, "own_work_s": work}
+
+
+def _checkpoints(study: Repository) -> list[str]:
+    from latent_atlas import config
+
+    return [f"results/checkpoints/{name}.safetensors" for name in config.load(study.root / "params.yaml").models]
+
+
+def main() -> None:
+    """Measure, print and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, nargs="*", default=[])
+    parser.add_argument("--trainings", type=int)
+    options = parser.parse_args()
+    if options.models:
+        table = pd.DataFrame([plan(count) for count in options.models])
+        table.to_csv(HERE / "scale.csv", index=False, float_format="%.2f")
+        draw(table)
+        print(table.to_string(index=False, float_format="{:.1f}".format))
+    if options.trainings:
+        table = pd.DataFrame([trainings(options.trainings)])
+        table.to_csv(HERE / "scale_slurm.csv", index=False, float_format="%.1f")
+        print(table.to_string(index=False, float_format="{:.1f}".format))
+
+
+if __name__ == "__main__":
+    main()
