@@ -89,7 +89,7 @@ def trainings(count: int) -> dict[str, float]:
         study.edit_params(lambda values: with_models(values, count))
         with running(Path(folder)) as cluster:
             study.extra = cluster.environment
-            models = [path for path in _checkpoints(study)]
+            models = _checkpoints(study)
             start = time.perf_counter()
             study.run(
                 *("snakemake", "--profile", "profiles/slurm", "--slurm-status-command", "squeue"),
