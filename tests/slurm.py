@@ -5,6 +5,7 @@ Debian's packages slurmctld, slurmd, slurm-client and munge are needed, and root
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "squeue", "scontrol")
+ACCOUNTING_PROGRAMS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
 CPU_NODES, GPU_NODE = ("cpu1", "cpu2"), "gpu1"
 NODES = (*CPU_NODES, GPU_NODE)
 NODE_MB = 16000  # more than there may be: SLURM takes our word for it
@@ -63,19 +65,43 @@ MinJobAge=3600
 ReturnToService=2
 JobRequeue=1
 EnforcePartLimits=ALL
-AccountingStorageType=accounting_storage/none
 GresTypes=gpu
+{accounting}
 {nodes}
 PartitionName=cpu Nodes={cpu_nodes} Default=YES LLN=YES DefaultTime=10 MaxTime=600 DefMemPerCPU=100 State=UP
 PartitionName=gpu Nodes={gpu_node} DefaultTime=10 MaxTime=600 DefMemPerCPU=100 State=UP
 """
 
+WITHOUT_ACCOUNTS = "AccountingStorageType=accounting_storage/none"
+WITH_ACCOUNTS = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={folder}/munge.sock
+AccountingStorageEnforce=associations"""
+DATABASE_DAEMON = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
+CommunicationParameters=NoInAddrAny
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_accounts
+"""
 
-def missing() -> str | None:
-    """Why no SLURM can be started here, or None."""
-    lacking = [program for program in PROGRAMS if shutil.which(program) is None]
+
+def missing(accounts: bool = False) -> str | None:
+    """Why no SLURM, with accounts if wished for, can be started here, or None."""
+    lacking = [name for name in (*PROGRAMS, *(ACCOUNTING_PROGRAMS if accounts else ())) if shutil.which(name) is None]
     if lacking:
-        return f"{', '.join(lacking)} not installed (Debian: slurmctld slurmd slurm-client munge)"
+        packages = "slurmctld slurmd slurm-client munge" + " slurmdbd mariadb-server" * accounts
+        return f"{', '.join(lacking)} not installed (Debian: {packages})"
     return None if os.geteuid() == 0 else "slurmd must run as root"
 
 
@@ -86,10 +112,13 @@ class Cluster:
     ----------
     folder : Path
         For its state; the path must be short, since a socket lies in it.
+    accounts : bool
+        Whether jobs need an account; there is one, ``lab``, to which root belongs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accounts: bool = False) -> None:
         self.folder = folder
+        self.accounts = accounts
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     # its parts
@@ -113,7 +142,7 @@ class Cluster:
         """Write its configuration and start everything."""
         for name in ("log", "state", "spool", "bin"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        ports = _free_ports(1 + len(NODES))
+        *ports, database_port = _free_ports(2 + len(NODES))
         host = socket.gethostname().partition(".")[0]
         nodes = [
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16 RealMemory={NODE_MB} "
@@ -125,6 +154,9 @@ class Cluster:
             folder=self.folder,
             controller_port=ports[0],
             nodes="\n".join(nodes),
+            accounting=WITH_ACCOUNTS.format(port=database_port, folder=self.folder)
+            if self.accounts
+            else WITHOUT_ACCOUNTS,
             cpu_nodes=",".join(CPU_NODES),
             gpu_node=GPU_NODE,
         )
@@ -144,6 +176,8 @@ class Cluster:
             f"--seed-file={self.folder}/munged.seed",
         )
         _wait("munge", lambda: (self.folder / "munge.sock").exists())
+        if self.accounts:
+            self._start_accounting(host, database_port)
         self.start_controller()
         for name in NODES:
             self.start_node(name)
@@ -202,11 +236,32 @@ class Cluster:
 
     # how
 
-    def _spawn(self, name: str, *command: str) -> None:
+    def _start_accounting(self, host: str, port: int) -> None:
+        """A database, SLURM's daemon before it, and one account in it."""
+        data, socket_file = self.folder / "database", self.folder / "database.sock"
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db",
+             "--auth-root-authentication-method=socket"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self._spawn("mariadbd", "mariadbd", "--no-defaults", "--user=root", f"--datadir={data}",
+                    f"--socket={socket_file}", "--skip-networking", "--innodb-buffer-pool-size=64M",
+                    f"--pid-file={self.folder}/mariadbd.pid")  # fmt: skip
+        _wait("the database", socket_file.exists)
+        path = self.folder / "slurmdbd.conf"
+        path.touch(mode=0o600)
+        path.write_text(DATABASE_DAEMON.format(folder=self.folder, host=host, port=port))
+        found = {"SLURM_CONF": str(path), "MYSQL_UNIX_PORT": str(socket_file)}
+        self._spawn("slurmdbd", "slurmdbd", "-D", environment=found)
+        for words in (("cluster", "tests"), ("account", "lab"), ("user", "root", "account=lab", "defaultaccount=lab")):
+            add = functools.partial(self.run, "sacctmgr", "-i", "add", *words)
+            _wait(f"sacctmgr to add {words[0]}", lambda add=add: bool(add()))  # type: ignore[misc]
+
+    def _spawn(self, name: str, *command: str, environment: dict[str, str] | None = None) -> None:
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self.daemons[name] = subprocess.Popen(
                 command,
-                env=os.environ | {"SLURM_CONF": f"{self.folder}/slurm.conf"},
+                env=os.environ | {"SLURM_CONF": f"{self.folder}/slurm.conf"} | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -232,10 +287,10 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Cluster]:
+def running(folder: Path, accounts: bool = False) -> Iterator[Cluster]:
     """A cluster that is stopped at the end."""
     with ExitStack() as stack:
-        cluster = Cluster(folder)
+        cluster = Cluster(folder, accounts)
         stack.callback(cluster.stop)
         cluster.start()
         yield cluster

@@ -28,6 +28,10 @@ slurm = [
     pytest.mark.slurm,
     pytest.mark.skipif(missing() is not None, reason=f"NO REAL SLURM WAS TESTED: {missing()}"),
 ]
+accounts = [
+    *slurm,
+    pytest.mark.skipif(missing(accounts=True) is not None, reason=f"NO ACCOUNTS WERE TESTED: {missing(accounts=True)}"),
+]
 faults = [*slurm, pytest.mark.slow]
 
 
@@ -54,8 +58,8 @@ def study(fresh: Repository, tmp_path: Path, site: Cluster) -> Repository:
 
 @pytest.fixture
 def long(study: Repository) -> Repository:
-    """The same with a training of about a minute, and everything before it made."""
-    study.edit_params(lambda values: values["training"].update(epochs=2500))
+    """The same with a training of half a minute, and everything before it made."""
+    study.edit_params(lambda values: values["training"].update(epochs=120, batch_size=2))
     study.commit("a longer training")
     study.snakemake("data/images.safetensors")
     return study
@@ -197,6 +201,30 @@ class TestRefusals:
         assert nodes(study)["train-fc4"] == GPU_NODE
 
 
+class TestAccounts:
+    """A site where jobs need an account."""
+
+    pytestmark = accounts
+
+    def test_an_account_that_does_not_exist(self, fresh: Repository, tmp_path: Path) -> None:
+        study = fresh.copy(tmp_path / "study")
+        path = "profiles/slurm/config.yaml"
+        study.replace(path, "  # slurm_account: lab     #", "  slurm_account: nobody    #")
+        with tempfile.TemporaryDirectory(prefix="slurm-") as folder, running(Path(folder), accounts=True) as cluster:
+            study.extra = cluster.environment
+            done = study.run("snakemake", "--profile", "profiles/slurm", check=False)
+            said = " ".join((done.stdout + done.stderr).split())
+            assert done.returncode == 1
+            assert "Invalid account" in said
+            assert "At fault is the account (slurm_account=nobody)" in said
+            assert f"Change {TestRefusals.line(study, 'slurm_account: nobody')}" in said
+            assert not cluster.jobs()
+            study.replace(path, "slurm_account: nobody", "slurm_account: lab")
+            submitted = ("--slurm-init-seconds-before-status-checks", "3", "results/pca/spectrum.csv")
+            study.run("snakemake", "--profile", "profiles/slurm", *submitted)
+            assert (study.root / "results" / "pca" / "spectrum.csv").exists()
+
+
 class TestFaults:
     """Ordinary accidents, each of which ends with the right bytes and nothing made twice at the same time."""
 
@@ -204,7 +232,7 @@ class TestFaults:
 
     def test_a_job_that_fails(self, study: Repository) -> None:
         study.edit_params(lambda values: values["training"].update(peak_learning_rate=1e30))
-        done = submit(study, "--retries", "0", check=False)
+        done = submit(study, "--retries", "0", CHECKPOINT, "results/pca/spectrum.csv", check=False)
         said = done.stdout + done.stderr
         assert done.returncode == 1
         assert "Error in rule train" in said
@@ -213,8 +241,8 @@ class TestFaults:
         assert (study.root / "results" / "pca" / "spectrum.csv").exists()  # what does not depend on it went on
         assert "train-fc4" in study.stale()
         study.edit_params(lambda values: values["training"].update(peak_learning_rate=5e-3))
-        submit(study)
-        assert study.stale() == set()
+        submit(study, CHECKPOINT)
+        assert "train-fc4" not in study.stale()
 
     def test_a_job_that_is_cancelled(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         process = start(long, CHECKPOINT)
@@ -226,7 +254,7 @@ class TestFaults:
         assert "train-fc4" not in long.stale()
 
     def test_a_job_that_runs_out_of_time(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
-        long.edit_params(lambda values: values["training"].update(epochs=5000))
+        long.edit_params(lambda values: values["training"].update(epochs=400))
         long.replace("src/latent_atlas/requests.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
         path = long.root / "workflow" / "resources.yaml"
         lines = [line for line in path.read_text().splitlines() if not line.startswith("train:")]

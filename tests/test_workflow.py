@@ -6,10 +6,12 @@ import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from snakemake.io import AnnotatedString
 
 from latent_atlas import workflow
 from latent_atlas.core.errors import ParamsError
@@ -223,3 +225,15 @@ class TestRun:
             counts = planned(finished.snakemake("--dry-run"))
         assert counts == {"reconstruct": 4, "reconstruct_gather": 1, "report": 1}
         assert SMALL["reconstruct"]["examples"] == 9
+
+
+class TestStorage:
+    """Paths of outputs, also where Snakemake has put them into object storage."""
+
+    def test_a_file_of_this_folder_is_itself(self) -> None:
+        assert workflow.without_storage("results/{model}.csv", None) == "results/{model}.csv"
+
+    def test_a_stored_one_is_what_the_rule_says(self) -> None:
+        file = AnnotatedString("local/copy")
+        file.flags["storage_object"] = SimpleNamespace(query="s3://bucket/study/results/{model}.csv")
+        assert workflow.without_storage(file, "s3://bucket/study") == "results/{model}.csv"

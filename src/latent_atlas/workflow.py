@@ -85,3 +85,17 @@ def _file(module: str) -> str:
 def _from_here(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def without_storage(file: str, prefix: str | None) -> str:
+    """The path of a rule's output as the rule has it, where Snakemake has made it one in object storage.
+
+    Parameters
+    ----------
+    file : str
+        As Snakemake holds it; with a ``flags`` attribute if it is stored elsewhere.
+    prefix : str or None
+        Where the storage begins.
+    """
+    stored = getattr(file, "flags", {}).get("storage_object")
+    return str(stored.query).removeprefix(prefix or "").lstrip("/") if stored else file

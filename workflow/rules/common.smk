@@ -8,9 +8,29 @@ from latent_atlas import cluster, requests
 from latent_atlas.core.errors import LatentAtlasError
 from latent_atlas.tools import records
 from latent_atlas.versioning import engine
-from latent_atlas.workflow import packaged, parameters, put_commands_on_path, sources
+from latent_atlas.workflow import (
+    packaged,
+    parameters,
+    put_commands_on_path,
+    without_storage,
+)
+from latent_atlas.workflow import (
+    sources as source_files,
+)
 
 put_commands_on_path()
+STORED = workflow.storage_settings.default_storage_provider is not None
+
+
+def here(file):
+    """A file that goes with the workflow, also where inputs and outputs lie in object storage."""
+    return local(file) if STORED else file
+
+
+def sources(*names):
+    """The source files of a stage: see latent_atlas.workflow.sources."""
+    return [here(file) for file in source_files(*names)]
+
 
 if config:
     raise WorkflowError(
@@ -56,3 +76,10 @@ MOTIONS = [
 wildcard_constraints:
     model="|".join(STUDY.models),
     manifold="|".join(STUDY.manifolds),
+
+
+def every(outputs, **wildcards):
+    """Outputs of a rule for all these wildcards, also where they lie in object storage."""
+    provider = workflow.storage_settings.default_storage_prefix
+    files = [outputs] if isinstance(outputs, str) else outputs
+    return expand([without_storage(file, provider) for file in files], **wildcards)

@@ -49,9 +49,9 @@ rule interpolate_pixels:
 rule interpolate_gather:
     input:
         pixels=rules.interpolate_pixels.output,
-        path=expand(rules.interpolate.output.path, manifold=STUDY.manifolds),
-        summary=expand(rules.interpolate.output.summary, manifold=STUDY.manifolds),
-        images=expand(rules.interpolate.output.images, manifold=STUDY.manifolds),
+        path=every(rules.interpolate.output.path, manifold=STUDY.manifolds),
+        summary=every(rules.interpolate.output.summary, manifold=STUDY.manifolds),
+        images=every(rules.interpolate.output.images, manifold=STUDY.manifolds),
         sources=sources("interpolate_gather"),
     output:
         paths="results/interpolate/paths.csv",

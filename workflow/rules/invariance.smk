@@ -52,14 +52,12 @@ rule invariance_epochs:
 
 rule invariance_gather:
     input:
-        probe_angles=expand(
+        probe_angles=every(
             rules.invariance.output.probe_angles, manifold=STUDY.manifolds
         ),
-        step_angles=expand(
-            rules.invariance.output.step_angles, manifold=STUDY.manifolds
-        ),
-        pictures=expand(rules.invariance.output.pictures, manifold=STUDY.manifolds),
-        epoch_angles=expand(rules.invariance_epochs.output.epoch_angles, model=TRAINED),
+        step_angles=every(rules.invariance.output.step_angles, manifold=STUDY.manifolds),
+        pictures=every(rules.invariance.output.pictures, manifold=STUDY.manifolds),
+        epoch_angles=every(rules.invariance_epochs.output.epoch_angles, model=TRAINED),
         sources=sources("invariance_gather"),
     output:
         probe_angles="results/invariance/probe_angles.csv",

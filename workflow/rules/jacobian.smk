@@ -24,8 +24,8 @@ rule jacobian:
 
 rule jacobian_gather:
     input:
-        spectra=expand(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
-        summary=expand(rules.jacobian.output.summary, manifold=STUDY.manifolds),
+        spectra=every(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
+        summary=every(rules.jacobian.output.summary, manifold=STUDY.manifolds),
         sources=sources("jacobian_gather"),
     output:
         spectra="results/jacobian/spectra.csv",

@@ -19,9 +19,9 @@ rule layers:
 
 rule layers_gather:
     input:
-        layers=expand(rules.layers.output.layers, model=STUDY.models),
-        spectra=expand(rules.layers.output.spectra, model=STUDY.models),
-        verdicts=expand(rules.layers.output.verdicts, model=STUDY.models),
+        layers=every(rules.layers.output.layers, model=STUDY.models),
+        spectra=every(rules.layers.output.spectra, model=STUDY.models),
+        verdicts=every(rules.layers.output.verdicts, model=STUDY.models),
         sources=sources("layers_gather"),
     output:
         layers="results/layers/layers.csv",

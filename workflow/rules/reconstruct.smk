@@ -24,8 +24,8 @@ rule reconstruct:
 
 rule reconstruct_gather:
     input:
-        errors=expand(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
-        examples=expand(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
+        errors=every(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
+        examples=every(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
         images=IMAGES,
         sources=sources("reconstruct_gather"),
     output:

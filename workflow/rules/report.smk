@@ -7,11 +7,11 @@ rule report:
         rules.interpolate_gather.output,
         rules.layers_gather.output,
         rules.jacobian_gather.output,
-        expand(rules.tangents.output, manifold=STUDY.manifolds),
+        every(rules.tangents.output, manifold=STUDY.manifolds),
         rules.invariance_gather.output,
         images=IMAGES,
         sources=sources("report"),
-        template=packaged("templates/report.html"),
+        template=here(packaged("templates/report.html")),
     output:
         page="results/report/index.html",
     log:

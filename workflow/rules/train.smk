@@ -56,7 +56,7 @@ rule import_:
 
 rule train_gather:
     input:
-        curves=expand(rules.train.output.curve, model=TRAINED),
+        curves=every(rules.train.output.curve, model=TRAINED),
         sources=sources("train_gather"),
     output:
         curves="results/train/curves.csv",
