@@ -57,6 +57,7 @@ class Memory:
         self._repo: Repo | None = None
         self._hashes: dict[str, str | None] = {}
         self._starts: dict[str, dict[str, str | None]] = {}
+        self._read_params: tuple[bytes, dict[str, Any]] | None = None
         self._last_flush = (0.0, 0.0)  # when it was, how long it took
 
     # reading
@@ -184,9 +185,17 @@ class Memory:
     def _params_stand(self, job: Job) -> bool:
         """Whether the parameter file still says what the job was started with."""
         try:
-            return canonical(values_at(read(self.root / PARAMS_FILE), *job.params)) == canonical(dict(job.params))
+            return canonical(values_at(self._params(), *job.params)) == canonical(dict(job.params))
         except ParamsError:
             return False
+
+    def _params(self) -> dict[str, Any]:
+        """What the parameter file says now; parsed anew only if its text has changed."""
+        path = self.root / PARAMS_FILE
+        text = path.read_bytes() if path.exists() else b""
+        if self._read_params is None or self._read_params[0] != text:
+            self._read_params = (text, read(path))
+        return self._read_params[1]
 
     def take_over(self, jobs: Iterable[Job]) -> None:
         """Record what ended in a run that was killed before it could say so, and what DVC's cache has lost."""
