@@ -276,7 +276,7 @@ class TestFaults:
 
     def test_a_node_that_dies(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         wishes = ("--set-resources", "train:slurm_partition=cpu", "train:gpu=0")
-        process = start(long, *wishes, CHECKPOINT)
+        process = start(long, CHECKPOINT, *wishes)
         number = site.wait_for_job("rule_train")
         wait(lambda: epochs_begun(long))
         dead = site.jobs()[number]["nodes"]
