@@ -347,6 +347,7 @@ class TestGPUsOfThisMachine:
         (folder / "nvidia-smi").chmod(0o755)
 
     @pytest.mark.engines
+    @pytest.mark.slow
     @pytest.mark.parametrize("gpus", [1, 2])
     def test_so_many_trainings_run_at_once(self, gpus: int, fresh: Repository, tmp_path: Path) -> None:
         study = fresh.copy(tmp_path / "study")

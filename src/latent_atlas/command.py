@@ -136,7 +136,7 @@ class _Record:
             "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             "job_id": os.environ.get("SLURM_JOB_ID"),
             "device": "cpu",
-            "started_utc": f"{datetime.fromtimestamp(self.started, UTC):%Y-%m-%dT%H:%M:%S}",
+            "started_utc": f"{datetime.fromtimestamp(self.started, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3],
             "wall_s": round(time.time() - self.started, 2),
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "peak_memory_mib": round(peak),
