@@ -86,6 +86,13 @@ def undisturbed(study: Repository, folder: Path) -> bytes:
     return (copy.root / CHECKPOINT).read_bytes()
 
 
+def say_measured(study: Repository, entry: str) -> None:
+    """Let a training have been measured to take so much."""
+    path = study.root / "workflow" / "resources.yaml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("train:")]
+    path.write_text("\n".join([*lines, f"train: {entry}"]) + "\n")
+
+
 def epochs_begun(study: Repository) -> bool:
     """Whether the training has stored its state at least once."""
     return (study.root / CHECKPOINT).with_suffix(".resume").exists()
@@ -256,9 +263,7 @@ class TestFaults:
     def test_a_job_that_runs_out_of_time(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         long.edit_params(lambda values: values["training"].update(epochs=400))
         long.replace("src/latent_atlas/requests.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
-        path = long.root / "workflow" / "resources.yaml"
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("train:")]
-        path.write_text("\n".join([*lines, "train: {seconds: 0, memory_mb: 700}"]) + "\n")
+        say_measured(long, "{seconds: 0, memory_mb: 700}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
         assert "TIMEOUT" in states
@@ -266,9 +271,7 @@ class TestFaults:
 
     def test_a_job_that_runs_out_of_memory(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         long.replace("src/latent_atlas/requests.py", "OVERHEAD_MB = 500", "OVERHEAD_MB = 0")
-        path = long.root / "workflow" / "resources.yaml"
-        lines = [line for line in path.read_text().splitlines() if not line.startswith("train:")]
-        path.write_text("\n".join([*lines, "train: {seconds: 1, memory_mb: 300}"]) + "\n")
+        say_measured(long, "{seconds: 1, memory_mb: 300}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
         assert {"OUT_OF_MEMORY", "CANCELLED", "FAILED"} & set(states)
