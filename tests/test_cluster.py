@@ -16,6 +16,7 @@ import pytest
 from snakemake.exceptions import WorkflowError
 
 from latent_atlas import cluster as module
+from latent_atlas import slurm
 from repository import Repository
 from slurm import CPU_NODES, GPU_NODE, NODE_MB, Cluster, missing, running
 
@@ -24,15 +25,15 @@ SITE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-
 PROFILE = ("--profile", "profiles/slurm", *SITE)
 CHECKPOINT = "results/checkpoints/fc4.safetensors"
 
-slurm = [
+on_slurm = [
     pytest.mark.slurm,
     pytest.mark.skipif(missing() is not None, reason=f"NO REAL SLURM WAS TESTED: {missing()}"),
 ]
 accounts = [
-    *slurm,
+    *on_slurm,
     pytest.mark.skipif(missing(accounts=True) is not None, reason=f"NO ACCOUNTS WERE TESTED: {missing(accounts=True)}"),
 ]
-faults = [*slurm, pytest.mark.slow]
+faults = [*on_slurm, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def nodes(study: Repository) -> dict[str, str]:
 class TestPipeline:
     """The whole pipeline, by the profile as it is shipped."""
 
-    pytestmark = slurm
+    pytestmark = on_slurm
 
     def test_runs_where_it_should_and_makes_the_same_bytes(
         self, study: Repository, fresh: Repository, site: Cluster, tmp_path: Path
@@ -150,7 +151,7 @@ class TestPipeline:
 class TestRefusals:
     """What the cluster would never run is told before anything is submitted, with the line to change."""
 
-    pytestmark = slurm
+    pytestmark = on_slurm
 
     def refused(self, study: Repository, site: Cluster) -> str:
         before = len(site.jobs())
@@ -350,13 +351,12 @@ class TestGPUsOfThisMachine:
         (folder / "nvidia-smi").chmod(0o755)
 
     @pytest.mark.engines
-    @pytest.mark.slow
     @pytest.mark.parametrize("gpus", [1, 2])
     def test_so_many_trainings_run_at_once(self, gpus: int, fresh: Repository, tmp_path: Path) -> None:
         study = fresh.copy(tmp_path / "study")
         model = {"architecture": "fully_connected", "latent_dim": 4, "options": {"widths": [16, 8]}}
         study.edit_params(lambda values: values["models"].update({f"more{n}": dict(model) for n in range(4)}))
-        study.edit_params(lambda values: values["training"].update(epochs=200))
+        study.edit_params(lambda values: values["training"].update(epochs=60))
         (study.root / "bin").mkdir()
         self.pretend(study.root / "bin", gpus)
         study.extra = {"PATH": str(study.root / "bin")}
@@ -372,4 +372,4 @@ class TestGPUsOfThisMachine:
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WorkflowError, match="there is no sbatch here: start this where jobs are submitted from"):
-        module.ask_slurm(None)
+        slurm.ask(None)

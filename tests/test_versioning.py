@@ -114,6 +114,10 @@ def test_touched_files(study: Repository) -> None:
         later = time.time() + 60
         os.utime(study.root / file, (later, later))
     assert study.stale() == set()
+    study.replace(SOURCE, "strongest first", "the strongest first")
+    os.utime(study.root / SOURCE, (later, later))  # dated later than what is made from it
+    study.snakemake()
+    assert study.stale() == set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

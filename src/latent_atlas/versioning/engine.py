@@ -58,16 +58,20 @@ def attach(workflow: Any, extras_file: str) -> None:
             f"this is Snakemake {snakemake.__version__}; sharing one memory with DVC reaches into its private parts "
             f"and was tested with {TESTED_VERSION} only: pip install snakemake=={TESTED_VERSION}"
         )
-    if workflow.exec_mode != ExecMode.DEFAULT:
-        return
-    show_failures()
+    main = workflow.exec_mode == ExecMode.DEFAULT
+    if main:
+        show_failures()
     root = Path.cwd()
     if not available(root):
         if workflow.is_main_process:
             workflow_log(f"{root} is no DVC repository under git: nothing is versioned, all else works")
         return
     if workflow.storage_settings.default_storage_provider is not None:
-        workflow_log("files lie in object storage, not in this folder: versioning stands aside")
+        if main:
+            workflow_log("files lie in object storage, not in this folder: versioning stands aside")
+        return
+    disregard_clocks()
+    if not main:
         return
     build = workflow._build_dag
     extras = YAML(typ="safe", pure=True).load(Path(extras_file).read_text(encoding="utf-8"))
@@ -103,6 +107,20 @@ def show_failures() -> None:
     DefaultFilter.filter = failures_and
 
 
+def disregard_clocks() -> None:
+    """Let a job succeed whose input is dated later than its output: contents decide what is current, not dates.
+
+    A source or a dataset dated in the future, by a clock that was wrong or an archive, would fail each job that reads
+    it until that time comes.
+    """
+
+    from snakemake.dag import DAG  # a circle of imports, where Snakemake itself was not loaded first
+
+    async def accept(self: DAG, job: Any, expanded_output: Any) -> None: ...
+
+    DAG.check_output_mtime = accept
+
+
 def when_planned(workflow: Any, then: Callable[[], None]) -> None:
     """Call a function once, when the jobs of a workflow and their groups are known and none has started.
 
@@ -122,6 +140,11 @@ def when_planned(workflow: Any, then: Callable[[], None]) -> None:
         workflow.dag.postprocess = finish_plan_and_then
 
     workflow._build_dag = build_and_watch
+
+
+def is_local(workflow: Any, job: Any) -> bool:
+    """Whether a job runs where Snakemake does, whatever the executor."""
+    return job.rule.group is None and job.rule.name in workflow._localrules
 
 
 def workflow_log(message: str) -> None:
