@@ -164,3 +164,15 @@ class TestStage:
         assert done.exit_code == 1
         assert "no 65 components: choose 1 to 64" in done.stderr
         assert not list(study.folder.rglob("*.safetensors"))
+
+
+def test_covariance_is_exact() -> None:
+    """The sums of products of pixels are those of whole numbers, also over several parts."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (700, 1, 3, 2), dtype=torch.uint8, generator=generator)
+    rows = pixels.flatten(1).long()
+    covariance = (700 * rows.T @ rows - torch.outer(rows.sum(0), rows.sum(0))).double() / (255**2 * 700 * 699)
+    found = fit(pixels)
+    rebuilt = found.components.T @ torch.diag(found.variance) @ found.components
+    torch.testing.assert_close(rebuilt, covariance, rtol=1e-13, atol=1e-16)
+    assert torch.equal(found.mean, rows.sum(0).double() / (255 * 700))

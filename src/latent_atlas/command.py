@@ -19,6 +19,7 @@ from typing import Any
 import click
 
 from latent_atlas import STARTED
+from latent_atlas.core.allocation import keep_freed_memory
 from latent_atlas.core.errors import LatentAtlasError
 from latent_atlas.core.files import write_text
 
@@ -48,6 +49,7 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
             with _Logging(" ".join(str(word) for word in words if word), log_file), _Record(log_file):
                 from latent_atlas import config
 
+                keep_freed_memory()
                 function(config.load(params_file), **options)
 
         return command

@@ -10,7 +10,6 @@ What was measured on FashionMNIST, with which schedule and how often, is in ``do
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import inspect
 import json
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from latent_atlas.core.allocation import keep_freed_memory
 from latent_atlas.core.devices import describe
 from latent_atlas.core.errors import TrainingError
 from latent_atlas.core.files import written_aside
@@ -37,7 +37,6 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 ADAM_BETAS = (0.9, 0.99)
 RISE = 0.3  # share of the steps in which the learning rate rises
 START_FACTOR, END_FACTOR = 25, 1e4  # peak / first, first / last learning rate
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 DIVERGED = 1.5  # times the untrained error
 
 
@@ -135,7 +134,7 @@ def train(
         If the loss is not a number or grows beyond that of the untrained network.
     """
     _be_deterministic(device)
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(schedule.seed)
     model = _placed(build(), device).train()
     order = torch.Generator().manual_seed(schedule.seed)
@@ -229,18 +228,6 @@ def _be_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
     # a guard against bugs, which costs a pass over memory for every tensor
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed for what is allocated next.
-
-    By default large blocks go back to the system at once, and every step of a training takes, and so clears, the same
-    pages again.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**30)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _placed(thing: Any, device: torch.device) -> Any:

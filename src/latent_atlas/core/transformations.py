@@ -13,13 +13,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch import Tensor
 
 from latent_atlas.core.errors import ParamsError
 
 Images = np.ndarray
+LARGEST_MATRIX = 2048  # pixels of a plane up to which a linear motion is applied as a matrix
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,33 @@ class Transformation:
         (images (N, C, H, W), step) to images (N, C, H, W).
     velocity : callable or None
         Images (N, C, H, W) to the derivative of ``apply`` at step zero (N, C, H, W), where it is known.
+    linear : bool
+        Whether ``apply`` is a linear map of each plane (H, W), the same for all, so that many images can be moved by
+        one product with its matrix.
     """
 
     name: str
     unit: str
     apply: Callable[[Images, float], Images]
     velocity: Callable[[Images], Images] | None = None
+    linear: bool = False
+
+    def motion(self, images: Tensor, step: float) -> Tensor:
+        """What a step changes in images: moved images minus images, (N, C, H, W)."""
+        height, width = images.shape[-2:]
+        if self.linear and height * width <= LARGEST_MATRIX:
+            change = _change(self, step, height, width).to(images)
+            return (images.flatten(-2) @ change).reshape(images.shape)
+        moved = np.ascontiguousarray(self.apply(images.cpu().numpy(), step))
+        return torch.from_numpy(moved).to(images) - images
+
+
+@cache
+def _change(entry: Transformation, step: float, height: int, width: int) -> Tensor:
+    """The matrix (H·W, H·W) that takes rows of pixels to what a step of a linear motion changes in them."""
+    pixels = height * width
+    units = np.eye(pixels).reshape(pixels, 1, height, width)
+    return torch.from_numpy((entry.apply(units, step) - units).reshape(pixels, pixels))
 
 
 def rotation(images: Images, step: float) -> Images:
@@ -127,19 +152,22 @@ def _shear_velocity(images: Images) -> Images:
     return np.radians(1) * _gradient(images, -1) * down
 
 
+def _contrast_velocity(images: Images) -> Images:
+    return (images - images.mean(axis=(-1, -2), keepdims=True)) / 100
+
+
 TRANSFORMATIONS = {
     entry.name: entry
     for entry in (
-        Transformation("rotation", "degree", rotation, _rotation_velocity),
-        Transformation("shift_x", "pixel", shift_x, lambda images: -_gradient(images, -1)),
-        Transformation("shift_y", "pixel", shift_y, lambda images: -_gradient(images, -2)),
-        Transformation("scaling", "percent", scaling, _scaling_velocity),
-        Transformation("shear", "degree", shear, _shear_velocity),
-        Transformation("brightness", "percent", brightness, lambda images: images / 100),
-        Transformation(
-            "contrast", "percent", contrast, lambda images: (images - images.mean(axis=(-1, -2), keepdims=True)) / 100
-        ),
-        Transformation("blur", "pixel", blur),  # its velocity at zero is zero: it grows with the square of the step
+        Transformation("rotation", "degree", rotation, _rotation_velocity, linear=True),
+        Transformation("shift_x", "pixel", shift_x, lambda images: -_gradient(images, -1), linear=True),
+        Transformation("shift_y", "pixel", shift_y, lambda images: -_gradient(images, -2), linear=True),
+        Transformation("scaling", "percent", scaling, _scaling_velocity, linear=True),
+        Transformation("shear", "degree", shear, _shear_velocity, linear=True),
+        Transformation("brightness", "percent", brightness, lambda images: images / 100, linear=True),
+        Transformation("contrast", "percent", contrast, _contrast_velocity, linear=True),
+        # the velocity of a blur at zero is zero: it grows with the square of the step
+        Transformation("blur", "pixel", blur, linear=True),
     )
 }
 
@@ -147,7 +175,8 @@ TRANSFORMATIONS = {
 def transformation(name: str) -> Transformation:
     """A transformation by its name here, or by the import path ``module:function`` of a user's own.
 
-    A user's function has the signature of those above; an attribute ``unit`` of it names the unit of its step.
+    A user's function has the signature of those above; an attribute ``unit`` of it names the unit of its step, and an
+    attribute ``linear`` that is true says that it may be applied as a matrix (see :class:`Transformation`).
 
     Raises
     ------
@@ -166,4 +195,4 @@ def transformation(name: str) -> Transformation:
         found = getattr(importlib.import_module(module), function)
     except (ModuleNotFoundError, AttributeError) as error:
         raise ParamsError(f"transformation {name!r} cannot be imported: {error}") from error
-    return Transformation(name, getattr(found, "unit", "step"), found)
+    return Transformation(name, getattr(found, "unit", "step"), found, linear=getattr(found, "linear", False))

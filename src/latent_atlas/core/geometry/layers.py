@@ -20,6 +20,7 @@ from torch.nn.functional import conv2d, pad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from latent_atlas.core.chain import trace
 from latent_atlas.core.geometry.spectrum import Spectrum, spectrum
 
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
@@ -110,26 +111,7 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
     part = copy.deepcopy(part).double().eval()
     # Random numbers, since an example of zeros would hide what is added to the input or multiplied by it.
     example = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    calls: list[tuple[str, nn.Module, Tensor, Tensor]] = []
-    hooks = [
-        module.register_forward_hook(lambda m, args, out, name=name: calls.append((name, m, args[0], out)))
-        for name, module in part.named_modules()
-        if not list(module.children())
-    ]
-    try:
-        result = part(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    fed = [example, *(out for *_, out in calls)]
-    for (name, _, given, _), expected in zip(calls, fed, strict=False):
-        if given.shape != expected.shape or not torch.equal(given, expected):
-            raise ValueError(f"layer {name} is not fed with the output of the layer before it")
-    if not calls:
-        raise ValueError("it has no layers")
-    if not torch.equal(result, fed[-1]):
-        raise ValueError("something other than its layers shapes the output of the network")
-    return [_layer(name, module, given, out) for name, module, given, out in calls]
+    return [_layer(name, module, given, out) for name, module, given, out in trace(part, example)]
 
 
 def _layer(name: str, module: nn.Module, given: Tensor, out: Tensor) -> Layer:

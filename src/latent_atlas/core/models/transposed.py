@@ -11,22 +11,49 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, fold
 
 THIN = 4  # output channels up to which the products and sums here are faster on a CPU
 
 
+def plain(layer: nn.ConvTranspose2d) -> bool:
+    """Whether each pixel spreads one whole patch, a pixel apart."""
+    return (layer.stride, layer.padding, layer.output_padding, layer.dilation, layer.groups) == (
+        (1, 1), (0, 0), (0, 0), (1, 1), 1,
+    )  # fmt: skip
+
+
+def as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A plain transposed convolution as a convolution of the image with a margin.
+
+    Half as much work again for small images, at a rate that is several times higher.
+    """
+    down, right = weight.shape[2:]
+    return conv2d(x, weight.flip(2, 3).transpose(0, 1).contiguous(), bias, padding=(down - 1, right - 1))
+
+
+def as_patches(x: Tensor, weight: Tensor) -> Tensor:
+    """A plain transposed convolution as one product, which makes the patches of all pixels, and their sum."""
+    channels, _, down, right = weight.shape
+    height, width = x.shape[-2:]
+    patches = weight.reshape(channels, -1).T @ x.flatten(2)  # N x (O·K·L) x (H·W)
+    return fold(patches, (height + down - 1, width + right - 1), (down, right))
+
+
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """:class:`torch.nn.ConvTranspose2d`, faster from one pixel and, in training on a CPU, to few channels."""
+    """:class:`torch.nn.ConvTranspose2d`, faster from one pixel and, on a CPU, for small images."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        plain = (self.stride, self.padding, self.output_padding, self.dilation, self.groups) == (
-            (1, 1), (0, 0), (0, 0), (1, 1), 1,
-        )  # fmt: skip
-        if plain and output_size is None and x.shape[-2:] == (1, 1):
+        if output_size is not None or x.dim() != 4 or not plain(self):
+            return super().forward(x, output_size)
+        if x.shape[-2:] == (1, 1):
             return self._from_one_pixel(x)
         thin = self.out_channels <= THIN and self.bias is None
-        if plain and output_size is None and thin and self.training and x.device.type == "cpu" and x.dim() == 4:
-            return _ToFewChannels.apply(x, self.weight)
+        if x.device.type == "cpu":
+            if self.training and thin:
+                return _ToFewChannels.apply(x, self.weight)
+            if not self.training:
+                return as_patches(x, self.weight) if thin else as_convolution(x, self.weight, self.bias)
         return super().forward(x, output_size)
 
     def _from_one_pixel(self, x: Tensor) -> Tensor:

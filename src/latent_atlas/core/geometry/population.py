@@ -1,0 +1,153 @@
+"""Spectra and angles at many images at once: what is cheap enough to ask of a whole dataset.
+
+Singular values come from the k x k Gram matrices of Jacobians, and projections from the normal equations with one
+step of refinement; both in float64, whatever the Jacobians were computed in. Squaring costs accuracy where singular
+values lie far apart, and a matrix where it would cost more than :data:`BORDER` allows goes through a singular value
+decomposition instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latent_atlas.core.geometry.angles import angle_deg
+from latent_atlas.core.geometry.spectrum import rank_tolerance
+from latent_atlas.core.images import as_float
+from latent_atlas.core.manifold import Manifold
+from latent_atlas.core.transformations import Transformation
+
+# Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
+# that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: at the border 1e-8 of σ
+# itself for Jacobians in float64, and for those in float32 as little as their own rounding.
+BORDER = {torch.float64: 3e-5, torch.float32: 1e-7}
+MEMORY = 256 * 2**20  # bytes that a batch of Jacobians and their copies in float64 may take
+
+
+class TangentSpaces:
+    """The tangent spaces that many Jacobians span.
+
+    Parameters
+    ----------
+    jacobian : tensor (N, P, k)
+        In float64 or float32, with k <= P.
+    """
+
+    def __init__(self, jacobian: Tensor) -> None:
+        self.precision = jacobian.dtype
+        self.tangents = jacobian.mT.double().contiguous()  # N x k x P
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        return self.tangents @ self.tangents.mT  # N x k x k
+
+    @cached_property
+    def singular_values(self) -> Tensor:
+        """Largest first, in float64: (N, k)."""
+        values = torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()  # N x k
+        apart = self._apart(values)
+        if apart.any():
+            values[apart] = torch.linalg.svdvals(self.tangents[apart])
+        return values
+
+    def angles_deg(self, motions: Tensor) -> Tensor:
+        """Angles in degrees between motions (N, t, P) and the tangent spaces (N, t); NaN where nothing moves."""
+        motions = motions.double()
+        factors, failed = torch.linalg.cholesky_ex(self._gram)  # N x k x k, N
+        within = self._projected(motions, factors)
+        beyond = motions - within
+        correction = self._projected(beyond, factors)
+        within, beyond = within + correction, beyond - correction
+        angles = torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))  # N x t
+        angles[~motions.any(dim=-1)] = math.nan
+        for one in (self._apart(self.singular_values) | (failed != 0)).nonzero().flatten().tolist():
+            basis = self._basis(one)
+            found = [angle_deg(motion, basis) for motion in motions[one]]
+            angles[one] = angles.new_tensor([math.nan if angle is None else angle for angle in found])
+        return angles
+
+    def _apart(self, values: Tensor) -> Tensor:
+        """For which matrices singular values lie too far apart for squaring: (N,)."""
+        return values[:, -1] <= BORDER[self.precision] * values[:, 0]
+
+    def _projected(self, motions: Tensor, factors: Tensor) -> Tensor:
+        """J (JᵀJ)⁻¹ Jᵀ times motions (N, t, P)."""
+        coefficients = torch.cholesky_solve(self.tangents @ motions.mT, factors)  # N x k x t
+        return coefficients.mT @ self.tangents
+
+    def _basis(self, one: int) -> Tensor:
+        """An orthonormal basis (P, r) of one tangent space, without directions that are but rounding."""
+        _, values, right = torch.linalg.svd(self.tangents[one], full_matrices=False)  # k, k x P
+        tolerance = rank_tolerance(values, tuple(self.tangents[one].shape))  # type: ignore[arg-type]
+        if self.precision == torch.float32:
+            tolerance = max(tolerance, BORDER[self.precision] * float(values[0]))
+        return right[values > tolerance].mT
+
+
+@dataclass(frozen=True)
+class Population:
+    """What was measured at N images.
+
+    Attributes
+    ----------
+    singular_values : tensor (N, k)
+        Of the decoder's Jacobian at each image's code, largest first, in float64.
+    angles_deg : tensor (N, t)
+        Angle between each motion of the reconstructed image and the tangent space there; NaN where nothing moves.
+    transformations : tuple of str
+        The motions, in the order of the columns.
+    """
+
+    singular_values: Tensor
+    angles_deg: Tensor
+    transformations: tuple[str, ...]
+
+
+def measure(
+    manifold: Manifold,
+    pixels: Tensor,
+    transformations: Mapping[str, tuple[Transformation, float]],
+    report: Callable[[int], None] = lambda done: None,
+    device: torch.device | None = None,
+) -> Population:
+    """Spectra and invariance angles at all of the uint8 images (N, C, H, W).
+
+    Parameters
+    ----------
+    manifold : Manifold
+        It measures in its own precision; float32 is twice as fast, float64 exact.
+    pixels : uint8 tensor (N, C, H, W)
+    transformations : mapping of name to (transformation, step)
+        Motions of the reconstructed images; none leaves out the angles.
+    report : callable, optional
+        Called with the number of images done, after each batch.
+    device : torch.device, optional
+        Where to compute; by default where the manifold is.
+
+    Notes
+    -----
+    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is.
+    """
+    surface = manifold if device is None else manifold.to(manifold.dtype, device)
+    entry_bytes = 8 + torch.finfo(manifold.dtype).bits // 8
+    batch = max(1, MEMORY // (manifold.pixel_count * (manifold.latent_dim + 4 * len(transformations)) * entry_bytes))
+    values, angles = [], []
+    for part in pixels.split(batch):
+        codes = surface.encode(as_float(part.to(device), surface.dtype))  # n x k
+        spaces = TangentSpaces(surface.jacobian(codes))
+        values.append(spaces.singular_values.cpu())
+        if transformations:
+            image = surface.decode(codes)  # n x C x H x W
+            moved = [entry.motion(image, step).flatten(1) for entry, step in transformations.values()]
+            angles.append(spaces.angles_deg(torch.stack(moved, dim=1)).cpu())
+        report(sum(map(len, values)))
+    return Population(
+        torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
+        torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
+        tuple(transformations),
+    )
