@@ -134,3 +134,20 @@ def test_spectra_alone_and_of_nothing() -> None:
     nothing = measure(surface, pixels[:0], MOTIONS)
     assert nothing.singular_values.shape == (0, 4)
     assert nothing.angles_deg.shape == (0, 3)
+
+
+def test_more_coordinates_than_the_rank() -> None:
+    """In single precision, what is but rounding must not count as a direction."""
+    torch.manual_seed(0)
+    network = registry.build("fully_connected", SHAPE, 20, {"widths": [30, 6]}).double()
+    surface = Autoencoder(network, 20, SHAPE)
+    pixels = torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    double, single = (measure(surface.to(dtype), pixels, MOTIONS) for dtype in (torch.float64, torch.float32))
+    torch.testing.assert_close(double.angles_deg, one_at_a_time(surface, pixels)[1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(single.angles_deg, double.angles_deg, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("jacobian", [random(2, 3, 4), random(2, 4, 3).bfloat16(), torch.full((1, 4, 3), math.nan)])
+def test_what_is_no_batch_of_jacobians(jacobian: Tensor) -> None:
+    with pytest.raises(ValueError, match="Jacobian"):
+        TangentSpaces(jacobian)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,25 @@ def trace(part: nn.Module, example: Tensor) -> list[Call]:
         If the layers do not form one chain that alone shapes the output.
     """
     calls: list[Call] = []
-    hooks = [
-        module.register_forward_hook(lambda m, args, out, name=name: calls.append(Call(name, m, args[0], out)))
-        for name, module in part.named_modules()
-        if not list(module.children())
-    ]
+
+    def hear(name: str, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> None:
+        if len(args) != 1 or options or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
+            raise ValueError(f"layer {name} maps something else than one tensor to one")
+        calls.append(Call(name, module, given[name], out.clone()))
+
+    def hear_before(name: str, args: tuple[Any, ...]) -> None:
+        given[name] = args[0].clone() if args and isinstance(args[0], Tensor) else example  # it may be written over
+
+    given: dict[str, Tensor] = {}
+    hooks = []
+    for name, module in part.named_modules():
+        if not list(module.children()):
+            hooks.append(module.register_forward_pre_hook(lambda m, args, name=name: hear_before(name, args)))
+            hooks.append(
+                module.register_forward_hook(
+                    lambda m, args, options, out, name=name: hear(name, m, args, options, out), with_kwargs=True
+                )
+            )
     try:
         result = part(example)
     finally:

@@ -10,7 +10,6 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -102,9 +101,8 @@ class Autoencoder(Manifold):
         self.family = family
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
 
-    @cached_property
-    def _pushforward(self) -> Pushforward | None:
-        """The fast way to this decoder's Jacobians, if its layers form a chain of known kinds."""
+    def pushforward(self) -> Pushforward | None:
+        """The fast way to this decoder's Jacobians as its weights are now, if its layers are a chain of known kinds."""
         weight = next(self.model.parameters(), None)
         try:
             return None if weight is None else Pushforward(self.decoder, self.latent_dim, weight)
@@ -118,16 +116,17 @@ class Autoencoder(Manifold):
         for any manifold. The ways agree to rounding.
         """
         with torch.no_grad():
-            if self._pushforward is not None and len(z):
-                images, tangents = self._pushforward(z)
+            push = self.pushforward() if len(z) and not torch.is_inference_mode_enabled() else None
+            if push is not None:
+                found, tangents = push(z)
+                images = self.decode(z).flatten(1)  # N x CHW
                 # A network may take another way for some codes than for the one that its layers were found with.
-                if torch.allclose(images.reshape(len(z), -1), self.decode(z).flatten(1), rtol=0, atol=self._rounding):
+                rounding = 100 * torch.finfo(images.dtype).eps * float(images.abs().max())
+                if found.numel() == images.numel() and torch.allclose(
+                    found.reshape(images.shape), images, rtol=0, atol=rounding
+                ):
                     return tangents.mT  # N x CHW x k
         return super().jacobian(z)
-
-    @property
-    def _rounding(self) -> float:
-        return 1e4 * torch.finfo(self.dtype).eps
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -199,7 +198,7 @@ class PixelSpace(Manifold):
         return z.reshape(-1, *self.image_shape)  # N x C x H x W
 
     def jacobian(self, z: Tensor) -> Tensor:
-        return torch.eye(self.latent_dim, dtype=self.dtype).expand(len(z), -1, -1)  # N x CHW x CHW
+        return torch.eye(self.latent_dim, dtype=self.dtype, device=z.device).expand(len(z), -1, -1)  # N x CHW x CHW
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> PixelSpace:
         return PixelSpace(self.image_shape, dtype)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.core.chain import trace
-from latent_atlas.core.models.transposed import THIN, as_convolution, plain
+from latent_atlas.core.models.transposed import THIN, ConvTranspose2d, as_convolution, plain
 
 POINTWISE = (
     nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish,
@@ -28,7 +28,7 @@ POINTWISE = (
 )  # fmt: skip
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.PixelShuffle, nn.PixelUnshuffle)
 SILENT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)  # in eval mode
-CPU_MEMORY, GPU_MEMORY = 16 * 2**20, 512 * 2**20  # bytes of a chunk's tangents in the widest layer: what stays in cache
+CPU_MEMORY, GPU_MEMORY = 16 * 2**20, 256 * 2**20  # bytes of a chunk's tangents in the widest layer: what stays in cache
 
 Map = Callable[[Tensor], Tensor]
 
@@ -62,6 +62,8 @@ class Pushforward:
     """
 
     def __init__(self, part: nn.Module, k: int, like: Tensor) -> None:
+        if part.training:
+            raise ValueError("in training mode an image's derivative depends on the other images")
         # Random numbers, since an example of zeros would hide what is added to the input or multiplied by it.
         example = torch.rand(1, k, generator=torch.Generator().manual_seed(0)).to(like)
         calls = trace(part, example)
@@ -99,7 +101,7 @@ class Pushforward:
             if step.push is None and step.scale is None:
                 with torch.enable_grad():
                     x = x.detach().requires_grad_()
-                    y = step.layer(x)
+                    y = step.layer(x.clone())  # it may write over what it is given
                     (slope,) = torch.autograd.grad(y.sum(), x)  # each output depends on its own input alone
                 slopes.append(slope)
                 x = y.detach()
@@ -133,6 +135,11 @@ def _times(tangents: Tensor, factor: Tensor | None) -> Tensor:
 
 def _step(layer: nn.Module, given: Tensor) -> _Step:
     """What a layer does to tangents, for points like the given one."""
+    home = type(layer).forward.__module__
+    if not home.startswith(("torch.nn.modules.", ConvTranspose2d.__module__)) or layer._forward_hooks:
+        raise ValueError(f"nothing is known here of the derivative of a {type(layer).__name__}")
+    if (isinstance(layer, nn.Flatten) and layer.start_dim != 1) or (isinstance(layer, nn.Unflatten) and layer.dim == 0):
+        raise ValueError("points are mixed with each other")
     if isinstance(layer, nn.Linear):
         return _Step(layer, lambda t: linear(t, layer.weight))
     if isinstance(layer, nn.ConvTranspose2d) and plain(layer):

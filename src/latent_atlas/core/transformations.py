@@ -165,7 +165,8 @@ TRANSFORMATIONS = {
         Transformation("scaling", "percent", scaling, _scaling_velocity, linear=True),
         Transformation("shear", "degree", shear, _shear_velocity, linear=True),
         Transformation("brightness", "percent", brightness, lambda images: images / 100, linear=True),
-        Transformation("contrast", "percent", contrast, _contrast_velocity, linear=True),
+        # not as a matrix, which would leave rounding where a plane of one value does not move
+        Transformation("contrast", "percent", contrast, _contrast_velocity),
         # the velocity of a blur at zero is zero: it grows with the square of the step
         Transformation("blur", "pixel", blur, linear=True),
     )

@@ -4,8 +4,8 @@ Snakemake decides whether a job must run from three sources: missing outputs, in
 outputs unless their checksum is the recorded one, and differences to its record of the job. The last two it asks of
 its persistence; that object is given another class here, whose answers come from :class:`~.memory.Memory`. The
 end of a job is heard of by wrapping ``finish`` of the job graph, which also leaves out jobs that were planned only
-because of those before them and turn out to be current. Nothing else of Snakemake is changed, and nothing at all in
-the processes that run single jobs.
+because of those before them and turn out to be current. Dates of files fail no job, and failures are shown also where
+Snakemake is to be quiet. Nothing else of it is changed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Singular values come from the k x k Gram matrices of Jacobians, and projections from the normal equations with one
 step of refinement; both in float64, whatever the Jacobians were computed in. Squaring costs accuracy where singular
 values lie far apart, and a matrix where it would cost more than :data:`BORDER` allows goes through a singular value
-decomposition instead.
+decomposition, by way of a QR decomposition, instead.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 
 from latent_atlas.core.geometry.angles import angle_deg
-from latent_atlas.core.geometry.spectrum import rank_tolerance
 from latent_atlas.core.images import as_float
 from latent_atlas.core.manifold import Manifold
 from latent_atlas.core.transformations import Transformation
 
 # Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
 # that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: at the border 1e-8 of σ
-# itself for Jacobians in float64, and for those in float32 as little as their own rounding.
-BORDER = {torch.float64: 3e-5, torch.float32: 1e-7}
-MEMORY = 256 * 2**20  # bytes that a batch of Jacobians and their copies in float64 may take
+# itself for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
+BORDER = {torch.float64: 3e-5, torch.float32: 1e-5}
+MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
 
 
 class TangentSpaces:
@@ -36,9 +35,22 @@ class TangentSpaces:
     ----------
     jacobian : tensor (N, P, k)
         In float64 or float32, with k <= P.
+
+    Raises
+    ------
+    ValueError
+        If it is of another precision or shape, or holds what is not a number.
     """
 
     def __init__(self, jacobian: Tensor) -> None:
+        if jacobian.dtype not in BORDER or jacobian.dim() != 3 or jacobian.shape[2] > jacobian.shape[1]:
+            raise ValueError(
+                f"Jacobians must be float64 or float32 of shape (N, P, k) with k <= P, not {jacobian.dtype} of shape "
+                f"{tuple(jacobian.shape)}"
+            )
+        broken = (~jacobian.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(f"the Jacobian at image {broken[0]} of this batch is not finite: look at its code")
         self.precision = jacobian.dtype
         self.tangents = jacobian.mT.double().contiguous()  # N x k x P
 
@@ -50,26 +62,45 @@ class TangentSpaces:
     def singular_values(self) -> Tensor:
         """Largest first, in float64: (N, k)."""
         values = torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()  # N x k
-        apart = self._apart(values)
-        if apart.any():
-            values[apart] = torch.linalg.svdvals(self.tangents[apart])
+        self._careful = self._apart(values)  # N
+        if self._careful.any():
+            self._orthonormal, triangles = torch.linalg.qr(self.tangents[self._careful].mT)  # n x P x k, n x k x k
+            values[self._careful] = torch.linalg.svdvals(triangles)
         return values
 
     def angles_deg(self, motions: Tensor) -> Tensor:
         """Angles in degrees between motions (N, t, P) and the tangent spaces (N, t); NaN where nothing moves."""
         motions = motions.double()
+        values = self.singular_values
         factors, failed = torch.linalg.cholesky_ex(self._gram)  # N x k x k, N
         within = self._projected(motions, factors)
         beyond = motions - within
         correction = self._projected(beyond, factors)
         within, beyond = within + correction, beyond - correction
+        if self._careful.any():
+            part, basis = motions[self._careful], self._orthonormal
+            inside = (part @ basis) @ basis.mT
+            more = ((part - inside) @ basis) @ basis.mT
+            within[self._careful], beyond[self._careful] = inside + more, part - inside - more
         angles = torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))  # N x t
         angles[~motions.any(dim=-1)] = math.nan
-        for one in (self._apart(self.singular_values) | (failed != 0)).nonzero().flatten().tolist():
+        lost = (values[:, -1] <= self._tolerance(values)) | ((failed != 0) & ~self._careful)
+        for one in lost.nonzero().flatten().tolist():
             basis = self._basis(one)
             found = [angle_deg(motion, basis) for motion in motions[one]]
             angles[one] = angles.new_tensor([math.nan if angle is None else angle for angle in found])
         return angles
+
+    def _tolerance(self, values: Tensor) -> Tensor:
+        """Singular values up to which directions count as rounding: (N,)."""
+        rounding = max(self.tangents.shape[1:]) * torch.finfo(torch.float64).eps
+        return values[:, 0] * (max(rounding, BORDER[torch.float32]) if self.precision == torch.float32 else rounding)
+
+    @property
+    def uncertain(self) -> Tensor:
+        """For which matrices float32 cannot tell the smallest singular value from rounding: (N,)."""
+        apart = self._apart(self.singular_values)
+        return apart if self.precision == torch.float32 else torch.zeros_like(apart)
 
     def _apart(self, values: Tensor) -> Tensor:
         """For which matrices singular values lie too far apart for squaring: (N,)."""
@@ -83,9 +114,7 @@ class TangentSpaces:
     def _basis(self, one: int) -> Tensor:
         """An orthonormal basis (P, r) of one tangent space, without directions that are but rounding."""
         _, values, right = torch.linalg.svd(self.tangents[one], full_matrices=False)  # k, k x P
-        tolerance = rank_tolerance(values, tuple(self.tangents[one].shape))  # type: ignore[arg-type]
-        if self.precision == torch.float32:
-            tolerance = max(tolerance, BORDER[self.precision] * float(values[0]))
+        tolerance = self._tolerance(values[None])
         return right[values > tolerance].mT
 
 
@@ -120,34 +149,50 @@ def measure(
     Parameters
     ----------
     manifold : Manifold
-        It measures in its own precision; float32 is twice as fast, float64 exact.
+        It measures in its own precision: float32 is twice as fast, float64 exact. Images whose singular values lie too
+        far apart for float32 are measured in float64 in either case.
     pixels : uint8 tensor (N, C, H, W)
     transformations : mapping of name to (transformation, step)
         Motions of the reconstructed images; none leaves out the angles.
     report : callable, optional
         Called with the number of images done, after each batch.
     device : torch.device, optional
-        Where to compute; by default where the manifold is.
+        Where to compute; by default where the manifold and the images are.
 
     Notes
     -----
-    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is.
+    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB.
     """
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
-    entry_bytes = 8 + torch.finfo(manifold.dtype).bits // 8
-    batch = max(1, MEMORY // (manifold.pixel_count * (manifold.latent_dim + 4 * len(transformations)) * entry_bytes))
+    p, k = manifold.pixel_count, manifold.latent_dim
+    batch = max(1, MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k))
     values, angles = [], []
+    exact: Manifold | None = None
     for part in pixels.split(batch):
         codes = surface.encode(as_float(part.to(device), surface.dtype))  # n x k
         spaces = TangentSpaces(surface.jacobian(codes))
-        values.append(spaces.singular_values.cpu())
+        found = [spaces.singular_values]
         if transformations:
-            image = surface.decode(codes)  # n x C x H x W
-            moved = [entry.motion(image, step).flatten(1) for entry, step in transformations.values()]
-            angles.append(spaces.angles_deg(torch.stack(moved, dim=1)).cpu())
+            found.append(spaces.angles_deg(_motions(surface.decode(codes), transformations)))
+        again = spaces.uncertain
+        if again.any():
+            exact = exact or surface.to(torch.float64, device)
+            codes = exact.encode(as_float(part.to(device)[again], torch.float64))
+            spaces = TangentSpaces(exact.jacobian(codes))
+            found[0][again] = spaces.singular_values
+            if transformations:
+                found[1][again] = spaces.angles_deg(_motions(exact.decode(codes), transformations))
+        values.append(found[0].cpu())
+        angles += [found[1].cpu()] if transformations else []
         report(sum(map(len, values)))
     return Population(
         torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
         torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
         tuple(transformations),
     )
+
+
+def _motions(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
+    """What each step changes in images (n, C, H, W): (n, t, C·H·W)."""
+    moved = [entry.motion(image, step).flatten(1) for entry, step in transformations.values()]
+    return torch.stack(moved, dim=1)
