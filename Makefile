@@ -6,7 +6,7 @@ CORES ?= all
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study test test-engines test-cluster test-faults check install clean distclean help
+.PHONY: study test test-engines test-cluster test-faults check bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -37,6 +37,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
+
+## bench: what the work costs beside the usual way and the hardware's floor; needs a finished run (half an hour)
+bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/speed.py
 
 ## install: set up .venv without running anything
 install: $(VENV)/installed
