@@ -39,7 +39,7 @@ check: $(VENV)/installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
 
 ## bench: what the work costs beside the usual way and the hardware's floor; needs a finished run (half an hour)
-bench: $(VENV)/installed-dev
+bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py
 
 ## install: set up .venv without running anything
@@ -54,6 +54,11 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		--constraint requirements-dev.lock --editable .[bench]
 	@touch $@
 
 ## clean: remove results and logs (`dvc checkout` brings results back from DVC's cache); keep the dataset and .venv

@@ -11,7 +11,10 @@ measured in the same run and on the same threads.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
+import functools
+import importlib.util
 import math
 import multiprocessing
 import platform
@@ -19,13 +22,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
+import usual
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from latent_atlas.core import pca
 from latent_atlas.core.allocation import keep_freed_memory
@@ -34,15 +37,17 @@ from latent_atlas.core.geometry.population import measure
 from latent_atlas.core.images import Images, as_float
 from latent_atlas.core.manifold import Autoencoder, Manifold, load_manifold
 from latent_atlas.core.models import registry
-from latent_atlas.core.training import Progress, Schedule, mean_error, train
+from latent_atlas.core.training import Progress, Schedule, train
 from latent_atlas.core.transformations import TRANSFORMATIONS
-from latent_atlas.datasets import torchvision_import
 
 HERE = Path(__file__).parent
 MODELS = ("conv16", "conv32", "conv128", "fc16", "fc32", "fc128")
 FLAT = ("pca16", "pca32", "pca128")
 MOTIONS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "shift_y")}
-EPOCHS = {"fc16": 5, "conv16": 3}  # of the default schedule
+SCHEDULES = {  # those of params.yaml, which a bare GPU machine cannot read
+    "fc16": Schedule(epochs=8, batch_size=256, peak_learning_rate=7e-3, precision="float32", seed=0),
+    "conv16": Schedule(epochs=3, batch_size=64, peak_learning_rate=7e-3, precision="float32", seed=0),
+}
 GIVEN_UP = 5.5  # times our time to the error, after which the usual way is stopped
 
 
@@ -100,13 +105,39 @@ class Bench:
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
 
-            def usual(surface: Autoencoder = surface, codes: Tensor = codes) -> None:
-                for code in codes[:4]:
-                    torch.autograd.functional.jacobian(lambda z: surface.decoder(z[None]).flatten(), code)
-
+            decoder = usual.of_torch(copy.deepcopy(surface.decoder))
+            usual_s = seconds(lambda decoder=decoder, codes=codes: usual.reverse_mode(decoder, codes[:4]), 1) * 64
             floor = 256 * surface.latent_dim * operations(surface) / rate
             ours = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
-            yield row("Jacobians of 256 images", name, seconds(usual, 1) * 64, ours, floor, "usual: 4 images, times 64")
+            yield row("Jacobians of 256 images", name, usual_s, ours, floor, "usual: 4 images, times 64")
+
+    def peers(self) -> Iterator[dict]:
+        """Packages made for the same work: stochman's Jacobians, geomstats' pullback metrics."""
+        if importlib.util.find_spec("stochman") is None or importlib.util.find_spec("geomstats") is None:
+            print("stochman and geomstats are not installed: left out", file=sys.stderr)
+            return
+        x = self.test(256)
+        for name in MODELS:
+            surface = self.manifold(name)
+            assert isinstance(surface, Autoencoder)
+            codes = surface.encode(x)
+            theirs = usual.stochman(usual.of_torch(copy.deepcopy(surface.decoder)), codes)
+            assert torch.allclose(theirs(codes[:4]), surface.jacobian(codes[:4]), atol=1e-4)
+            usual_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16]), 1) * 16
+            ours_s = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
+            yield row("256 Jacobians, stochman", name, usual_s, ours_s, None, "stochman: 16 images, times 16")
+        for name in MODELS:
+            surface = self.manifold(name)
+            assert isinstance(surface, Autoencoder)
+            codes = surface.encode(x)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:  # it changes torch's default dtype
+                metrics, usual_s = pool.apply(usual.geomstats, (surface, codes[:4]))
+
+            surface, codes = surface.to(torch.float64), codes.double()
+            ours = functools.partial(metrics_of, surface, codes)
+            assert torch.allclose(metrics.to(self.device), ours()[:4], rtol=1e-6, atol=1e-9)
+            note = "geomstats: 4 images, times 64; both in float64"
+            yield row("256 metrics, geomstats", name, usual_s * 64, seconds(ours), None, note)
 
     def angles(self) -> Iterator[dict]:
         """Of 1,000 images and three motions, against a loop that solves a least-squares problem for each."""
@@ -115,24 +146,10 @@ class Bench:
             surface = self.manifold(name)
             x = self.test(4)
 
-            def usual(surface: Manifold = surface, x: Tensor = x) -> None:
-                for image in x:
-                    code = surface.encode(image[None])
-                    decoded = surface.decode(code)
-                    if isinstance(surface, Autoencoder):
-                        jacobian = torch.autograd.functional.jacobian(
-                            lambda z: surface.decoder(z).flatten(), code
-                        ).flatten(1)
-                    else:
-                        jacobian = surface.jacobian(code)[0]
-                    basis = jacobian.cpu().numpy()
-                    for entry, step in MOTIONS.values():
-                        plane = decoded.cpu().numpy()
-                        motion = (entry.apply(plane, step) - plane).ravel()
-                        within = basis @ np.linalg.lstsq(basis, motion, rcond=None)[0]
-                        np.degrees(np.arccos(np.linalg.norm(within) / np.linalg.norm(motion)))
-
-            usual_s = seconds(usual, 1) * 250
+            plain = copy.deepcopy(surface)
+            if isinstance(plain, Autoencoder):
+                usual.of_torch(plain.model)
+            usual_s = seconds(lambda plain=plain, x=x: usual.least_squares(plain, x, MOTIONS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
             measure(surface, pixels, MOTIONS, device=self.device)
@@ -159,26 +176,23 @@ class Bench:
     def training(self) -> Iterator[dict]:
         """An epoch's time: two trainings side by side on a core each, against a loop over a DataLoader on all cores."""
         cores = torch.get_num_threads()
-        for name in EPOCHS:
-            usual = len(self.images.train) / usual_speed(name, self.images.train)
-            if self.device.type == "cuda":
-                speeds = [our_speed((name, self.images, 20_000, self.device))]
-            else:
-                with multiprocessing.get_context("spawn").Pool(cores) as pool:
-                    speeds = pool.map(our_speed, [(name, self.images, 10_000, self.device)] * cores)
+        for name in SCHEDULES:
+            usual_s = len(self.images.train) / usual.speed(lambda name=name: build(name), self.images.train)
+            with self.trainers(30_000) as trainers:
+                speeds = trainers([name] * (1 if self.device.type == "cuda" else cores))
             ours = len(self.images.train) / sum(speeds)
-            yield row("training, an epoch", name, usual, ours, None,
+            yield row("training, an epoch", name, usual_s, ours, None,
                       f"usual: batch 100, DataLoader and ToTensor; ours: {len(speeds)} at once")  # fmt: skip
 
     def quality(self) -> Iterator[dict]:
         """Time to the default schedule's test error, one training alone on all cores, against Adam at 1e-3."""
-        for name, epochs in EPOCHS.items():
-            schedule = Schedule(epochs, 64, 5e-3, "float32", 0)
+        for name, schedule in SCHEDULES.items():
             start = time.perf_counter()
-            trained = train(lambda name=name: build(name), self.images, schedule, self.device)
+            made = lambda name=name: build(name)  # noqa: E731
+            trained = train(made, self.images, schedule, self.device)
             ours, target = time.perf_counter() - start, trained.curve["test_mse"].iloc[-1]
-            usual, note = usual_time_to(name, self.images, target, GIVEN_UP * ours)
-            yield row(f"to error {target:.4f}", name, usual, ours, None, note)
+            usual_s, note = usual.time_to(made, self.images, target, GIVEN_UP * ours)
+            yield row(f"to error {target:.4f}", name, usual_s, ours, None, note)
 
     def population(self) -> Iterator[dict]:
         """Spectra and angles at all test images of the six models, as the pipeline runs them: one core each."""
@@ -214,7 +228,32 @@ class Bench:
                     lambda surface=surface, pixels=pixels: measure(surface, pixels, {}, device=self.device), 1
                 )
                 yield {"work": "spectra", "family": family, "images": count, "latent_dim": k, "side_px": side,
-                       "seconds": ours}  # fmt: skip
+                       "models": 1, "seconds": ours}  # fmt: skip
+        for name in SCHEDULES:
+            family = "fully_connected" if name.startswith("fc") else "convolutional"
+            with self.trainers(10_000) as trainers:
+                trainers([name] * torch.get_num_threads())  # whose libraries are then loaded
+                for count in (1, 2, 4, 8):
+                    start = time.perf_counter()
+                    trainers([name] * count)
+                    yield {"work": "training", "family": family, "images": 10_000, "latent_dim": 16,
+                           "side_px": 28, "models": count, "seconds": time.perf_counter() - start}  # fmt: skip
+
+    @contextmanager
+    def trainers(self, images: int) -> Iterator[Callable[[list[str]], list[float]]]:
+        """What trains networks for two epochs, one a core on a CPU, and says how many images a second each took."""
+        jobs = lambda names: [(name, self.images, images, self.device) for name in names]  # noqa: E731
+        if self.device.type == "cuda":
+            yield lambda names: [our_speed(job) for job in jobs(names)]
+            return
+        with multiprocessing.get_context("spawn").Pool(torch.get_num_threads()) as pool:
+            yield lambda names: pool.map(our_speed, jobs(names), chunksize=1)
+
+
+def metrics_of(surface: Manifold, codes: Tensor) -> Tensor:
+    """Pullback metrics (N, k, k)."""
+    jacobians = surface.jacobian(codes)  # N x P x k
+    return jacobians.mT @ jacobians
 
 
 def operations(surface: Autoencoder) -> float:
@@ -235,62 +274,6 @@ def build(name: str) -> nn.Module:
     return registry.build("fully_connected" if name.startswith("fc") else "convolutional", (1, 28, 28), 16, {})
 
 
-class Pictures(Dataset):
-    """Images as torchvision's datasets give them: a PIL picture at a time, through ToTensor."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        torchvision_import.datasets()  # so that torchvision can be imported
-        from torchvision.transforms import ToTensor
-
-        self.pixels, self.transform = pixels[:, 0], ToTensor()
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        return self.transform(Image.fromarray(self.pixels[index].numpy(), mode="L")), 0
-
-
-def usual_model(name: str) -> nn.Module:
-    """The same network, of torch's own layers alone."""
-    model = build(name)
-    for module in model.modules():
-        if isinstance(module, nn.ConvTranspose2d):
-            module.__class__ = nn.ConvTranspose2d
-    return model
-
-
-def usual_epochs(name: str, pixels: Tensor, stop: Callable[[int], bool]) -> Iterator[nn.Module]:
-    """The loop of tutorials; gives the network after each epoch, or when it is to stop."""
-    torch.manual_seed(0)
-    model = usual_model(name).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    step = 0
-    while True:
-        for x, _ in DataLoader(Pictures(pixels), batch_size=100, shuffle=True):
-            optimizer.zero_grad()
-            nn.functional.mse_loss(model(x), x).backward()
-            optimizer.step()
-            step += 1
-            if stop(step):
-                break
-        yield model
-
-
-def usual_speed(name: str, pixels: Tensor) -> float:
-    """Images a second over 60 steps, after 10."""
-    marks = {}
-
-    def stop(step: int) -> bool:
-        marks[step] = time.perf_counter()
-        return step == 70
-
-    next(usual_epochs(name, pixels, stop))
-    return 60 * 100 / (marks[70] - marks[10])
-
-
 def our_speed(job: tuple[str, Images, int, torch.device]) -> float:
     name, images, limit, device = job
     if device.type == "cpu":
@@ -299,21 +282,8 @@ def our_speed(job: tuple[str, Images, int, torch.device]) -> float:
     share = math.ceil(len(images.test) * limit / len(images.train))  # tested as often as in a whole epoch
     part = dataclasses.replace(part, test=part.test[:share], test_labels=part.test_labels[:share])
     told: list[Progress] = []
-    train(lambda: build(name), part, Schedule(2, 64, 5e-3, "float32", 0), device, told.append)
+    train(lambda: build(name), part, dataclasses.replace(SCHEDULES[name], epochs=2), device, told.append)
     return told[-1].images_per_second
-
-
-def usual_time_to(name: str, images: Images, target: float, limit: float) -> tuple[float, str]:
-    spent, start, epochs = 0.0, time.perf_counter(), 0
-    over = lambda step: spent + time.perf_counter() - start > limit  # noqa: E731
-    for model in usual_epochs(name, images.train, over):
-        spent += time.perf_counter() - start
-        error, epochs = mean_error(model, images.test), epochs + 1
-        if error <= target or spent > limit:
-            reached = "reached" if error <= target else "NOT reached: a lower bound"
-            return spent, f"usual: {reached}, error {error:.4f} in {epochs} epochs"
-        start = time.perf_counter()
-    raise AssertionError
 
 
 def population_of(job: tuple[Path, Tensor, torch.device]) -> float:
@@ -337,9 +307,10 @@ def draw(table: pd.DataFrame, scaling: pd.DataFrame | None, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     table = table.dropna(subset="usual_over_ours")
-    figure, axes = plt.subplots(1, 4 if scaling is not None else 1, figsize=(15 if scaling is not None else 7, 5.5),
-                                width_ratios=[1.6, 1, 1, 1] if scaling is not None else None, squeeze=False,
-                                layout="constrained")  # fmt: skip
+    panels = {"images": "images", "latent_dim": "latent coordinates", "side_px": "pixels along a side",
+              "models": "trainings"} if scaling is not None else {}  # fmt: skip
+    size, shares = (7 + 2.6 * len(panels), 0.5 + 0.17 * len(table)), [1.7, *[1] * len(panels)]
+    figure, axes = plt.subplots(1, len(shares), figsize=size, width_ratios=shares, squeeze=False, layout="constrained")
     bars = axes[0, 0]
     labels = [f"{work}: {subject}" for work, subject in zip(table["work"], table["subject"], strict=True)]
     drawn = bars.barh(labels, table["usual_over_ours"], color="#4477aa")
@@ -350,24 +321,25 @@ def draw(table: pd.DataFrame, scaling: pd.DataFrame | None, path: Path) -> None:
     bars.set_xlabel("times faster than the usual way")
     bars.tick_params(axis="y", labelsize=8)
     bars.spines[["top", "right"]].set_visible(False)
-    if scaling is not None:
-        fixed = {"images": 128, "latent_dim": 32, "side_px": 28}
-        names = {"images": "images", "latent_dim": "latent coordinates", "side_px": "pixels along a side"}
-        for panel, (key, name) in zip(axes[0, 1:], names.items(), strict=True):
-            others = [other for other in fixed if other != key]
-            part = scaling[(scaling[others[1]] == fixed[others[1]])] if key == "images" else scaling[
-                (scaling[others[0]] == fixed[others[0]]) & (scaling[others[1]] == fixed[others[1]])]  # fmt: skip
-            part = part[part["latent_dim"] == 32] if key == "images" else part
-            for (family, rows), colour in zip(part.groupby("family"), ("#ee6677", "#4477aa"), strict=True):
-                rows = rows.sort_values(key)
-                panel.plot(rows[key], rows["seconds"], "o-", color=colour, label=str(family).replace("_", " "))
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            ticks = sorted(part[key].unique())
-            panel.set_xticks(ticks, [str(tick) for tick in ticks])
-            panel.set_xlabel(name)
-            panel.spines[["top", "right"]].set_visible(False)
+    fixed = {"images": 128, "latent_dim": 32, "side_px": 28}
+    for panel, (key, name) in zip(axes[0, 1:], panels.items(), strict=True):
+        assert scaling is not None
+        part = scaling[scaling["work"] == ("training" if key == "models" else "spectra")]
+        for other, value in fixed.items():
+            if key not in (other, "models"):
+                part = part[part[other] == value]
+        for (family, rows), colour in zip(part.groupby("family"), ("#ee6677", "#4477aa"), strict=True):
+            rows = rows.sort_values(key)
+            panel.plot(rows[key], rows["seconds"], "o-", color=colour, label=str(family).replace("_", " "))
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log")
+        ticks = sorted(part[key].unique())
+        panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
+        panel.set_xlabel(name)
+        panel.spines[["top", "right"]].set_visible(False)
+    if panels:
         axes[0, 1].set_ylabel("Jacobians and spectra, seconds")
+        axes[0, -1].set_ylabel("two epochs of 10,000 images, seconds")
         axes[0, 1].legend(frameon=False)
     figure.savefig(path, dpi=120)
 
@@ -383,7 +355,7 @@ def hardware(device: torch.device) -> str:
 
 
 def main() -> None:
-    parts = ("jacobians", "angles", "components", "training", "population", "scaling", "quality")
+    parts = ("jacobians", "peers", "angles", "components", "training", "population", "scaling", "quality")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--images", type=Path, default=Path("data/images.safetensors"))

@@ -55,46 +55,35 @@ class TangentSpaces:
         self.tangents = jacobian.mT.double().contiguous()  # N x k x P
 
     @cached_property
-    def _gram(self) -> Tensor:
-        return self.tangents @ self.tangents.mT  # N x k x k
-
-    @cached_property
     def singular_values(self) -> Tensor:
         """Largest first, in float64: (N, k)."""
-        values = torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()  # N x k
-        self._careful = self._apart(values)  # N
-        if self._careful.any():
-            self._orthonormal, triangles = torch.linalg.qr(self.tangents[self._careful].mT)  # n x P x k, n x k x k
-            values[self._careful] = torch.linalg.svdvals(triangles)
+        if not self._careful.any():
+            return self._roots
+        values = self._roots.clone()
+        values[self._careful] = torch.linalg.svdvals(self._factors[1])
         return values
 
     def angles_deg(self, motions: Tensor) -> Tensor:
         """Angles in degrees between motions (N, t, P) and the tangent spaces (N, t); NaN where nothing moves."""
         motions = motions.double()
-        values = self.singular_values
-        factors, failed = torch.linalg.cholesky_ex(self._gram)  # N x k x k, N
-        within = self._projected(motions, factors)
-        beyond = motions - within
-        correction = self._projected(beyond, factors)
-        within, beyond = within + correction, beyond - correction
+        angles = motions.new_empty(motions.shape[:2])  # N x t
+        lost = self.singular_values[:, -1] <= self._tolerance(self.singular_values)  # N
         if self._careful.any():
-            part, basis = motions[self._careful], self._orthonormal
-            inside = (part @ basis) @ basis.mT
-            more = ((part - inside) @ basis) @ basis.mT
-            within[self._careful], beyond[self._careful] = inside + more, part - inside - more
-        angles = torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))  # N x t
+            basis = self._factors[0]  # n x P x k
+            angles[self._careful] = _angles_deg(motions[self._careful], lambda v: (v @ basis) @ basis.mT)
+        plain = slice(None) if not self._careful.any() else ~self._careful
+        tangents = self.tangents[plain]  # n x k x P
+        factors, failed = torch.linalg.cholesky_ex(self._gram[plain])  # n x k x k, n
+        lost[plain] |= failed != 0
+        angles[plain] = _angles_deg(
+            motions[plain], lambda v: torch.cholesky_solve(tangents @ v.mT, factors).mT @ tangents
+        )
         angles[~motions.any(dim=-1)] = math.nan
-        lost = (values[:, -1] <= self._tolerance(values)) | ((failed != 0) & ~self._careful)
         for one in lost.nonzero().flatten().tolist():
             basis = self._basis(one)
             found = [angle_deg(motion, basis) for motion in motions[one]]
             angles[one] = angles.new_tensor([math.nan if angle is None else angle for angle in found])
         return angles
-
-    def _tolerance(self, values: Tensor) -> Tensor:
-        """Singular values up to which directions count as rounding: (N,)."""
-        rounding = max(self.tangents.shape[1:]) * torch.finfo(torch.float64).eps
-        return values[:, 0] * (max(rounding, BORDER[torch.float32]) if self.precision == torch.float32 else rounding)
 
     @property
     def uncertain(self) -> Tensor:
@@ -102,20 +91,47 @@ class TangentSpaces:
         apart = self._apart(self.singular_values)
         return apart if self.precision == torch.float32 else torch.zeros_like(apart)
 
+    @cached_property
+    def _gram(self) -> Tensor:
+        return self.tangents @ self.tangents.mT  # N x k x k
+
+    @cached_property
+    def _roots(self) -> Tensor:
+        """Singular values by way of the Gram matrices: (N, k)."""
+        return torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()
+
+    @cached_property
+    def _careful(self) -> Tensor:
+        """Which matrices go through a QR decomposition: (N,)."""
+        return self._apart(self._roots)
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """QR decompositions of the n matrices that need one: (n, P, k) and (n, k, k)."""
+        return torch.linalg.qr(self.tangents[self._careful].mT)
+
+    def _tolerance(self, values: Tensor) -> Tensor:
+        """Singular values up to which directions count as rounding: (N,)."""
+        rounding = max(self.tangents.shape[1:]) * torch.finfo(torch.float64).eps
+        return values[:, 0] * (max(rounding, BORDER[torch.float32]) if self.precision == torch.float32 else rounding)
+
     def _apart(self, values: Tensor) -> Tensor:
         """For which matrices singular values lie too far apart for squaring: (N,)."""
         return values[:, -1] <= BORDER[self.precision] * values[:, 0]
-
-    def _projected(self, motions: Tensor, factors: Tensor) -> Tensor:
-        """J (JᵀJ)⁻¹ Jᵀ times motions (N, t, P)."""
-        coefficients = torch.cholesky_solve(self.tangents @ motions.mT, factors)  # N x k x t
-        return coefficients.mT @ self.tangents
 
     def _basis(self, one: int) -> Tensor:
         """An orthonormal basis (P, r) of one tangent space, without directions that are but rounding."""
         _, values, right = torch.linalg.svd(self.tangents[one], full_matrices=False)  # k, k x P
         tolerance = self._tolerance(values[None])
         return right[values > tolerance].mT
+
+
+def _angles_deg(motions: Tensor, projected: Callable[[Tensor], Tensor]) -> Tensor:
+    """Angles (n, t) between motions (n, t, P) and their projections, which are refined once."""
+    within = projected(motions)
+    correction = projected(motions - within)
+    within, beyond = within + correction, motions - within - correction
+    return torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))
 
 
 @dataclass(frozen=True)
@@ -150,7 +166,7 @@ def measure(
     ----------
     manifold : Manifold
         It measures in its own precision: float32 is twice as fast, float64 exact. Images whose singular values lie too
-        far apart for float32 are measured in float64 in either case.
+        far apart for float32 are measured in float64 in either case; where that is a whole batch, so is all the rest.
     pixels : uint8 tensor (N, C, H, W)
     transformations : mapping of name to (transformation, step)
         Motions of the reconstructed images; none leaves out the angles.
@@ -168,20 +184,25 @@ def measure(
     batch = max(1, MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k))
     values, angles = [], []
     exact: Manifold | None = None
-    for part in pixels.split(batch):
-        codes = surface.encode(as_float(part.to(device), surface.dtype))  # n x k
+
+    def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
+        codes = surface.encode(as_float(part, surface.dtype))  # n x k
         spaces = TangentSpaces(surface.jacobian(codes))
         found = [spaces.singular_values]
         if transformations:
             found.append(spaces.angles_deg(_motions(surface.decode(codes), transformations)))
-        again = spaces.uncertain
+        return found, spaces.uncertain
+
+    for part in pixels.split(batch):
+        part = part.to(device)
+        found, again = measured(surface, part)
         if again.any():
             exact = exact or surface.to(torch.float64, device)
-            codes = exact.encode(as_float(part.to(device)[again], torch.float64))
-            spaces = TangentSpaces(exact.jacobian(codes))
-            found[0][again] = spaces.singular_values
-            if transformations:
-                found[1][again] = spaces.angles_deg(_motions(exact.decode(codes), transformations))
+            better, _ = measured(exact, part[again])
+            for old, new in zip(found, better, strict=True):
+                old[again] = new
+            if again.all():
+                surface = exact
         values.append(found[0].cpu())
         angles += [found[1].cpu()] if transformations else []
         report(sum(map(len, values)))
