@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from latent_atlas.core.errors import ModelError
+from latent_atlas.core.models import convolutions
+from latent_atlas.core.models.convolutions import gather, kernel_gradient, spread
 from latent_atlas.core.models.registry import build, import_path
-from latent_atlas.core.models.transposed import ConvTranspose2d
 
 SHAPE = (1, 28, 28)
 MODULES = (f"architectures_of_a_user_{number}" for number in itertools.count())
@@ -241,42 +242,78 @@ class TestClassOfTheUser:
             build("nowhere:Class", (1, 3, 3), 2)
 
 
-class TestTransposedConvolution:
-    """The project's own is the library's, whichever way it takes."""
+class TestConvolutions:
+    """The project's own are the library's, whichever way they take."""
 
-    @staticmethod
-    def both(out: int, kernel: int, **options: Any) -> tuple[nn.Module, nn.Module]:
-        mine = ConvTranspose2d(3, out, kernel, dtype=torch.float64, **options)
-        theirs = nn.ConvTranspose2d(3, out, kernel, dtype=torch.float64, **options)
-        theirs.load_state_dict(mine.state_dict())
-        return mine, theirs
-
+    @pytest.mark.parametrize("count", [0, 3])
     @pytest.mark.parametrize("train", [False, True])
+    @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
     @pytest.mark.parametrize(
-        ("out", "size", "options"),
+        ("channels", "size", "options"),
         [
-            (5, (1, 1), {}),
-            (1, (6, 4), {"bias": False}),
-            (2, (6, 4), {"bias": False}),
-            (2, (6, 4), {}),
-            (1, (6, 4), {"bias": False, "stride": 2}),
-            (6, (1, 1), {"padding": 1}),
-            (9, (6, 4), {"bias": False}),
+            ((3, 5), (4, 4), {}),
+            ((5, 3), (3, 3), {"padding": 1}),
+            ((9, 1), (6, 9), {}),
+            ((9, 2), (6, 9), {"bias": False}),
+            ((1, 9), (6, 9), {"bias": False}),
+            ((1, 9), (6, 9), {"bias": False, "stride": 2}),
+            ((6, 9), (7, 9), {}),
+            ((9, 8), (7, 9), {"bias": False}),
+            ((9, 8), (7, 10), {"bias": False}),
+            ((8, 8), (7, 9), {"groups": 2}),
+            ((17, 18), (5, 6), {}),
         ],
     )
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_values_and_gradients(
-        self, out: int, size: tuple[int, int], options: dict[str, int], train: bool, layout: torch.memory_format
+        self,
+        kind: type[nn.Conv2d | nn.ConvTranspose2d],
+        channels: tuple[int, int],
+        size: tuple[int, int],
+        options: dict[str, Any],
+        train: bool,
+        count: int,
+        layout: torch.memory_format,
     ) -> None:
-        mine, theirs = (layer.train(train) for layer in self.both(out, 4, **options))
-        x = torch.randn(2, 3, *size, dtype=torch.float64).to(memory_format=layout).requires_grad_()
-        weights = torch.randn_like(theirs(x))
+        given = size
+        if kind is nn.ConvTranspose2d and not options.get("stride", options.get("padding")):
+            given = (size[0] - 3, size[1] - 3)  # as the adjoint of the same convolution
+        theirs = kind(*channels, 4, dtype=torch.float64, **options).train(train)
+        mine = getattr(convolutions, kind.__name__)(*channels, 4, dtype=torch.float64, **options).train(train)
         for layer in (mine, theirs):
-            (layer(x) * weights).sum().backward()
+            nn.Module.to(layer, memory_format=layout)  # type: ignore[call-overload]
+        mine.load_state_dict(theirs.state_dict())
+        x = torch.randn(count, channels[0], *given, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+        weights = torch.randn_like(theirs(x))
         assert torch.allclose(mine(x), theirs(x), rtol=1e-12, atol=1e-12)
-        for found, expected in zip(mine.parameters(), theirs.parameters(), strict=True):
-            assert found.grad is not None
-            assert expected.grad is not None
-            assert torch.allclose(found.grad, expected.grad, rtol=1e-12, atol=1e-12)
-        mine_x, theirs_x = (torch.autograd.grad((layer(x) * weights).sum(), x)[0] for layer in (mine, theirs))
-        assert torch.allclose(mine_x, theirs_x, rtol=1e-12, atol=1e-12)
+        gradients = (
+            torch.autograd.grad((layer(x) * weights).sum(), [x, *layer.parameters()]) for layer in (mine, theirs)
+        )
+        for found, expected in zip(*gradients, strict=True):
+            assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d"])
+    @pytest.mark.parametrize(("channels", "side"), [((9, 8), 10), ((9, 1), 9), ((5, 6), 4)])
+    def test_under_autocast(self, kind: str, channels: tuple[int, int], side: int) -> None:
+        mine, theirs = (getattr(module, kind)(*channels, 4) for module in (convolutions, nn))
+        mine.load_state_dict(theirs.state_dict())
+        side = side if kind == "Conv2d" else side - 3
+        x = torch.randn(3, channels[0], side, side)
+        found: list[Tensor] = []
+        expected: list[Tensor] = []
+        for layer, results in ((mine, found), (theirs, expected)):
+            with torch.autocast("cpu", torch.bfloat16):
+                results.append(layer(x))
+            results[0].float().square().mean().backward()
+            results += [parameter.grad for parameter in layer.parameters()]
+        assert found[0].dtype == expected[0].dtype == torch.bfloat16
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one.float(), other.float(), rtol=0.05, atol=0.02)
+
+    @pytest.mark.parametrize("channels", [1, 8, 20])
+    def test_are_adjoint(self, channels: int) -> None:
+        weight = torch.randn(channels, 3, 4, 3, dtype=torch.float64)
+        x, y = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, channels, 5, 6, dtype=torch.float64)
+        inner = (gather(x, weight) * y).sum()
+        assert torch.allclose((x * spread(y, weight)).sum(), inner)
+        assert torch.allclose((kernel_gradient(x, y, weight) * weight).sum(), inner)

@@ -54,7 +54,7 @@ def test_edited_parameter(study: Repository) -> None:
 
 
 def test_parameters_written_otherwise(study: Repository) -> None:
-    study.replace("params.yaml", "peak_learning_rate: 5.0e-3", "peak_learning_rate: 0.005")
+    study.replace("params.yaml", "peak_learning_rate: 7.0e-3", "peak_learning_rate: 0.007")
     study.edit_params(lambda values: values.update(training=dict(reversed(list(values.pop("training").items())))))
     assert study.stale() == set()
 

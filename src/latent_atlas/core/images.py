@@ -130,12 +130,6 @@ class Images:
             ) from error
 
 
-def stored_checksum(path: Path) -> str:
-    """The checksum that an images file carries, without reading its pixels."""
-    with safe_open(path, framework="pt") as file:
-        return (file.metadata() or {})["sha256"]
-
-
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 pixels to floats in [0, 1]: value / 255, the same shape."""
     return pixels.to(dtype).div_(255)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.core.chain import trace
-from latent_atlas.core.models.transposed import THIN, ConvTranspose2d, as_convolution, plain
+from latent_atlas.core.models.convolutions import ConvTranspose2d, plain, spread
 
 POINTWISE = (
     nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish,
@@ -143,7 +143,7 @@ def _step(layer: nn.Module, given: Tensor) -> _Step:
     if isinstance(layer, nn.Linear):
         return _Step(layer, lambda t: linear(t, layer.weight))
     if isinstance(layer, nn.ConvTranspose2d) and plain(layer):
-        return _Step(layer, _spread(layer.weight.detach(), given))
+        return _Step(layer, lambda t: spread(t, layer.weight))
     if isinstance(layer, _ConvNd) and layer.padding_mode == "zeros":
         return _Step(layer, _without_bias(layer))
     if isinstance(layer, _BatchNorm) and layer.running_var is not None:
@@ -165,24 +165,3 @@ def _without_bias(layer: _ConvNd) -> Map:
     if isinstance(layer, _ConvTransposeNd):
         options["output_padding"] = layer.output_padding
     return lambda t: function(t, layer.weight, **options)
-
-
-def _spread(weight: Tensor, given: Tensor) -> Map:
-    """A plain transposed convolution (I, O, K, L), in the way that is fastest for inputs like the given one."""
-    channels, out, down, right = weight.shape
-    if given.shape[-2:] == (1, 1):
-        return lambda t: (t.flatten(1) @ weight.flatten(1)).view(-1, out, down, right)
-    if out > THIN or weight.is_cuda:
-        return lambda t: as_convolution(t, weight)
-    patch = weight.reshape(channels, -1).T.contiguous()  # (O·K·L) x I
-
-    def spread(t: Tensor) -> Tensor:
-        count, _, height, width = t.shape
-        patches = (patch @ t.flatten(2)).view(count, out, down, right, height, width)
-        y = t.new_zeros(count, out, height + down - 1, width + right - 1)
-        for i in range(down):
-            for j in range(right):
-                y[:, :, i : i + height, j : j + width] += patches[:, :, i, j]
-        return y
-
-    return spread

@@ -161,7 +161,7 @@ def train(
         total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
         seen = 0
         for number, index in enumerate(torch.randperm(len(pixels), generator=order).tensor_split(batches)):
-            x = _placed(as_float(pixels[index.to(device)]), device)  # B x C x H x W
+            x = _placed(as_float(pixels.index_select(0, index.to(device))), device)  # B x C x H x W
             with _autocast(device, schedule.precision):
                 y = model(x)
             loss = mse_loss(y.float(), x)

@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from latent_atlas.core.chain import trace
 from latent_atlas.core.geometry.spectrum import Spectrum, spectrum
+from latent_atlas.core.models.convolutions import plain
 
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
@@ -171,7 +171,8 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
 
     inputs, outputs = math.prod(input_shape), math.prod(output_shape)
     small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
-    if _plain(layer) and math.prod(small) == min(inputs, outputs):
+    fewer = math.prod(small) == min(inputs, outputs)
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and plain(layer) and fewer:
         gram = _patch_gram(layer.weight, *small[1:])
     elif inputs <= outputs:
         gram = _gram(inputs, input_shape, lambda x: adjoint(forward(x)), outputs)
@@ -181,15 +182,6 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
     size = len(squares)
     tolerance = math.sqrt(size * torch.finfo(torch.float64).eps * float(squares[0]))
     return Spectrum(squares.sqrt(), tolerance)
-
-
-def _plain(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.ConvTranspose2d]:
-    """Whether a layer is a convolution, or the transpose of one, that takes every patch of its image once."""
-    return (
-        isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
-        and (layer.stride, layer.padding, layer.dilation, layer.groups) == ((1, 1), (0, 0), (1, 1), 1)
-        and not any(layer.output_padding)
-    )
 
 
 def _patch_gram(weight: Tensor, height: int, width: int) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latent_atlas.core.errors import ModelError
-from latent_atlas.core.models.transposed import ConvTranspose2d
+from latent_atlas.core.models.convolutions import Conv2d, ConvTranspose2d
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -23,13 +23,13 @@ class ConvolutionalEncoder(nn.Module):
         channels, height, width = input_shape
         wide, narrow = widths
         rest = (height - 2 * (kernel - 1), width - 2 * (kernel - 1))
-        self.econv1 = nn.Conv2d(channels, wide, kernel, bias=False)
+        self.econv1 = Conv2d(channels, wide, kernel, bias=False)
         self.ebatch1 = nn.BatchNorm2d(wide)
         self.eact1 = nn.ELU()
-        self.econv2 = nn.Conv2d(wide, narrow, kernel, bias=False)
+        self.econv2 = Conv2d(wide, narrow, kernel, bias=False)
         self.ebatch2 = nn.BatchNorm2d(narrow)
         self.eact2 = nn.ELU()
-        self.econv3 = nn.Conv2d(narrow, latent_dim, rest)
+        self.econv3 = Conv2d(narrow, latent_dim, rest)
         self.eact3 = nn.ELU()
         self.flatten = nn.Flatten()
 
