@@ -136,13 +136,26 @@ def test_spectra_alone_and_of_nothing() -> None:
     assert nothing.angles_deg.shape == (0, 3)
 
 
-def test_more_coordinates_than_the_rank() -> None:
+@pytest.mark.parametrize("memory", [1, population.MEMORY])
+def test_more_coordinates_than_the_rank(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In single precision, what is but rounding must not count as a direction."""
+    monkeypatch.setattr(population, "MEMORY", memory)
     torch.manual_seed(0)
     network = registry.build("fully_connected", SHAPE, 20, {"widths": [30, 6]}).double()
     surface = Autoencoder(network, 20, SHAPE)
     pixels = torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    double, single = (measure(surface.to(dtype), pixels, MOTIONS) for dtype in (torch.float64, torch.float32))
+    double = measure(surface, pixels, MOTIONS)
+    asked: list[torch.dtype] = []
+    jacobian = Autoencoder.jacobian
+
+    def heard(self: Autoencoder, z: Tensor) -> Tensor:
+        asked.append(z.dtype)
+        return jacobian(self, z)
+
+    monkeypatch.setattr(Autoencoder, "jacobian", heard)
+    single = measure(surface.to(torch.float32), pixels, MOTIONS)
+    assert asked.count(torch.float32) == 1  # all the rest is measured in double precision from the start
+    monkeypatch.undo()
     torch.testing.assert_close(double.angles_deg, one_at_a_time(surface, pixels)[1], rtol=0, atol=1e-6)
     torch.testing.assert_close(single.angles_deg, double.angles_deg, rtol=0, atol=1e-3)
 
