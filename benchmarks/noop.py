@@ -46,10 +46,10 @@ def prepare(root: Path, stages: int) -> Repository:
     code = """
 from pathlib import Path
 from ruamel.yaml import YAML
-from latent_atlas.config import read
-from latent_atlas.versioning.memory import Memory
+from latent_atlas.study.schema import read
+from latent_atlas.versioning.lock_file import Memory
 from latent_atlas.versioning.pipeline import Job
-from latent_atlas.workflow import values_at
+from latent_atlas.study.sources import values_at
 
 stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 values, memory, jobs = read("params.yaml"), Memory(Path.cwd()), []

@@ -106,7 +106,7 @@ def trainings(count: int) -> dict[str, float]:
 
 
 def _checkpoints(study: Repository) -> list[str]:
-    from latent_atlas import config
+    from latent_atlas.study import schema as config
 
     return [f"results/checkpoints/{name}.safetensors" for name in config.load(study.root / "params.yaml").models]
 

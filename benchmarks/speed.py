@@ -30,15 +30,15 @@ import torch
 import usual
 from torch import Tensor, nn
 
-from latent_atlas.core import pca
-from latent_atlas.core.allocation import keep_freed_memory
-from latent_atlas.core.chain import trace
-from latent_atlas.core.geometry.population import measure
-from latent_atlas.core.images import Images, as_float
-from latent_atlas.core.manifold import Autoencoder, Manifold, load_manifold
-from latent_atlas.core.models import registry
-from latent_atlas.core.training import Progress, Schedule, train
-from latent_atlas.core.transformations import TRANSFORMATIONS
+from latent_atlas.geometry import pca
+from latent_atlas.kernels.allocation import keep_freed_memory
+from latent_atlas.geometry.chain import trace
+from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.data.images import Images, as_float
+from latent_atlas.geometry.manifold import Autoencoder, Manifold, load_manifold
+from latent_atlas.models import registry
+from latent_atlas.training.loop import Progress, Schedule, train
+from latent_atlas.geometry.transformations import TRANSFORMATIONS
 
 HERE = Path(__file__).parent
 MODELS = ("conv16", "conv32", "conv128", "fc16", "fc32", "fc128")

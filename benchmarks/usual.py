@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from latent_atlas.core.chain import trace
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import Autoencoder, Manifold
-from latent_atlas.core.models import convolutions
-from latent_atlas.core.training import mean_error
-from latent_atlas.core.transformations import Transformation
-from latent_atlas.datasets import torchvision_import
+from latent_atlas.geometry.chain import trace
+from latent_atlas.data.images import Images
+from latent_atlas.geometry.manifold import Autoencoder, Manifold
+from latent_atlas.kernels import convolutions
+from latent_atlas.training.loop import mean_error
+from latent_atlas.geometry.transformations import Transformation
+from latent_atlas.data import torchvision_import
 
 
 def of_torch(model: nn.Module) -> nn.Module:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import ROOT, Study, options
 
 import latent_atlas.cli  # noqa: F401  (one thread each, as the stages run: said before numpy and torch are loaded)
-from latent_atlas import datasets
-from latent_atlas.core.errors import DataError
-from latent_atlas.core.images import Images
-from latent_atlas.core.pca import PrincipalComponents, fit
-from support import ROOT, Study, options
+from latent_atlas.data import sources as datasets
+from latent_atlas.data.images import Images
+from latent_atlas.errors import DataError
+from latent_atlas.geometry.pca import PrincipalComponents, fit
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,9 +6,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from support import COMMAND, Study, process, quoted, sealed
 
 from latent_atlas.cli import COMMANDS
-from support import COMMAND, Study, process, quoted, sealed
 
 
 def test_help_lists_all_stages(study: Study) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-
-from latent_atlas.core.errors import OutputError
-from latent_atlas.core.files import write_safetensors, write_table, write_text, written_aside
 from support import process, quoted, sealed
+
+from latent_atlas.errors import OutputError
+from latent_atlas.files import atomic_write, write_safetensors, write_table, write_text
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -27,7 +27,7 @@ class TestAside:
 
     def test_takes_its_place_at_the_end(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folders" / "table.csv"
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text("whole")
             assert aside.suffix == ".csv"  # by which picture libraries choose their format
             assert aside.parent == path.parent
@@ -40,7 +40,7 @@ class TestAside:
         path.write_text("old")
 
         def fail() -> None:
-            with written_aside(path) as aside:
+            with atomic_write(path) as aside:
                 aside.write_text("half of the n")
                 assert len(tree(tmp_path)) == 2
                 raise error
@@ -70,8 +70,8 @@ class TestDisk:
         (tmp_path / "disk").mkdir()
         script = (
             "import torch\n"
-            "from latent_atlas.core.errors import OutputError\n"
-            "from latent_atlas.core.files import write_safetensors\n"
+            "from latent_atlas.errors import OutputError\n"
+            "from latent_atlas.files import write_safetensors\n"
             "write_safetensors('disk/a.safetensors', {'x': torch.zeros(1000)}, {})\n"
             "try:\n"
             "    write_safetensors('disk/a.safetensors', {'x': torch.ones(100_000)}, {})\n"
@@ -104,7 +104,7 @@ class TestSafetensors:
     METADATA = {f"key{number}": f"value {number}" for number in range(40)} | {"umlaut": "ä–ö", "json": '{"a": [1]}'}
     SCRIPT = (
         "import json, sys, torch\n"
-        "from latent_atlas.core.files import write_safetensors\n"
+        "from latent_atlas.files import write_safetensors\n"
         "tensors = {'b': torch.arange(6.).view(2, 3), 'a': torch.arange(3, dtype=torch.uint8)}\n"
         "write_safetensors(sys.argv[1], tensors, json.loads(sys.argv[2]))\n"
     )

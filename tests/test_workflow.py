@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 from snakemake.io import AnnotatedString
-
-from latent_atlas import workflow
-from latent_atlas.core.errors import ParamsError
 from support import ROOT, SMALL, Study, planned
+
+from latent_atlas.errors import ParamsError
+from latent_atlas.study import sources as workflow
 
 
 @dataclass
@@ -58,12 +58,12 @@ class TestSources:
 
     def test_of_training_one_architecture(self) -> None:
         found = names(workflow.sources("train", "convolutional"))
-        assert {"train.py", "training.py", "convolutional.py", "images.py", "files.py"} <= found
+        assert {"train.py", "loop.py", "convolutional.py", "images.py", "files.py"} <= found
         assert not found & {"fully_connected.py", "cli.py", "config.py", "command.py", "workflow.py", "pca.py"}
 
     def test_of_fetching(self) -> None:
         found = names(workflow.sources("fetch"))
-        assert {"fetch.py", "idx.py", "cifar.py", "digits.py", "images.py"} <= found
+        assert {"fetch.py", "idx.py", "cifar10.py", "digits.py", "images.py"} <= found
         assert not found & {"training.py", "train.py", "convolutional.py", "manifold.py"}
 
     def test_of_a_class_of_the_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ class TestSources:
         (tmp_path / "mine" / "nets.py").write_text("class Net: ...\n")
         found = workflow.sources("train", "mine.nets:Net")
         assert "mine/nets.py" in found
-        assert "training.py" in names(found)
+        assert "loop.py" in names(found)
         assert not names(found) & {"convolutional.py", "fully_connected.py"}
 
     def test_of_a_class_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,9 @@ class TestSources:
     def test_are_files_written_from_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for folder, absolute in ((tmp_path, True), (workflow.PACKAGE, False)):
             monkeypatch.chdir(folder)
-            found = [Path(path) for path in [*workflow.sources("train"), workflow.packaged("templates/report.html")]]
+            found = [
+                Path(path) for path in [*workflow.sources("train"), workflow.packaged("report/templates/report.html")]
+            ]
             assert all(path.is_file() for path in found)
             assert {path.is_absolute() for path in found} == {absolute}
 
@@ -122,7 +124,7 @@ class TestPlan:
 
     def test_every_rule_watches_the_code_that_it_runs(self, whole: list[Job]) -> None:
         commands = {job.rule: job.command.split()[1] for job in whole if job.command}
-        assert {"fetch", "train", "pca", "reconstruct", "reconstruct_gather", "report"} <= commands.keys()
+        assert {"fetch", "train", "pca", "reconstruct", "reconstruct_summary", "report"} <= commands.keys()
         blind = set()
         for job in whole:
             if job.rule in commands:
@@ -215,7 +217,7 @@ class TestRun:
         with finished.edited("models.fc4.latent_dim", 3):
             done = finished.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
         counts = planned(done)
-        assert counts["train"] == counts["reconstruct"] == counts["reconstruct_gather"] == counts["report"] == 1
+        assert counts["train"] == counts["reconstruct"] == counts["reconstruct_summary"] == counts["report"] == 1
         assert not {"fetch", "pca"} & counts.keys()
         assert {wildcard for job in jobs(done) for wildcard in job.wildcards} == {"fc4"}
         assert {job.rule for job in jobs(done)} == {*counts, "all"}
@@ -223,7 +225,7 @@ class TestRun:
     def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
         with finished.edited("reconstruct.examples", 4):
             counts = planned(finished.snakemake("--dry-run"))
-        assert counts == {"reconstruct": 4, "reconstruct_gather": 1, "report": 1}
+        assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "report": 1}
         assert SMALL["reconstruct"]["examples"] == 9
 
 

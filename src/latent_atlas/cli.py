@@ -22,21 +22,21 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 COMMANDS = {
     "fetch": "Get the dataset, verify it, and store it as one file.",
     "train": "Train one autoencoder.",
-    "train-gather": "Draw the learning curves.",
+    "train-summary": "Draw the learning curves.",
     "import": "Bring in a trained state dict (.pth).",
     "pca": "Fit PCA, the flat baseline.",
     "reconstruct": "Reconstruct all images by one manifold.",
-    "reconstruct-gather": "Compare the manifolds' reconstructions.",
+    "reconstruct-summary": "Compare the manifolds' reconstructions.",
     "interpolate": "Walk between images along one manifold.",
-    "interpolate-gather": "Compare the manifolds' walks.",
+    "interpolate-summary": "Compare the manifolds' walks.",
     "layers": "Judge one autoencoder by the ranks of its layers.",
-    "layers-gather": "Join the models' layers and verdicts.",
+    "layers-summary": "Join the models' layers and verdicts.",
     "jacobian": "Singular values of one decoder's derivative.",
-    "jacobian-gather": "Compare the decoders' spectra.",
+    "jacobian-summary": "Compare the decoders' spectra.",
     "tangents": "Draw the tangent vectors of one manifold.",
     "invariance": "Angles of small motions to one manifold.",
     "invariance-epochs": "The same after each epoch of a training.",
-    "invariance-gather": "Compare the manifolds' angles.",
+    "invariance-summary": "Compare the manifolds' angles.",
     "report": "Write the page that shows all results.",
 }
 
@@ -49,6 +49,14 @@ TOOLS = {
 }
 
 
+TOOL_MODULES = {
+    "doctor": "cluster.doctor",
+    "pipeline": "versioning.command",
+    "records": "cluster.records",
+    "resources": "cluster.measured",
+}
+
+
 class Stages(click.Group):
     """A group whose commands are imported when they are called."""
 
@@ -58,10 +66,10 @@ class Stages(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        package = "stages" if cmd_name in COMMANDS else "tools"
         name = cmd_name.replace("-", "_")
         name += "_" if keyword.iskeyword(name) else ""
-        command = getattr(importlib.import_module(f"latent_atlas.{package}.{name}"), name)
+        module = f"stages.{name}" if cmd_name in COMMANDS else TOOL_MODULES[cmd_name]
+        command = getattr(importlib.import_module(f"latent_atlas.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 

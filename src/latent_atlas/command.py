@@ -19,9 +19,9 @@ from typing import Any
 import click
 
 from latent_atlas import STARTED
-from latent_atlas.core.allocation import keep_freed_memory
-from latent_atlas.core.errors import LatentAtlasError
-from latent_atlas.core.files import write_text
+from latent_atlas.errors import LatentAtlasError
+from latent_atlas.files import write_text
+from latent_atlas.kernels.allocation import keep_freed_memory
 
 log = logging.getLogger("latent_atlas")
 
@@ -47,7 +47,7 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
         def command(params_file: Path, log_file: Path | None, **options: Any) -> None:
             words = [command.name, options.get(subject) if subject else None]
             with _Logging(" ".join(str(word) for word in words if word), log_file), _Record(log_file):
-                from latent_atlas import config
+                from latent_atlas.study import schema as config
 
                 keep_freed_memory()
                 function(config.load(params_file), **options)
@@ -74,7 +74,7 @@ def manifold_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-def gather_options(function: Callable[..., None]) -> Callable[..., None]:
+def summary_options(function: Callable[..., None]) -> Callable[..., None]:
     """The option of a command that compares all manifolds: the ``folder`` that holds a folder of each."""
     return folder_option("--folder", "The stage's results: a folder for each manifold, and what is written here.")(
         function

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from latent_atlas.core.errors import CheckpointError
-from latent_atlas.core.manifold import Manifold, load_manifold
+from latent_atlas.errors import CheckpointError
+from latent_atlas.geometry.manifold import Manifold, load_manifold
 
 
 def load(name: str, repository: str = ".", revision: str | None = None) -> Manifold:

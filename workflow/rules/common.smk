@@ -3,18 +3,19 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from latent_atlas import config as parameter_file
-from latent_atlas import cluster, requests
-from latent_atlas.core.errors import LatentAtlasError
-from latent_atlas.tools import records
+from latent_atlas.study import schema as parameter_file
+from latent_atlas.cluster import gpus as cluster
+from latent_atlas.study import resources as requests
+from latent_atlas.errors import LatentAtlasError
+from latent_atlas.cluster import records
 from latent_atlas.versioning import engine
-from latent_atlas.workflow import (
+from latent_atlas.study.sources import (
     packaged,
     parameters,
     put_commands_on_path,
     without_storage,
 )
-from latent_atlas.workflow import (
+from latent_atlas.study.sources import (
     sources as source_files,
 )
 
@@ -28,7 +29,7 @@ def here(file):
 
 
 def sources(*names):
-    """The source files of a stage: see latent_atlas.workflow.sources."""
+    """The source files of a stage: see latent_atlas.study.sources.sources."""
     return [here(file) for file in source_files(*names)]
 
 

@@ -46,13 +46,13 @@ rule interpolate_pixels:
         "latent-atlas interpolate --name pixels --images {input.images} --folder results/interpolate/pixels --log {log}"
 
 
-rule interpolate_gather:
+rule interpolate_summary:
     input:
         pixels=rules.interpolate_pixels.output,
         path=every(rules.interpolate.output.path, manifold=STUDY.manifolds),
         summary=every(rules.interpolate.output.summary, manifold=STUDY.manifolds),
         images=every(rules.interpolate.output.images, manifold=STUDY.manifolds),
-        sources=sources("interpolate_gather"),
+        sources=sources("interpolate_summary"),
     output:
         paths="results/interpolate/paths.csv",
         summary="results/interpolate/summary.csv",
@@ -62,15 +62,15 @@ rule interpolate_gather:
             ending=[".png", "_curves.svg", "_curves.png"],
         ),
     log:
-        "logs/interpolate_gather.log",
+        "logs/interpolate_summary.log",
     benchmark:
-        "logs/interpolate_gather.benchmark.tsv"
+        "logs/interpolate_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("interpolate_gather"),
-        runtime=runtime("interpolate_gather"),
+        mem_mb=memory("interpolate_summary"),
+        runtime=runtime("interpolate_summary"),
     params:
         values=parameters(VALUES, "interpolate", "probes", "models", "pca"),
     shell:
-        "latent-atlas interpolate-gather --folder results/interpolate --log {log}"
+        "latent-atlas interpolate-summary --folder results/interpolate --log {log}"

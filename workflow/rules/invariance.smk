@@ -50,7 +50,7 @@ rule invariance_epochs:
         "--curve {input.curve} --images {input.images} --folder results/invariance/{wildcards.model} --log {log}"
 
 
-rule invariance_gather:
+rule invariance_summary:
     input:
         probe_angles=every(
             rules.invariance.output.probe_angles, manifold=STUDY.manifolds
@@ -58,7 +58,7 @@ rule invariance_gather:
         step_angles=every(rules.invariance.output.step_angles, manifold=STUDY.manifolds),
         pictures=every(rules.invariance.output.pictures, manifold=STUDY.manifolds),
         epoch_angles=every(rules.invariance_epochs.output.epoch_angles, model=TRAINED),
-        sources=sources("invariance_gather"),
+        sources=sources("invariance_summary"),
     output:
         probe_angles="results/invariance/probe_angles.csv",
         step_angles="results/invariance/step_angles.csv",
@@ -79,15 +79,15 @@ rule invariance_gather:
             motion=STUDY.invariance.transformations,
         ),
     log:
-        "logs/invariance_gather.log",
+        "logs/invariance_summary.log",
     benchmark:
-        "logs/invariance_gather.benchmark.tsv"
+        "logs/invariance_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("invariance_gather"),
-        runtime=runtime("invariance_gather"),
+        mem_mb=memory("invariance_summary"),
+        runtime=runtime("invariance_summary"),
     params:
         values=parameters(VALUES, "invariance", "probes", "models", "pca"),
     shell:
-        "latent-atlas invariance-gather --folder results/invariance --log {log}"
+        "latent-atlas invariance-summary --folder results/invariance --log {log}"

@@ -22,11 +22,11 @@ rule jacobian:
         "--folder results/jacobian/{wildcards.manifold} --log {log}"
 
 
-rule jacobian_gather:
+rule jacobian_summary:
     input:
         spectra=every(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
         summary=every(rules.jacobian.output.summary, manifold=STUDY.manifolds),
-        sources=sources("jacobian_gather"),
+        sources=sources("jacobian_summary"),
     output:
         spectra="results/jacobian/spectra.csv",
         summary="results/jacobian/summary.csv",
@@ -36,15 +36,15 @@ rule jacobian_gather:
             ending=[".svg", ".png"],
         ),
     log:
-        "logs/jacobian_gather.log",
+        "logs/jacobian_summary.log",
     benchmark:
-        "logs/jacobian_gather.benchmark.tsv"
+        "logs/jacobian_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("jacobian_gather"),
-        runtime=runtime("jacobian_gather"),
+        mem_mb=memory("jacobian_summary"),
+        runtime=runtime("jacobian_summary"),
     params:
         values=parameters(VALUES, "probes", "models", "pca"),
     shell:
-        "latent-atlas jacobian-gather --folder results/jacobian --log {log}"
+        "latent-atlas jacobian-summary --folder results/jacobian --log {log}"

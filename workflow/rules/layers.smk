@@ -17,27 +17,27 @@ rule layers:
         "--log {log}"
 
 
-rule layers_gather:
+rule layers_summary:
     input:
         layers=every(rules.layers.output.layers, model=STUDY.models),
         spectra=every(rules.layers.output.spectra, model=STUDY.models),
         verdicts=every(rules.layers.output.verdicts, model=STUDY.models),
-        sources=sources("layers_gather"),
+        sources=sources("layers_summary"),
     output:
         layers="results/layers/layers.csv",
         spectra="results/layers/spectra.csv",
         verdicts="results/layers/verdicts.csv",
         pictures=multiext("results/layers/spectra", ".svg", ".png"),
     log:
-        "logs/layers_gather.log",
+        "logs/layers_summary.log",
     benchmark:
-        "logs/layers_gather.benchmark.tsv"
+        "logs/layers_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("layers_gather"),
-        runtime=runtime("layers_gather"),
+        mem_mb=memory("layers_summary"),
+        runtime=runtime("layers_summary"),
     params:
         values=parameters(VALUES, "models"),
     shell:
-        "latent-atlas layers-gather --folder results/layers --log {log}"
+        "latent-atlas layers-summary --folder results/layers --log {log}"

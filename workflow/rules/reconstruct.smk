@@ -22,12 +22,12 @@ rule reconstruct:
         "--folder results/reconstruct/{wildcards.manifold} --log {log}"
 
 
-rule reconstruct_gather:
+rule reconstruct_summary:
     input:
         errors=every(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
         examples=every(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
         images=IMAGES,
-        sources=sources("reconstruct_gather"),
+        sources=sources("reconstruct_summary"),
     output:
         errors="results/reconstruct/errors.csv",
         metrics="results/reconstruct/metrics.json",
@@ -37,15 +37,15 @@ rule reconstruct_gather:
             picture=["images", "comparison", *STUDY.groups],
         ),
     log:
-        "logs/reconstruct_gather.log",
+        "logs/reconstruct_summary.log",
     benchmark:
-        "logs/reconstruct_gather.benchmark.tsv"
+        "logs/reconstruct_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("reconstruct_gather"),
-        runtime=runtime("reconstruct_gather"),
+        mem_mb=memory("reconstruct_summary"),
+        runtime=runtime("reconstruct_summary"),
     params:
         values=parameters(VALUES, "reconstruct", "models", "pca"),
     shell:
-        "latent-atlas reconstruct-gather --images {input.images} --folder results/reconstruct --log {log}"
+        "latent-atlas reconstruct-summary --images {input.images} --folder results/reconstruct --log {log}"

@@ -1,17 +1,17 @@
 rule report:
     input:
-        rules.reconstruct_gather.output,
-        rules.train_gather.output if TRAINED else [],
+        rules.reconstruct_summary.output,
+        rules.train_summary.output if TRAINED else [],
         rules.pca.output.spectrum,
         rules.pca.output.pictures,
-        rules.interpolate_gather.output,
-        rules.layers_gather.output,
-        rules.jacobian_gather.output,
+        rules.interpolate_summary.output,
+        rules.layers_summary.output,
+        rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=STUDY.manifolds),
-        rules.invariance_gather.output,
+        rules.invariance_summary.output,
         images=IMAGES,
         sources=sources("report"),
-        template=here(packaged("templates/report.html")),
+        template=here(packaged("report/templates/report.html")),
     output:
         page="results/report/index.html",
     log:

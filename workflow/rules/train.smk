@@ -54,10 +54,10 @@ rule import_:
         "--state-dict {input.state_dict} --checkpoint {output.checkpoint} --log {log}"
 
 
-rule train_gather:
+rule train_summary:
     input:
         curves=every(rules.train.output.curve, model=TRAINED),
-        sources=sources("train_gather"),
+        sources=sources("train_summary"),
     output:
         curves="results/train/curves.csv",
         joint=multiext("results/train/curves", ".svg", ".png"),
@@ -67,15 +67,15 @@ rule train_gather:
             ending=[".svg", ".png"],
         ),
     log:
-        "logs/train_gather.log",
+        "logs/train_summary.log",
     benchmark:
-        "logs/train_gather.benchmark.tsv"
+        "logs/train_summary.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("train_gather"),
-        runtime=runtime("train_gather"),
+        mem_mb=memory("train_summary"),
+        runtime=runtime("train_summary"),
     params:
         values=parameters(VALUES, "models"),
     shell:
-        "latent-atlas train-gather --folder results/train --log {log}"
+        "latent-atlas train-summary --folder results/train --log {log}"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latent_atlas import datasets
 from latent_atlas.command import OUT, log, stage
+from latent_atlas.data import sources as datasets
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage()

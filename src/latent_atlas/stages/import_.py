@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from latent_atlas.command import IN, OUT, log, stage
-from latent_atlas.core.checkpoint import Checkpoint, load_state, read_state_dict
-from latent_atlas.core.images import Images
-from latent_atlas.core.models.registry import build
-from latent_atlas.core.training import mean_error
-from latent_atlas.record import provenance
+from latent_atlas.data.images import Images
+from latent_atlas.models.checkpoints import Checkpoint, load_state, read_state_dict
+from latent_atlas.models.provenance import provenance
+from latent_atlas.models.registry import build
 from latent_atlas.stages.train import model_entry
+from latent_atlas.training.loop import mean_error
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage("model")

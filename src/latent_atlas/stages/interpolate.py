@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 
 from latent_atlas.command import IN, folder_option, log, stage
-from latent_atlas.core.files import write_safetensors, write_table
-from latent_atlas.core.geometry import paths
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import PixelSpace, load_manifold
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.geometry import paths
+from latent_atlas.geometry.manifold import PixelSpace, load_manifold
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 PIXELS = "pixels"
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from latent_atlas.command import log, manifold_options, stage
-from latent_atlas.core.files import write_safetensors, write_table
-from latent_atlas.core.geometry.angles import Decomposition, decompose, random_subspace_angle_deg
-from latent_atlas.core.geometry.tangent import orthonormal_basis
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import Manifold, load_manifold
-from latent_atlas.core.transformations import Transformation, transformation
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.geometry.angles import Decomposition, decompose, random_subspace_angle_deg
+from latent_atlas.geometry.bases import orthonormal_basis
+from latent_atlas.geometry.manifold import Manifold, load_manifold
+from latent_atlas.geometry.transformations import Transformation, transformation
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 UNDEFINED = "undefined"  # the angle of a motion that moves nothing
 

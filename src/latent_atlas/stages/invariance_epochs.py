@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from latent_atlas.command import IN, folder_option, log, stage
-from latent_atlas.core.checkpoint import Checkpoint
-from latent_atlas.core.files import write_table
-from latent_atlas.core.geometry.angles import decompose
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import Autoencoder
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_table
+from latent_atlas.geometry.angles import decompose
+from latent_atlas.geometry.manifold import Autoencoder
+from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages.invariance import moved_by, tangent_space, transformations, written
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage("model")

@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 
 from latent_atlas.command import log, manifold_options, stage
-from latent_atlas.core.files import write_table
-from latent_atlas.core.geometry.spectrum import Spectrum, spectrum
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import load_manifold
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_table
+from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.geometry.spectra import Spectrum, spectrum
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 
 from latent_atlas.command import IN, folder_option, log, stage
-from latent_atlas.core.checkpoint import Checkpoint
-from latent_atlas.core.files import write_table
-from latent_atlas.core.geometry import layers as geometry
+from latent_atlas.files import write_table
+from latent_atlas.geometry import layers as geometry
+from latent_atlas.models.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 TABLES = ("layers.csv", "spectra.csv", "verdicts.csv")
 

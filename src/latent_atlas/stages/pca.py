@@ -9,13 +9,13 @@ import click
 import pandas as pd
 
 from latent_atlas.command import IN, OUT, log, stage
-from latent_atlas.core.files import write_table
-from latent_atlas.core.images import Images
-from latent_atlas.core.pca import fit
-from latent_atlas.pictures import pca as pictures
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_table
+from latent_atlas.geometry.pca import fit
+from latent_atlas.report.figures import pca as pictures
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage()

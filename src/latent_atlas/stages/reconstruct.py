@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from latent_atlas.command import log, manifold_options, stage
-from latent_atlas.core import quality
-from latent_atlas.core.files import write_safetensors, write_table
-from latent_atlas.core.images import SPLITS, Images, as_float
-from latent_atlas.core.manifold import load_manifold
+from latent_atlas.data.images import SPLITS, Images, as_float
+from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.geometry import reconstruction as quality
+from latent_atlas.geometry.manifold import load_manifold
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage("name")

@@ -9,13 +9,13 @@ import click
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from latent_atlas.command import IN, OUT, log, stage
-from latent_atlas.core.files import write_text
-from latent_atlas.core.images import Images
-from latent_atlas.record import PACKAGES, provenance
-from latent_atlas.sections import interpolate, invariance, jacobian, layers, pca, reconstruct, tangents, train
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_text
+from latent_atlas.models.provenance import PACKAGES, provenance
+from latent_atlas.report.sections import interpolate, invariance, jacobian, layers, pca, reconstruct, tangents, train
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca)
 
@@ -29,7 +29,7 @@ def report(params: Params, results: Path, images: Path, page: Path) -> None:
     """Write the page that shows all results; it needs no other file."""
     data = Images.load(images)
     environment = Environment(
-        loader=PackageLoader("latent_atlas"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     facts = provenance(data.checksum)
     html = environment.get_template("report.html").render(

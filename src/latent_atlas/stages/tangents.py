@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from latent_atlas.command import log, manifold_options, stage
-from latent_atlas.core.files import write_safetensors
-from latent_atlas.core.geometry.tangent import orthonormal_basis, with_fixed_signs
-from latent_atlas.core.images import Images
-from latent_atlas.core.manifold import load_manifold
-from latent_atlas.pictures import tangents as pictures
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_safetensors
+from latent_atlas.geometry.bases import orthonormal_basis, with_fixed_signs
+from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.report.figures import tangents as pictures
 
 if TYPE_CHECKING:
-    from latent_atlas.config import Params
+    from latent_atlas.study.schema import Params
 
 
 @stage("name")

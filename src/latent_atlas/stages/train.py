@@ -9,18 +9,18 @@ import click
 import torch
 
 from latent_atlas.command import IN, OUT, log, note, stage
-from latent_atlas.core.checkpoint import Checkpoint
-from latent_atlas.core.devices import choose_device, describe
-from latent_atlas.core.errors import ParamsError
-from latent_atlas.core.files import write_safetensors, write_table
-from latent_atlas.core.images import Images
-from latent_atlas.core.models.registry import build
-from latent_atlas.core.training import Progress, Schedule, mean_image_error
-from latent_atlas.core.training import train as run_training
-from latent_atlas.record import provenance
+from latent_atlas.data.images import Images
+from latent_atlas.errors import ParamsError
+from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.models.provenance import provenance
+from latent_atlas.models.registry import build
+from latent_atlas.training.devices import choose_device, describe
+from latent_atlas.training.loop import Progress, Schedule, mean_image_error
+from latent_atlas.training.loop import train as run_training
 
 if TYPE_CHECKING:
-    from latent_atlas.config import ModelParams, Params
+    from latent_atlas.study.schema import ModelParams, Params
 
 
 @stage("model")

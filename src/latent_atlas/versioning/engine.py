@@ -30,10 +30,10 @@ from snakemake.settings.types import ExecMode
 from snakemake.utils import format as snakemake_format
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from latent_atlas.core.errors import LatentAtlasError
-from latent_atlas.tools.pipeline import MODE_VARIABLE
+from latent_atlas.errors import LatentAtlasError
 from latent_atlas.versioning import pipeline
-from latent_atlas.versioning.memory import COMMAND, PARAMS, Memory, VersioningError, available
+from latent_atlas.versioning.command import MODE_VARIABLE
+from latent_atlas.versioning.lock_file import COMMAND, PARAMS, Memory, VersioningError, available
 from latent_atlas.versioning.pipeline import Job
 
 TESTED_VERSION = "9.27.1"

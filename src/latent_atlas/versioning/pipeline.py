@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from latent_atlas.core.files import write_text
+from latent_atlas.files import write_text
 
 PARAMS_FILE = "params.yaml"
 HEADER = """\

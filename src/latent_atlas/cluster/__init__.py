@@ -1,0 +1,1 @@
+"""Where jobs run: the GPUs of this machine, SLURM, and what jobs took."""

@@ -1,0 +1,66 @@
+"""records: which machine made each result, and what it took."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+COLUMNS = (
+    "stage", "node", "job_id", "device", "started_utc", "wall_s", "cpu_s", "peak_memory_mib", "peak_gpu_memory_mib",
+)  # fmt: skip
+ENDING = ".record.json"
+
+
+@click.command()
+def records() -> None:
+    """Gather what each job took, and where, in results/records.csv and beside the report.
+
+    Every `snakemake` does this at its end; call it after `dvc repro`.
+    """
+    if not Path("Snakefile").is_file():
+        raise click.ClickException("this folder has no Snakefile: run it in the project's folder")
+    click.echo(f"{gather()} jobs: results/records.csv")
+
+
+def gather(logs: Path = Path("logs"), results: Path = Path("results"), pipeline: Path = Path("dvc.yaml")) -> int:
+    """Join the jobs' records to those already gathered, the newer of two for one stage.
+
+    Records of stages that the pipeline no longer has are dropped. Two files are written: ``results/records.csv``, and
+    ``results/report/records.js``, the same for the report, which a page opened from disk can load.
+
+    Returns
+    -------
+    int
+        Number of records.
+    """
+    import pandas as pd
+
+    from latent_atlas.files import write_table, write_text
+
+    table = results / "records.csv"
+    rows: dict[str, dict[str, object]] = {}
+    if table.exists():
+        old = pd.read_csv(table, dtype=object, keep_default_na=False)
+        rows = {str(row["stage"]): {str(key): value for key, value in row.items()} for row in old.to_dict("records")}
+    for path in logs.rglob(f"*{ENDING}"):
+        stage = "-".join(path.relative_to(logs).parts).removesuffix(ENDING)
+        found = {key: "" if value is None else str(value) for key, value in json.loads(path.read_text()).items()}
+        if stage not in rows or str(rows[stage]["started_utc"]) <= found["started_utc"]:
+            rows[stage] = {"stage": stage, **found}
+    known = _stages(pipeline)
+    kept = [{key: rows[stage].get(key, "") for key in COLUMNS} for stage in sorted(rows) if not known or stage in known]
+    if not kept:
+        return 0
+    write_table(table, pd.DataFrame(kept))
+    shown = json.dumps(kept).replace("</", "<\\/")
+    write_text(results / "report" / "records.js", f"showRecords({shown});\n")
+    return len(kept)
+
+
+def _stages(pipeline: Path) -> set[str]:
+    """Names of the stages in ``dvc.yaml``; none where there is no such file."""
+    from ruamel.yaml import YAML
+
+    return set(YAML(typ="safe").load(pipeline.read_text(encoding="utf-8"))["stages"]) if pipeline.exists() else set()

@@ -1,0 +1,135 @@
+"""Images in memory: both splits of a dataset as uint8 tensors, and the one file that holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from latent_atlas.errors import DataError
+from latent_atlas.files import write_safetensors
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A dataset of small pictures, held as bytes.
+
+    Attributes
+    ----------
+    name : str
+        The dataset's name, such as ``FashionMNIST``.
+    train, test : uint8 tensors (N, C, H, W)
+        Pixel values 0 to 255.
+    train_labels, test_labels : int64 tensors (N,)
+        Index into ``classes``.
+    classes : tuple of str
+        What the labels stand for.
+    """
+
+    name: str
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            pixels, labels = self.pixels(split), getattr(self, f"{split}_labels")
+            if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+                raise DataError(
+                    f"the {split} images of {self.name} must be uint8 of shape (N, C, H, W), "
+                    f"not {pixels.dtype} of shape {tuple(pixels.shape)}"
+                )
+            if labels.shape != (len(pixels),):
+                raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the pixels and labels of both splits, in hexadecimal."""
+        digest = hashlib.sha256()
+        for tensor in (self.train, self.train_labels, self.test, self.test_labels):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def pixels(self, split: str) -> Tensor:
+        """The uint8 images (N, C, H, W) of ``train`` or ``test``."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be 'train' or 'test', not {split!r}")
+        return self.train if split == "train" else self.test
+
+    def picked(self, probes: Mapping[str, int], dtype: torch.dtype) -> Tensor:
+        """Training images by their index, as floats (n, C, H, W) in [0, 1], in the order of ``probes``.
+
+        Raises
+        ------
+        DataError
+            If an index lies outside the training set.
+        """
+        for name, index in probes.items():
+            if not 0 <= index < len(self.train):
+                raise DataError(
+                    f"probe {name}: there is no training image {index}; {self.name} as stored here has "
+                    f"{len(self.train)}, so choose an index from 0 to {len(self.train) - 1}"
+                )
+        return as_float(self.train[list(probes.values())], dtype)  # n x C x H x W
+
+    def take(self, limit: int | None) -> Images:
+        """The first ``limit`` images of each split (all of them for ``None``)."""
+        return Images(
+            self.name,
+            self.train[:limit],
+            self.train_labels[:limit],
+            self.test[:limit],
+            self.test_labels[:limit],
+            self.classes,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write both splits to one safetensors file; equal images give equal bytes."""
+        tensors = {
+            "train": self.train,
+            "train_labels": self.train_labels,
+            "test": self.test,
+            "test_labels": self.test_labels,
+        }
+        metadata = {"name": self.name, "classes": json.dumps(self.classes), "sha256": self.checksum}
+        write_safetensors(path, tensors, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Images:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, cut short, or not a file of images.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return cls(name=metadata["name"], classes=tuple(json.loads(metadata["classes"])), **tensors)
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is not a readable file of images ({error}): delete it and fetch the dataset again"
+            ) from error
+
+
+def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 pixels to floats in [0, 1]: value / 255, the same shape."""
+    return pixels.to(dtype).div_(255)

@@ -1,0 +1,230 @@
+"""A manifold: a surface in pixel space that is drawn by a decoder.
+
+Everything that Latent Atlas measures, it measures on this interface, so an autoencoder, PCA and a model
+of your own pass through the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import jacfwd, vmap
+
+from latent_atlas.errors import CheckpointError
+from latent_atlas.files import write_safetensors
+from latent_atlas.geometry.derivatives import Pushforward
+from latent_atlas.models.checkpoints import KIND as AUTOENCODER
+from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
+
+PCA = "pca"
+JACOBIAN_MEMORY = 256 * 2**20  # bytes that the columns of one chunk of Jacobians may take
+
+
+class Manifold(ABC):
+    """A k-dimensional surface among images of C x H x W pixels, with its chart.
+
+    Attributes
+    ----------
+    family : str
+        What kind of surface it is (``convolutional``, ``fully_connected``, ``pca``, ...).
+    latent_dim : int
+        k, the number of latent coordinates.
+    image_shape : (C, H, W)
+    dtype : torch.dtype
+        The floating-point type that it computes in; inputs are expected in it.
+    """
+
+    family: str
+    latent_dim: int
+    image_shape: tuple[int, int, int]
+    dtype: torch.dtype
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to codes (N, k)."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (N, k) to images (N, C, H, W)."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Manifold:
+        """The same manifold, computing in another floating-point type, and on another device if one is given."""
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k).
+
+        By forward-mode differentiation, in chunks that keep the tangents of the widest layer small.
+        """
+        if not len(z):
+            return z.new_empty(0, self.pixel_count, self.latent_dim)
+        size = self.pixel_count * self.latent_dim * 32 * torch.finfo(self.dtype).bits // 8
+        chunk = max(1, JACOBIAN_MEMORY // size)
+
+        def decode_one(code: Tensor) -> Tensor:
+            return self.decode(code[None]).flatten()  # CHW
+
+        with torch.no_grad():
+            return torch.cat([vmap(jacfwd(decode_one))(part) for part in z.split(chunk)])  # N x CHW x k
+
+    @property
+    def pixel_count(self) -> int:
+        """C·H·W, the dimension of the space that the surface lies in."""
+        return math.prod(self.image_shape)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) sent to the surface and back: decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+
+class Autoencoder(Manifold):
+    """The surface of a trained autoencoder: any module with ``encoder`` and ``decoder``.
+
+    The network is put into eval mode: BatchNorm uses its running statistics, so that each image is
+    mapped on its own.
+    """
+
+    def __init__(
+        self, model: nn.Module, latent_dim: int, image_shape: tuple[int, int, int], family: str = "autoencoder"
+    ) -> None:
+        self.model = model.eval()
+        self.encoder: Callable[[Tensor], Tensor] = model.encoder  # type: ignore[assignment]
+        self.decoder: nn.Module = model.decoder  # type: ignore[assignment]
+        self.latent_dim = latent_dim
+        self.image_shape = image_shape
+        self.family = family
+        self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+
+    def pushforward(self) -> Pushforward | None:
+        """The fast way to this decoder's Jacobians as its weights are now, if its layers are a chain of known kinds."""
+        weight = next(self.model.parameters(), None)
+        try:
+            return None if weight is None else Pushforward(self.decoder, self.latent_dim, weight)
+        except ValueError:
+            return None
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k).
+
+        Where the decoder is a chain of known layers, by pushing all tangents through them as one batch; otherwise as
+        for any manifold. The ways agree to rounding.
+        """
+        with torch.no_grad():
+            push = self.pushforward() if len(z) and not torch.is_inference_mode_enabled() else None
+            if push is not None:
+                found, tangents = push(z)
+                images = self.decode(z).flatten(1)  # N x CHW
+                # A network may take another way for some codes than for the one that its layers were found with.
+                rounding = 100 * torch.finfo(images.dtype).eps * float(images.abs().max())
+                if found.numel() == images.numel() and torch.allclose(
+                    found.reshape(images.shape), images, rtol=0, atol=rounding
+                ):
+                    return tangents.mT  # N x CHW x k
+        return super().jacobian(z)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x)  # N x k
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z).reshape(-1, *self.image_shape)  # N x C x H x W
+
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Autoencoder:
+        import copy
+
+        return Autoencoder(copy.deepcopy(self.model).to(device, dtype), self.latent_dim, self.image_shape, self.family)
+
+
+class PrincipalSubspace(Manifold):
+    """The flat surface of PCA: an affine subspace of pixel space.
+
+    Parameters
+    ----------
+    components : tensor (k, C·H·W)
+        Orthonormal rows, strongest first.
+    mean : tensor (C·H·W,)
+        The point that the subspace passes through. The mean image gives PCA proper; zero gives the
+        uncentred variant, which projects images on the same directions without subtracting the mean.
+    image_shape : (C, H, W)
+    """
+
+    def __init__(self, components: Tensor, mean: Tensor, image_shape: tuple[int, int, int], family: str = PCA) -> None:
+        self.components = components
+        self.mean = mean
+        self.latent_dim = len(components)
+        self.image_shape = image_shape
+        self.family = family
+        self.dtype = components.dtype
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x.flatten(1) - self.mean) @ self.components.T  # N x k
+
+    def decode(self, z: Tensor) -> Tensor:
+        return (z @ self.components + self.mean).reshape(-1, *self.image_shape)  # N x C x H x W
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        return self.components.T.expand(len(z), -1, -1)  # N x CHW x k
+
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> PrincipalSubspace:
+        components, mean = self.components.to(device, dtype), self.mean.to(device, dtype)
+        return PrincipalSubspace(components, mean, self.image_shape, self.family)
+
+    def save(self, path: Path) -> None:
+        """Write it to one safetensors file, which :func:`load_manifold` reads."""
+        metadata = {"kind": PCA, "family": self.family, "image_shape": json.dumps(self.image_shape)}
+        write_safetensors(path, {"components": self.components, "mean": self.mean}, metadata)
+
+
+class PixelSpace(Manifold):
+    """All of pixel space as its own, flat, surface: the straight line between two images lies in it."""
+
+    def __init__(self, image_shape: tuple[int, int, int], dtype: torch.dtype = torch.float64) -> None:
+        self.family = "pixels"
+        self.image_shape = image_shape
+        self.latent_dim = self.pixel_count
+        self.dtype = dtype
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1)  # N x CHW
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.reshape(-1, *self.image_shape)  # N x C x H x W
+
+    def jacobian(self, z: Tensor) -> Tensor:
+        return torch.eye(self.latent_dim, dtype=self.dtype, device=z.device).expand(len(z), -1, -1)  # N x CHW x CHW
+
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> PixelSpace:
+        return PixelSpace(self.image_shape, dtype)
+
+
+def load_manifold(path: Path) -> Manifold:
+    """The manifold that a safetensors file holds, in the precision that it was stored in.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or holds no manifold.
+    """
+    metadata, tensors = read_safetensors(path)
+    kind = metadata.get("kind")
+    if kind == AUTOENCODER:
+        checkpoint = Checkpoint.load(path)
+        family = checkpoint.architecture.rpartition(":")[2]
+        return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family)
+    if kind == PCA:
+        channels, height, width = json.loads(metadata["image_shape"])
+        return PrincipalSubspace(tensors["components"], tensors["mean"], (channels, height, width), metadata["family"])
+    raise CheckpointError(f"{path} holds no manifold (its kind is {kind!r}, not {AUTOENCODER!r} or {PCA!r})")
+
+
+def batches(pixels: Tensor, dtype: torch.dtype, size: int = 200) -> Iterator[Tensor]:
+    """uint8 images (N, C, H, W) as batches of floats in [0, 1]."""
+    for part in pixels.split(size):
+        yield part.to(dtype).div_(255)  # size x C x H x W

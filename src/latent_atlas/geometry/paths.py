@@ -1,0 +1,70 @@
+"""Walks between two images: along a straight line of pixels, or along a straight line of codes, decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latent_atlas.errors import DataError
+from latent_atlas.geometry.manifold import Manifold
+
+
+@dataclass(frozen=True)
+class Path:
+    """A walk on a manifold in equal steps of the chart.
+
+    Attributes
+    ----------
+    t : tensor (n + 1,)
+        0 to 1, both included.
+    images : tensor (n + 1, C, H, W)
+    """
+
+    t: Tensor
+    images: Tensor
+
+    @property
+    def step_lengths(self) -> Tensor:
+        """Distance of each image from the one before (n + 1,), the first zero; in units of a pixel's range."""
+        steps = (self.images[1:] - self.images[:-1]).flatten(1).norm(dim=1)  # n
+        return torch.cat([steps.new_zeros(1), steps])
+
+    @property
+    def length(self) -> float:
+        """Length of the polygon through the images."""
+        return float(self.step_lengths.sum())
+
+    @property
+    def straight_distance(self) -> float:
+        """Distance between the first image and the last."""
+        return float((self.images[-1] - self.images[0]).norm())
+
+
+def interpolate(manifold: Manifold, start: Tensor, end: Tensor, steps: int) -> Path:
+    """The decoded straight line between the codes of two images (C, H, W), in ``steps`` equal steps.
+
+    Raises
+    ------
+    DataError
+        If both images are the same, so that there is nothing between them.
+    """
+    if torch.equal(start, end):
+        raise DataError("an interpolation needs two different images: these are the same, pixel by pixel")
+    t = torch.linspace(0, 1, steps + 1, dtype=manifold.dtype)
+    first, last = manifold.encode(torch.stack([start, end]).to(manifold.dtype))  # k, k
+    codes = torch.lerp(first[None], last[None], t[:, None])  # n + 1 x k
+    return Path(t, manifold.decode(codes))
+
+
+def distance_to_nearest(images: Tensor, others: Tensor) -> Tensor:
+    """Distance of each float image (n, C, H, W) from the nearest of the uint8 images (N, C, H, W): (n,)."""
+    points = images.flatten(1).double()  # n x P
+    distance = points.new_full((len(points),), torch.inf)
+    for part in others.split(10_000):
+        rows = part.flatten(1).double().div_(255)  # m x P
+        squares = (rows**2).sum(1)[None, :] - 2 * points @ rows.T  # n x m, up to a constant of each point
+        nearest = rows[squares.argmin(dim=1)]  # n x P
+        distance = torch.minimum(distance, (points - nearest).norm(dim=1))
+    return distance

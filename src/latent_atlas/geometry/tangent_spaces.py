@@ -1,0 +1,219 @@
+"""Spectra and angles at many images at once: what is cheap enough to ask of a whole dataset.
+
+Singular values come from the k x k Gram matrices of Jacobians, and projections from the normal equations with one
+step of refinement; both in float64, whatever the Jacobians were computed in. Squaring costs accuracy where singular
+values lie far apart, and a matrix where it would cost more than :data:`BORDER` allows goes through a singular value
+decomposition, by way of a QR decomposition, instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latent_atlas.data.images import as_float
+from latent_atlas.geometry.angles import angle_deg
+from latent_atlas.geometry.manifold import Manifold
+from latent_atlas.geometry.transformations import Transformation
+
+# Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
+# that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: at the border 1e-8 of σ
+# itself for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
+BORDER = {torch.float64: 3e-5, torch.float32: 1e-5}
+MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
+
+
+class TangentSpaces:
+    """The tangent spaces that many Jacobians span.
+
+    Parameters
+    ----------
+    jacobian : tensor (N, P, k)
+        In float64 or float32, with k <= P.
+
+    Raises
+    ------
+    ValueError
+        If it is of another precision or shape, or holds what is not a number.
+    """
+
+    def __init__(self, jacobian: Tensor) -> None:
+        if jacobian.dtype not in BORDER or jacobian.dim() != 3 or jacobian.shape[2] > jacobian.shape[1]:
+            raise ValueError(
+                f"Jacobians must be float64 or float32 of shape (N, P, k) with k <= P, not {jacobian.dtype} of shape "
+                f"{tuple(jacobian.shape)}"
+            )
+        broken = (~jacobian.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        if broken:
+            raise ValueError(f"the Jacobian at image {broken[0]} of this batch is not finite: look at its code")
+        self.precision = jacobian.dtype
+        self.tangents = jacobian.mT.double().contiguous()  # N x k x P
+
+    @cached_property
+    def singular_values(self) -> Tensor:
+        """Largest first, in float64: (N, k)."""
+        if not self._careful.any():
+            return self._roots
+        values = self._roots.clone()
+        values[self._careful] = torch.linalg.svdvals(self._factors[1])
+        return values
+
+    def angles_deg(self, motions: Tensor) -> Tensor:
+        """Angles in degrees between motions (N, t, P) and the tangent spaces (N, t); NaN where nothing moves."""
+        motions = motions.double()
+        angles = motions.new_empty(motions.shape[:2])  # N x t
+        lost = self.singular_values[:, -1] <= self._tolerance(self.singular_values)  # N
+        if self._careful.any():
+            basis = self._factors[0]  # n x P x k
+            angles[self._careful] = _angles_deg(motions[self._careful], lambda v: (v @ basis) @ basis.mT)
+        plain = slice(None) if not self._careful.any() else ~self._careful
+        tangents = self.tangents[plain]  # n x k x P
+        factors, failed = torch.linalg.cholesky_ex(self._gram[plain])  # n x k x k, n
+        lost[plain] |= failed != 0
+        angles[plain] = _angles_deg(
+            motions[plain], lambda v: torch.cholesky_solve(tangents @ v.mT, factors).mT @ tangents
+        )
+        angles[~motions.any(dim=-1)] = math.nan
+        for one in lost.nonzero().flatten().tolist():
+            basis = self._basis(one)
+            found = [angle_deg(motion, basis) for motion in motions[one]]
+            angles[one] = angles.new_tensor([math.nan if angle is None else angle for angle in found])
+        return angles
+
+    @property
+    def uncertain(self) -> Tensor:
+        """For which matrices float32 cannot tell the smallest singular value from rounding: (N,)."""
+        apart = self._apart(self.singular_values)
+        return apart if self.precision == torch.float32 else torch.zeros_like(apart)
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        return self.tangents @ self.tangents.mT  # N x k x k
+
+    @cached_property
+    def _roots(self) -> Tensor:
+        """Singular values by way of the Gram matrices: (N, k)."""
+        return torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()
+
+    @cached_property
+    def _careful(self) -> Tensor:
+        """Which matrices go through a QR decomposition: (N,)."""
+        return self._apart(self._roots)
+
+    @cached_property
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """QR decompositions of the n matrices that need one: (n, P, k) and (n, k, k)."""
+        return torch.linalg.qr(self.tangents[self._careful].mT)
+
+    def _tolerance(self, values: Tensor) -> Tensor:
+        """Singular values up to which directions count as rounding: (N,)."""
+        rounding = max(self.tangents.shape[1:]) * torch.finfo(torch.float64).eps
+        return values[:, 0] * (max(rounding, BORDER[torch.float32]) if self.precision == torch.float32 else rounding)
+
+    def _apart(self, values: Tensor) -> Tensor:
+        """For which matrices singular values lie too far apart for squaring: (N,)."""
+        return values[:, -1] <= BORDER[self.precision] * values[:, 0]
+
+    def _basis(self, one: int) -> Tensor:
+        """An orthonormal basis (P, r) of one tangent space, without directions that are but rounding."""
+        _, values, right = torch.linalg.svd(self.tangents[one], full_matrices=False)  # k, k x P
+        tolerance = self._tolerance(values[None])
+        return right[values > tolerance].mT
+
+
+def _angles_deg(motions: Tensor, projected: Callable[[Tensor], Tensor]) -> Tensor:
+    """Angles (n, t) between motions (n, t, P) and their projections, which are refined once."""
+    within = projected(motions)
+    correction = projected(motions - within)
+    within, beyond = within + correction, motions - within - correction
+    return torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))
+
+
+@dataclass(frozen=True)
+class Population:
+    """What was measured at N images.
+
+    Attributes
+    ----------
+    singular_values : tensor (N, k)
+        Of the decoder's Jacobian at each image's code, largest first, in float64.
+    angles_deg : tensor (N, t)
+        Angle between each motion of the reconstructed image and the tangent space there; NaN where nothing moves.
+    transformations : tuple of str
+        The motions, in the order of the columns.
+    """
+
+    singular_values: Tensor
+    angles_deg: Tensor
+    transformations: tuple[str, ...]
+
+
+def measure(
+    manifold: Manifold,
+    pixels: Tensor,
+    transformations: Mapping[str, tuple[Transformation, float]],
+    report: Callable[[int], None] = lambda done: None,
+    device: torch.device | None = None,
+) -> Population:
+    """Spectra and invariance angles at all of the uint8 images (N, C, H, W).
+
+    Parameters
+    ----------
+    manifold : Manifold
+        It measures in its own precision: float32 is twice as fast, float64 exact. Images whose singular values lie too
+        far apart for float32 are measured in float64 in either case; where that is a whole batch, so is all the rest.
+    pixels : uint8 tensor (N, C, H, W)
+    transformations : mapping of name to (transformation, step)
+        Motions of the reconstructed images; none leaves out the angles.
+    report : callable, optional
+        Called with the number of images done, after each batch.
+    device : torch.device, optional
+        Where to compute; by default where the manifold and the images are.
+
+    Notes
+    -----
+    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB.
+    """
+    surface = manifold if device is None else manifold.to(manifold.dtype, device)
+    p, k = manifold.pixel_count, manifold.latent_dim
+    batch = max(1, MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k))
+    values, angles = [], []
+    exact: Manifold | None = None
+
+    def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
+        codes = surface.encode(as_float(part, surface.dtype))  # n x k
+        spaces = TangentSpaces(surface.jacobian(codes))
+        found = [spaces.singular_values]
+        if transformations:
+            found.append(spaces.angles_deg(_motions(surface.decode(codes), transformations)))
+        return found, spaces.uncertain
+
+    for part in pixels.split(batch):
+        part = part.to(device)
+        found, again = measured(surface, part)
+        if again.any():
+            exact = exact or surface.to(torch.float64, device)
+            better, _ = measured(exact, part[again])
+            for old, new in zip(found, better, strict=True):
+                old[again] = new
+            if again.all():
+                surface = exact
+        values.append(found[0].cpu())
+        angles += [found[1].cpu()] if transformations else []
+        report(sum(map(len, values)))
+    return Population(
+        torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
+        torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
+        tuple(transformations),
+    )
+
+
+def _motions(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
+    """What each step changes in images (n, C, H, W): (n, t, C·H·W)."""
+    moved = [entry.motion(image, step).flatten(1) for entry, step in transformations.values()]
+    return torch.stack(moved, dim=1)

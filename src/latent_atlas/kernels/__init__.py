@@ -1,0 +1,1 @@
+"""Faster versions of known layers on a CPU, swapped in around a computation."""

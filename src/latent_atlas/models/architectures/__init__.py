@@ -1,0 +1,1 @@
+"""Architectures, one file each: ``NAME.py`` holds the class that ``architecture: NAME`` builds."""

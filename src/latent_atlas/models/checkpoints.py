@@ -1,0 +1,133 @@
+"""Trained autoencoders as files: safetensors with the facts needed to build the network again."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from latent_atlas.errors import CheckpointError
+from latent_atlas.files import write_safetensors
+from latent_atlas.models import registry
+
+KIND = "autoencoder"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and what is known of it.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The autoencoder, with ``encoder`` and ``decoder``.
+    architecture : str
+        Name or import path that builds it.
+    input_shape : (C, H, W)
+    latent_dim : int
+    options : mapping
+        Further arguments of the architecture.
+    record : mapping of str to str
+        How it came about: seed, epochs, final errors, package versions, dataset checksum, ...
+    """
+
+    model: nn.Module
+    architecture: str
+    input_shape: tuple[int, int, int]
+    latent_dim: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write weights and metadata to one safetensors file."""
+        metadata = dict(self.record) | {
+            "kind": KIND,
+            "architecture": self.architecture,
+            "input_shape": json.dumps(self.input_shape),
+            "latent_dim": str(self.latent_dim),
+            "options": json.dumps(dict(self.options), sort_keys=True),
+        }
+        write_safetensors(path, self.model.state_dict(), metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint and build its network, in eval mode, on the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged, no autoencoder, or does not fit the architecture it names.
+        """
+        metadata, state = read_safetensors(path)
+        if metadata.get("kind") != KIND:
+            raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
+        channels, height, width = json.loads(metadata["input_shape"])
+        shape, latent_dim = (channels, height, width), int(metadata["latent_dim"])
+        options = json.loads(metadata["options"])
+        own = {"kind", "architecture", "input_shape", "latent_dim", "options"}
+        record = {key: value for key, value in metadata.items() if key not in own}
+        model = registry.build(metadata["architecture"], shape, latent_dim, options)
+        load_state(model, state, f"{path} ({metadata['architecture']}, latent dimension {latent_dim})")
+        return cls(model.eval(), metadata["architecture"], shape, latent_dim, options, record)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file, or a clear error."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({error}): delete it and run the workflow again"
+        ) from error
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into a network, or say which of them do not fit.
+
+    Raises
+    ------
+    CheckpointError
+        Naming ``source`` and the first layers that are missing, unknown or of another shape.
+    """
+    wanted = model.state_dict()
+    problems = [f"lacks {name}" for name in wanted if name not in state]
+    problems += [f"has an unknown {name}" for name in state if name not in wanted]
+    problems += [
+        f"{name} is {tuple(state[name].shape)} where the architecture has {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(f"{source} does not fit its architecture: {'; '.join(problems[:4])}{more}")
+    model.load_state_dict(dict(state))
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """A ``.pth`` state dict, read without running any code that it may carry.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or no state dict, or if it is a pickle that would run code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and was refused, since reading it could run foreign code: "
+            f"save it again as torch.save(model.state_dict(), ...)"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
+    if not (isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())):
+        raise CheckpointError(f"{path} is not a state dict (a mapping of names to tensors)")
+    return dict(state)

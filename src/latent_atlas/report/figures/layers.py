@@ -1,0 +1,30 @@
+"""Spectra of the layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.report.figures.style import PAGE_WIDTH, figure, palette, save
+
+
+def layer_spectra(table: pd.DataFrame, path: Path) -> None:
+    """Singular values of each linear or convolutional layer, a panel for each model and part."""
+    models = list(table["model"].drop_duplicates())
+    parts = list(table["part"].drop_duplicates())
+    with figure(PAGE_WIDTH, 2.0 * len(models) + 0.3) as fig:
+        grid = fig.subplots(len(models), len(parts), squeeze=False, sharey=True)
+        for line, model in zip(grid, models, strict=True):
+            for axes, part in zip(line, parts, strict=True):
+                rows = table[(table["model"] == model) & (table["part"] == part)]
+                names = list(rows["layer"].drop_duplicates())
+                for name, colour in zip(names, palette(len(names)), strict=True):
+                    layer = rows[rows["layer"] == name]
+                    axes.loglog(layer["order"], layer["singular_value"].clip(lower=1e-17), color=colour, label=name)
+                axes.set_title(f"{model}, {part}")
+                axes.legend(fontsize=7, loc="lower left")
+            line[0].set_ylabel("singular value")
+        for axes in grid[-1]:
+            axes.set_xlabel("order")
+        save(fig, path)

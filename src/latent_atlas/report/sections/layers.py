@@ -1,0 +1,59 @@
+"""The report on layers: what the weights alone can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.schema import Params
+
+
+def section(results: Path, params: Params) -> Section:
+    """Verdicts on encoders and decoders, and the tables they rest on."""
+    folder = results / "layers"
+    verdicts = pd.read_csv(folder / "verdicts.csv")
+    layers = pd.read_csv(folder / "layers.csv")
+    return Section(
+        "Layers",
+        sentences=sentences(verdicts),
+        tables=[table(verdicts, {}, "What the weights say, and why")],
+        pictures=[Picture.of(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
+        folded_tables=[_table(layers[layers["model"] == model], model) for model in params.models],
+    )
+
+
+def sentences(verdicts: pd.DataFrame) -> list[str]:
+    """For each part and property: of which models the weights say yes, no, or nothing."""
+    words = {"yes": "yes for {}", "no": "no for {}", "undetermined": "the weights alone cannot tell for {}"}
+    said = []
+    for (part, name), rows in verdicts.groupby(["part", "property"], sort=False):
+        models = {verdict: list(group["model"]) for verdict, group in rows.groupby("verdict")}
+        answers = [words[verdict].format(", ".join(models[verdict])) for verdict in words if verdict in models]
+        article = "an" if str(name)[0] in "aeiou" else "a"
+        answer = "; ".join(answers)
+        said.append(f"Is the {part} {article} {name}? {answer[0].upper()}{answer[1:]}.")
+    return said
+
+
+def _table(layers: pd.DataFrame, model: str) -> str:
+    chain = " → ".join(str(number) for number in _dimensions(layers))
+    total = int(layers["parameters"].sum())
+    columns = ["part", "layer", "kind", "input_shape", "output_shape", "parameters", "rank", "sigma_max", "sigma_min"]
+    formats = {
+        "parameters": "{:,.0f}".format,
+        "rank": "{:.0f}".format,
+        "sigma_max": "{:.4g}".format,
+        "sigma_min": "{:.4g}".format,
+    }
+    return table(layers[columns], formats, f"{model}: {total:,} parameters; dimensions {chain}")
+
+
+def _dimensions(layers: pd.DataFrame) -> list[int]:
+    """The dimensions of the spaces that an image passes through, changes only."""
+    chain = [int(layers["input_dim"].iloc[0])]
+    for size in layers["output_dim"]:
+        if size != chain[-1]:
+            chain.append(int(size))
+    return chain

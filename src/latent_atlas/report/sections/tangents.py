@@ -1,0 +1,30 @@
+"""The report on tangents: the directions that the decoders offer at one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latent_atlas.report.page import Picture, Section
+from latent_atlas.study.schema import Params
+
+
+def section(results: Path, params: Params) -> Section:
+    """Galleries of tangent vectors: of the first manifold of each group openly, of the others folded."""
+    folder = results / "tangents"
+    probe = params.tangents.probe
+    firsts = {names[0] for names in params.groups.values()}
+    shown, folded = [], []
+    for name in params.manifolds:
+        pictures = [
+            Picture.of(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
+            Picture.of(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
+        ]
+        open_here = name in firsts and not name.endswith("_uncentred")
+        shown += pictures[:1] if open_here else []
+        folded += pictures[1:] if open_here else pictures
+    said = (
+        f"Each picture is a direction in which a decoder can move {probe}: red brightens, blue darkens. The "
+        f"columns of a Jacobian belong to single latent coordinates; its left singular vectors are an orthonormal "
+        f"basis of the same space, the strongest direction first. All pictures of one gallery share one scale."
+    )
+    return Section("Tangent vectors", [said], [], shown, folded)

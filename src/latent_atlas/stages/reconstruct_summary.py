@@ -1,0 +1,50 @@
+"""reconstruct_summary: the manifolds' reconstructions compared, in one table and side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pandas as pd
+from safetensors.torch import load_file
+
+from latent_atlas.command import IN, log, stage, summary_options
+from latent_atlas.data.images import SPLITS, Images, as_float
+from latent_atlas.files import write_table, write_text
+from latent_atlas.report.figures import reconstruct as pictures
+from latent_atlas.stages.tables import gathered
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+
+@stage()
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@summary_options
+def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
+    """Join the manifolds' errors into one table and draw their reconstructions side by side."""
+    data = Images.load(images)
+    errors = gathered(folder, params.manifolds, "errors.csv")
+    write_table(folder / "errors.csv", errors)
+    write_text(folder / "metrics.json", metrics(errors))
+    examples = {name: load_file(folder / name / "examples.safetensors") for name in params.manifolds}
+    for split in SPLITS:
+        originals = as_float(data.pixels(split)[: params.reconstruct.examples])  # n x C x H x W
+        pictures.grids({f"{split} images": originals}, folder / f"{split}_images.png")
+        for group, names in params.groups.items():
+            pictures.grids({name: examples[name][split] for name in names}, folder / f"{split}_{group}.png")
+        shown = {name: examples[name][split] for name in params.manifolds}
+        pictures.comparison(originals, shown, folder / f"{split}_comparison.png")
+    log.info(f"{len(examples)} manifolds compared: {folder}")
+
+
+def metrics(errors: pd.DataFrame) -> str:
+    """The errors on the test images as JSON, a mapping for each manifold: what DVC calls metrics."""
+    test = errors[errors["split"] == "test"].set_index("manifold")
+    chosen = test[["latent_dim", "mse", "psnr_db", "ssim"]].to_dict("index")
+    return (
+        json.dumps({name: {key: float(f"{row[key]:.6g}") for key in row} for name, row in chosen.items()}, indent=1)
+        + "\n"
+    )

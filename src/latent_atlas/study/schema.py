@@ -1,0 +1,293 @@
+"""The parameter file: what may stand in ``params.yaml``, and clear words about what may not.
+
+The file is complete: every parameter that changes a result is written there, so that what the workflow
+engines see of it is all there is to see.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from latent_atlas.errors import LatentAtlasError, ParamsError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+# The keys of core.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
+TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+DatasetName = Literal["FashionMNIST", "MNIST", "KMNIST", "CIFAR10", "digits"]
+
+
+def _known_architecture(name: str) -> str:
+    from latent_atlas.models.registry import import_path
+
+    try:
+        import_path(name)
+    except LatentAtlasError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+def _one_of(name: str, known: Iterable[str], path: str, what: str) -> None:
+    if name not in known:
+        raise ValueError(f"{path}: {name!r} is no {what}; choose one of {', '.join(known) or 'none there is'}")
+
+
+def _known_transformation(name: str, path: str) -> None:
+    if ":" not in name and name not in TRANSFORMATION_NAMES:
+        raise ValueError(
+            f"{path}: there is no transformation {name!r}; choose one of {', '.join(TRANSFORMATION_NAMES)}, "
+            f"or name a function of your own by function: module:name"
+        )
+
+
+class Section(BaseModel):
+    """A mapping of known keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DatasetParams(Section):
+    name: DatasetName
+    colour: Literal["grey", "colour"]
+    folder: str | None
+    limit: PositiveInt | None
+
+
+class TrainingParams(Section):
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    peak_learning_rate: Rate
+    precision: Literal["float32", "bfloat16"]
+    seed: Seed
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+    threads: PositiveInt
+
+
+class TrainingOverrides(Section):
+    epochs: PositiveInt | None = None
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    peak_learning_rate: Rate | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+    seed: Seed | None = None
+
+
+class ModelParams(Section):
+    architecture: Annotated[str, AfterValidator(_known_architecture)]
+    latent_dim: PositiveInt
+    options: dict[str, Any] = {}
+    training: TrainingOverrides = TrainingOverrides()
+    state_dict: str | None = None
+
+
+class PCAParams(Section):
+    latent_dims: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class ReconstructParams(Section):
+    examples: Annotated[int, Field(ge=1, le=10_000)]
+
+
+class InterpolateParams(Section):
+    pairs: Annotated[dict[Name, Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    steps: PositiveInt
+    shown: Annotated[int, Field(ge=2)]
+
+
+class TangentsParams(Section):
+    probe: str
+
+
+class TransformationParams(Section):
+    step: FiniteFloat
+    function: str | None = None
+
+
+class StepStudyParams(Section):
+    probe: str
+    transformations: Annotated[list[str], Field(min_length=1)]
+    steps: Annotated[list[PositiveFloat], Field(min_length=1)]
+
+
+class EpochStudyParams(Section):
+    probe: str
+    transformations: Annotated[list[str], Field(min_length=1)]
+
+
+class InvarianceParams(Section):
+    transformations: Annotated[dict[Name, TransformationParams], Field(min_length=1)]
+    pictures: list[str]
+    step_study: StepStudyParams
+    epoch_study: EpochStudyParams
+
+
+class Params(Section):
+    """All parameters of a study."""
+
+    dataset: DatasetParams
+    models: Annotated[dict[Name, ModelParams], Field(min_length=1)]
+    training: TrainingParams
+    pca: PCAParams
+    reconstruct: ReconstructParams
+    probes: Annotated[dict[Name, Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    interpolate: InterpolateParams
+    tangents: TangentsParams
+    invariance: InvarianceParams
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Params:
+        for pair, ends in self.interpolate.pairs.items():
+            path = f"interpolate.pairs.{pair}"
+            for probe in ends:
+                _one_of(probe, self.probes, path, "probe")
+            if self.probes[ends[0]] == self.probes[ends[1]]:
+                raise ValueError(f"{path}: {ends} is a walk from an image to itself; name two different probes")
+        _one_of(self.tangents.probe, self.probes, "tangents.probe", "probe")
+        moves = self.invariance
+        for probe in moves.pictures:
+            _one_of(probe, self.probes, "invariance.pictures", "probe")
+        for name, entry in moves.transformations.items():
+            path = f"invariance.transformations.{name}"
+            if entry.step == 0:
+                raise ValueError(f"{path}.step: 0 moves nothing; give a step other than zero")
+            _known_transformation(entry.function or name, path)
+        for study, section in (("step_study", moves.step_study), ("epoch_study", moves.epoch_study)):
+            _one_of(section.probe, self.probes, f"invariance.{study}.probe", "probe")
+            for name in section.transformations:
+                _one_of(name, moves.transformations, f"invariance.{study}.transformations", "transformation")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Params:
+        taken = {*self.pca_manifolds, "pixels"} & set(self.models)
+        if taken:
+            raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is taken by a flat surface; choose another")
+        return self
+
+    @property
+    def pca_manifolds(self) -> dict[str, tuple[int, bool]]:
+        """Name of each PCA manifold: its latent dimension, and whether it is centred."""
+        dims = self.pca.latent_dims
+        return {f"pca{k}": (k, True) for k in dims} | {f"pca{k}_uncentred": (k, False) for k in dims}
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the models that are trained here, not imported."""
+        return [name for name, model in self.models.items() if not model.state_dict]
+
+    @property
+    def manifolds(self) -> list[str]:
+        """Names of all manifolds: the models in the order of the file, then PCA."""
+        return [*self.models, *self.pca_manifolds]
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Which manifolds stand side by side: those of one architecture, and PCA's two variants."""
+        groups: dict[str, list[str]] = {}
+        for name, model in self.models.items():
+            groups.setdefault(model.architecture.rpartition(":")[2], []).append(name)
+        for name, (_, centred) in self.pca_manifolds.items():
+            groups.setdefault("pca" if centred else "pca_uncentred", []).append(name)
+        return groups
+
+    def training_of(self, model: str) -> TrainingParams:
+        """The training section with what a model says otherwise."""
+        return self.training.model_copy(update=self.models[model].training.model_dump(exclude_none=True))
+
+
+def read(path: Path | str = "params.yaml") -> dict[str, Any]:
+    """The parameter file as plain values, read as YAML 1.2 (``5e-3`` is a number).
+
+    Raises
+    ------
+    ParamsError
+        If the file is missing or not YAML.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"there is no {path} here: run in the project's folder, or name the file") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as a text file: {error}") from error
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path} must be a mapping of sections, not {type(values).__name__}")
+    return values
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check the parameter file.
+
+    Raises
+    ------
+    ParamsError
+        Naming each wrong entry by its path, with its value and what is allowed.
+    """
+    try:
+        return Params.model_validate(read(path))
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ParamsError("\n  ".join([f"{path} cannot be used:", *lines])) from error
+
+
+def canonical(values: Any) -> str:
+    """Parameters as JSON with sorted keys: equal values give equal text, however they were written."""
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _explain(problem: Any) -> str:
+    """One line on one wrong entry: its path, its value, what is allowed."""
+    path = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    value = problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown key{_nearest(problem['loc'])}"
+        case "missing":
+            return f"{path}: missing; add it (see the comments of the shipped params.yaml)"
+        case "string_pattern_mismatch" if "[key]" in problem["loc"]:
+            return f"{path}: a name must start with a letter and hold only letters, digits and _"
+        case "string_pattern_mismatch" if path.endswith("device"):
+            return f"{path}: {value!r} is none of auto, cpu, mps, cuda, cuda:N"
+        case "value_error":
+            message = str(problem["ctx"]["error"])
+            return f"{path}: {message}" if path else message
+        case _:
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            return f"{path}: {'null' if value is None else repr(value)} is not allowed: {message}"
+
+
+def _nearest(location: tuple[Any, ...]) -> str:
+    known = _known_keys(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """The keys of the section at a path, found by walking the schema."""
+    section: Any = Params
+    for part in location:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            section = section.model_fields[part].annotation
+        else:
+            section = next(a for a in get_args(section) if isinstance(a, type) and issubclass(a, BaseModel))
+    return list(section.model_fields)

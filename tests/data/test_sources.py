@@ -1,0 +1,247 @@
+"""fetch: what is read, what is refused, and what is written."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import COMMAND, Study, quoted, sealed
+from torch import Tensor
+
+from latent_atlas.data import sources as datasets
+from latent_atlas.data.images import Images
+from latent_atlas.data.sources import cifar10 as cifar
+from latent_atlas.data.sources import idx
+from latent_atlas.errors import DataError
+
+
+def as_idx(array: Tensor) -> bytes:
+    """An IDX file of bytes, written from the format's description alone."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    return header + array.numpy().astype(np.uint8).tobytes()
+
+
+def fill(folder: Path, images: Images) -> None:
+    """Write a dataset as four plain IDX files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, file in idx.FILES.items():
+        array = getattr(images, key)
+        (folder / file).write_bytes(as_idx(array[:, 0] if array.ndim == 4 else array))
+
+
+@pytest.fixture(scope="module")
+def idx_folder(fashion_mnist: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """FashionMNIST as four plain IDX files."""
+    folder = tmp_path_factory.mktemp("fashion-mnist")
+    fill(folder, fashion_mnist)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def damaged(idx_folder: Path, tmp_path: Path) -> Path:
+    """A folder with FashionMNIST's four files, to spoil one of them."""
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for file in idx.FILES.values():
+        (folder / file).symlink_to(idx_folder / file)
+    return folder
+
+
+class TestParse:
+    """The IDX parser against bytes written by hand."""
+
+    def test_images(self) -> None:
+        content = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes([0, 1, 2, 3, 4, 5, 255, 7, 8, 9, 10, 11])
+        parsed = idx.parse(content, "file")
+        assert parsed.dtype == torch.uint8
+        assert parsed.tolist() == [[[0, 1, 2], [3, 4, 5]], [[255, 7, 8], [9, 10, 11]]]
+
+    def test_labels(self) -> None:
+        assert idx.parse(bytes.fromhex("00000801 00000003 090003"), "file").tolist() == [9, 0, 3]
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            ("", "it starts with nothing"),
+            ("1f8b0808", "it starts with 1f8b0808"),
+            ("00000d01 00000001 00000000", "not an IDX file of bytes"),  # floats
+            ("00000803 00000002", "its header alone takes 16 bytes, it has 8"),
+            ("00000801 00000003 0900", "announces 3 = 3 bytes but holds 2"),
+            ("00000802 00000001 00000002 090003", "announces 1x2 = 2 bytes but holds 3"),
+        ],
+    )
+    def test_refuses(self, content: str, says: str) -> None:
+        with pytest.raises(DataError, match=re.escape(says)) as caught:
+            idx.parse(bytes.fromhex(content), "train-labels-idx1-ubyte")
+        assert "train-labels-idx1-ubyte" in str(caught.value)
+
+
+class TestFolder:
+    """A folder of the user's."""
+
+    def test_files_written_anew_have_the_published_checksums(self, idx_folder: Path) -> None:
+        found = {file: hashlib.md5((idx_folder / file).read_bytes()).hexdigest() for file in idx.FILES.values()}
+        assert found == {
+            "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+            "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+            "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+        }
+
+    def test_plain_and_gzipped_files_side_by_side_and_below(
+        self, fashion_mnist: Images, damaged: Path, idx_folder: Path
+    ) -> None:
+        for file in ("t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+            (damaged / file).unlink()
+            below = damaged / "raw" / f"{file}.gz"
+            below.parent.mkdir(exist_ok=True)
+            below.write_bytes(gzip.compress((idx_folder / file).read_bytes(), compresslevel=1))
+        read = datasets.get("FashionMNIST", "grey", damaged, damaged)
+        assert read.checksum == fashion_mnist.checksum
+        assert read.shape == (1, 28, 28)
+        assert (len(read.train), len(read.test)) == (60_000, 10_000)
+        assert read.train_labels.bincount().tolist() == [6_000] * 10
+        assert read.classes[0] == "T-shirt/top"
+        assert len(read.classes) == 10
+
+    def test_names_the_file_that_is_missing(self, damaged: Path) -> None:
+        (damaged / "t10k-labels-idx1-ubyte").unlink()
+        with pytest.raises(DataError, match="lacks t10k-labels-idx1-ubyte") as caught:
+            datasets.get("FashionMNIST", "grey", damaged, damaged)
+        assert str(damaged) in str(caught.value)
+
+    def test_names_a_truncated_archive_with_both_checksums(self, damaged: Path, idx_folder: Path) -> None:
+        file = "t10k-labels-idx1-ubyte"
+        whole = gzip.compress((idx_folder / file).read_bytes(), mtime=0)
+        (damaged / file).unlink()
+        (damaged / f"{file}.gz").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(DataError) as caught:
+            datasets.get("FashionMNIST", "grey", damaged, damaged)
+        message = str(caught.value)
+        assert str(damaged / f"{file}.gz") in message
+        assert "15d484375f8d13e6eb1aabb0c3f46965" in message
+        assert hashlib.md5(whole[: len(whole) // 2]).hexdigest() in message
+        assert "get it again" in message
+
+    def test_names_a_flipped_byte_with_both_checksums(self, damaged: Path, idx_folder: Path) -> None:
+        file = "t10k-labels-idx1-ubyte"
+        content = bytearray((idx_folder / file).read_bytes())
+        content[5000] ^= 1
+        (damaged / file).unlink()
+        (damaged / file).write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            datasets.get("FashionMNIST", "grey", damaged, damaged)
+        message = str(caught.value)
+        assert str(damaged / file) in message
+        assert "expected MD5 15d484375f8d13e6eb1aabb0c3f46965" in message
+        assert f"found {hashlib.md5(content).hexdigest()}" in message
+
+    def test_an_archive_of_unknown_content_is_judged_by_the_publishers_checksum(
+        self, digits: Images, tmp_path: Path
+    ) -> None:
+        fill(tmp_path, digits)
+        content = (tmp_path / "train-images-idx3-ubyte").read_bytes()
+        (tmp_path / "train-images-idx3-ubyte").unlink()
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content))
+        with pytest.raises(DataError, match="expected MD5 f68b3c2dcbeaaa9fbdd348bbdeb94873") as caught:
+            datasets.get("MNIST", "grey", tmp_path, tmp_path)
+        assert "train-images-idx3-ubyte.gz is not the file that MNIST consists of" in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["FashionMNIST", "CIFAR10"])
+    def test_that_is_not_there(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=name if name == "CIFAR10" else "absent does not exist"):
+            datasets.get(name, "grey", tmp_path / "absent", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestSources:
+    """Where datasets come from."""
+
+    def test_unknown_dataset(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"unknown dataset 'Fashion': choose one of FashionMNIST, .*digits"):
+            datasets.get("Fashion", "grey", None, tmp_path)
+
+    def test_without_a_network_says_what_was_tried_and_what_to_do(self, study: Study) -> None:
+        study.edit("dataset.name", "KMNIST")
+        command = [COMMAND, "fetch", "--images", "images.safetensors", "--log", "fetch.log"]
+        done = sealed(quoted(*command), study.folder, "--net", "--mount")
+        assert done.returncode == 1
+        assert "no source delivered KMNIST" in done.stderr
+        assert "codh.rois.ac.jp" in done.stderr
+        assert "dataset.folder in params.yaml" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(study.folder.rglob("*images*"))
+
+
+class TestColour:
+    """CIFAR's colours."""
+
+    def test_grey_by_the_weights_of_red_green_and_blue(self) -> None:
+        colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [10, 200, 30]]
+        pixels = torch.tensor(colours, dtype=torch.uint8).view(6, 3, 1, 1)
+        grey = cifar.in_colour(pixels, "grey")
+        assert grey.dtype == torch.uint8
+        assert grey.shape == (6, 1, 1, 1)
+        assert grey.flatten().tolist() == [76, 150, 29, 255, 0, 124]  # 10·0.299 + 200·0.587 + 30·0.114 = 123.8
+
+    def test_every_grey_stays_what_it_is(self) -> None:
+        ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+        assert torch.equal(cifar.in_colour(ramp, "grey"), ramp[:, :1])
+
+    def test_colour_is_left_alone(self) -> None:
+        pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 4, 4, 3).permute(0, 3, 1, 2)
+        kept = cifar.in_colour(pixels, "colour")
+        assert torch.equal(kept, pixels)
+        assert kept.is_contiguous()
+
+
+class TestCommand:
+    """``latent-atlas fetch``."""
+
+    def test_digits(self, study: Study) -> None:
+        from sklearn.datasets import load_digits
+
+        study.run("fetch", "--images", "first.safetensors")
+        done = study.run("fetch", "--images", "again/second.safetensors", "--log", "logs/fetch.log")
+        assert done.exit_code == 0, done.output
+        first = study.folder / "first.safetensors"
+        assert first.read_bytes() == (study.folder / "again" / "second.safetensors").read_bytes()
+        images = Images.load(first)
+        assert (len(images.train), len(images.test)) == (1500, 297)
+        scans, labels = load_digits(return_X_y=True)
+        both = torch.cat([images.train, images.test]).flatten(1).numpy()
+        assert np.abs(both / 255 - scans / 16).max() <= 0.5 / 255
+        assert torch.cat([images.train_labels, images.test_labels]).tolist() == labels.tolist()
+        log = (study.folder / "logs" / "fetch.log").read_text()
+        assert "1500 training and 297 test images of 1x8x8" in log
+
+    def test_limit(self, study: Study, digits: Images) -> None:
+        study.edit("dataset.limit", 20)
+        assert study.run("fetch", "--images", "images.safetensors").exit_code == 0
+        images = Images.load(study.folder / "images.safetensors")
+        assert torch.equal(images.train, digits.train[:20])
+        assert torch.equal(images.test_labels, digits.test_labels[:20])
+
+    def test_folder_of_the_user(self, study: Study, digits: Images) -> None:
+        fill(study.folder / "mine" / "raw", digits)  # MNIST publishes no checksum of the plain files
+        study.edit("dataset", {"name": "MNIST", "colour": "grey", "folder": "mine", "limit": None})
+        assert study.run("fetch", "--images", "images.safetensors").exit_code == 0
+        assert Images.load(study.folder / "images.safetensors").checksum == digits.checksum
+
+    def test_leaves_nothing_half_written(self, study: Study) -> None:
+        (study.folder / "mine").mkdir()
+        study.edit("dataset", {"name": "FashionMNIST", "colour": "grey", "folder": "mine", "limit": None})
+        done = study.run("fetch", "--images", "data/images.safetensors")
+        assert done.exit_code == 1
+        assert "mine lacks train-images-idx3-ubyte" in done.stderr
+        left = sorted(path.name for path in study.folder.rglob("*"))
+        assert left == ["mine", "params.yaml"]

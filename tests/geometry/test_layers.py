@@ -1,0 +1,513 @@
+"""layers: spectra of linear layers against explicit matrices, and what may and may not be concluded from them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import Study, options, shake_statistics
+from surfaces import planted, random, succeeded
+from torch import Tensor, nn
+
+from latent_atlas.geometry import layers as module
+from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
+from latent_atlas.models.registry import build
+from latent_atlas.report.sections import layers as sections
+
+MODELS = ("fc2", "fc4")
+LINEAR_RANKS = {16: [256, 128, 16, 16, 128, 256], 32: [256, 128, 32, 32, 128, 256], 128: [256, 128, 128, 128, 128, 256]}
+PARAMETERS = {16: 474_144, 32: 478_256, 128: 502_928}
+
+CONVOLUTIONS = {
+    "plain": (nn.Conv2d(1, 4, 3), (1, 6, 5)),
+    "narrowing": (nn.Conv2d(4, 1, 3), (4, 6, 5)),
+    "bias": (nn.Conv2d(2, 3, 2, bias=True), (2, 4, 4)),
+    "stride": (nn.Conv2d(2, 3, 3, stride=2), (2, 7, 6)),
+    "padding": (nn.Conv2d(2, 2, 3, padding=(1, 2)), (2, 4, 5)),
+    "dilation": (nn.Conv2d(1, 3, 2, dilation=3), (1, 6, 7)),
+    "groups": (nn.Conv2d(4, 6, 3, groups=2), (4, 5, 5)),
+    "all of it": (nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), bias=True), (2, 6, 6)),
+    "one dimension": (nn.Conv1d(2, 3, 3, padding=1), (2, 9)),
+    "transposed": (nn.ConvTranspose2d(3, 2, 3), (3, 4, 4)),
+    "a kernel larger than the rest": (nn.Conv2d(3, 2, 4), (3, 5, 6)),
+    "transposed with such a kernel": (nn.ConvTranspose2d(3, 2, (4, 2)), (3, 2, 5)),
+    "transposed narrowing": (nn.ConvTranspose2d(8, 1, 2), (8, 3, 3)),
+    "transposed from one pixel": (nn.ConvTranspose2d(5, 2, 4, bias=True), (5, 1, 1)),
+    "transposed stride": (nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1), (2, 3, 4)),
+    "transposed dilation": (nn.ConvTranspose2d(2, 1, 2, dilation=2, padding=1), (2, 4, 4)),
+}
+
+
+def stacked(*members: nn.Module) -> list[Layer]:
+    """The layers of a stack that begins with a linear one."""
+    first = members[0]
+    assert isinstance(first, nn.Linear)
+    return layers(nn.Sequential(*members), torch.zeros(1, first.in_features))
+
+
+def parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of an autoencoder."""
+    return model.get_submodule("encoder"), model.get_submodule("decoder")
+
+
+def linear(rows: int, columns: int, rank: int | None = None) -> nn.Linear:
+    """A linear layer of full rank with the singular values 1 to 2, or of a smaller rank, exactly so in float32."""
+    layer = nn.Linear(columns, rows)
+    count = min(rows, columns)
+    full = planted(rows, columns, torch.linspace(2, 1, count).tolist())
+    lacking = (4 * random(rows, rank or 1)).round() @ (4 * random(rank or 1, columns, seed=1)).round()
+    with torch.no_grad():
+        layer.weight.copy_(full if rank is None else lacking)
+    return layer
+
+
+def norm(width: int, *dead: int) -> nn.BatchNorm1d:
+    """BatchNorm with scales and statistics at work, and a scale of zero for some of its channels."""
+    layer = nn.BatchNorm1d(width)
+    shake_statistics(layer)
+    with torch.no_grad():
+        layer.weight[list(dead)] = 0
+    return layer
+
+
+class TestOperator:
+    """The singular values of a convolution as a matrix."""
+
+    @pytest.mark.parametrize("name", list(CONVOLUTIONS))
+    def test_are_those_of_the_explicit_matrix(self, name: str) -> None:
+        layer, shape = CONVOLUTIONS[name]
+        layer = layer.double()
+        layer.reset_parameters()  # from the seed that every test starts with
+        size = math.prod(shape)
+        with torch.no_grad():
+            out = layer(torch.zeros(1, *shape).double())
+            matrix = (layer(torch.eye(size).double().reshape(size, *shape)) - out).flatten(1).T  # outputs x inputs
+        expected = np.linalg.svd(matrix.numpy(), compute_uv=False)
+        found = operator_spectrum(layer, shape, tuple(out.shape[1:]))
+        assert found.values.shape == expected.shape
+        largest = float(expected[0])
+        well_above = expected > 1e-3 * largest
+        assert found.values.numpy()[well_above] == pytest.approx(expected[well_above], rel=1e-9)
+        assert found.values.numpy() == pytest.approx(expected, abs=1e-7 * largest)
+        assert found.rank == (expected > found.tolerance).sum()
+
+    def test_of_a_circular_convolution_are_its_frequencies(self) -> None:
+        layer = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular").double()
+        found = operator_spectrum(layer, (1, 8, 8), (1, 8, 8))
+        frequencies = np.abs(np.fft.fft2(layer.weight.detach().numpy()[0, 0], (8, 8))).ravel()
+        assert found.values.numpy() == pytest.approx(np.sort(frequencies)[::-1], abs=1e-7)
+
+    def test_of_a_kernel_without_a_frequency_has_a_smaller_rank(self) -> None:
+        layer = nn.Conv1d(1, 1, 2, padding=1, padding_mode="circular", bias=False).double()
+        with torch.no_grad():
+            layer.weight.fill_(0.5)  # the mean of neighbours: a wave of period 2 is lost
+        found = operator_spectrum(layer, (1, 8), (1, 9))
+        assert found.rank == 7
+
+    @pytest.mark.parametrize("name", ["padding", "transposed stride"])
+    def test_do_not_depend_on_how_many_columns_are_taken_at_once(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        layer, shape = CONVOLUTIONS[name]
+        layer = layer.double()
+        with torch.no_grad():
+            output_shape = tuple(layer(torch.zeros(1, *shape).double()).shape[1:])
+            whole = operator_spectrum(layer, shape, output_shape)
+            monkeypatch.setattr(module, "CHUNK", 5 * 8 * max(math.prod(shape), math.prod(output_shape)))
+            parts = operator_spectrum(layer, shape, output_shape)
+        assert parts.values.tolist() == pytest.approx(whole.values.tolist(), rel=1e-10, abs=1e-7)
+
+
+class TestLayers:
+    """What is read off a network."""
+
+    def test_in_the_order_of_their_calls_with_shapes_and_parameters(self) -> None:
+        model = build("convolutional", (1, 9, 8), 3, {"kernel": 3, "widths": (4, 2)})
+        _, decoder = parts(model)
+        found = layers(decoder, torch.zeros(1, 3))
+        assert [
+            (layer.name, layer.kind, layer.input_shape, layer.output_shape, layer.parameters) for layer in found
+        ] == [
+            ("unflatten", "Unflatten", (3,), (3, 1, 1), 0),
+            ("dconv1", "ConvTranspose2d", (3, 1, 1), (2, 5, 4), 3 * 2 * 5 * 4 + 2),
+            ("dbatch1", "BatchNorm2d", (2, 5, 4), (2, 5, 4), 4),
+            ("dact1", "ELU", (2, 5, 4), (2, 5, 4), 0),
+            ("dconv2", "ConvTranspose2d", (2, 5, 4), (4, 7, 6), 2 * 4 * 9),
+            ("dbatch2", "BatchNorm2d", (4, 7, 6), (4, 7, 6), 8),
+            ("dact2", "ELU", (4, 7, 6), (4, 7, 6), 0),
+            ("dconv3", "ConvTranspose2d", (4, 7, 6), (1, 9, 8), 4 * 9),
+            ("dact3", "Sigmoid", (1, 9, 8), (1, 9, 8), 0),
+        ]
+        assert sum(layer.parameters for layer in found) == sum(p.numel() for p in decoder.parameters())
+        assert (found[1].inputs, found[1].outputs) == (3, 40)
+
+    @pytest.mark.parametrize("k", [16, 32, 128])
+    def test_published_ranks_and_parameter_counts(self, k: int) -> None:
+        torch.manual_seed(k)
+        model = build("fully_connected", (1, 28, 28), k)
+        encoder, decoder = parts(model)
+        found = layers(encoder, torch.zeros(1, 1, 28, 28)) + layers(decoder, torch.zeros(1, k))
+        assert [layer.rank for layer in found if layer.kind == "Linear"] == LINEAR_RANKS[k]
+        assert sum(layer.parameters for layer in found) == PARAMETERS[k]
+
+    def test_spectrum_of_a_linear_layer_is_that_of_its_weight_in_float64(self) -> None:
+        layer = nn.Linear(7, 4)
+        (found,) = layers(nn.Sequential(layer), torch.zeros(1, 7))
+        assert found.spectrum is not None
+        expected = np.linalg.svd(layer.weight.detach().double().numpy(), compute_uv=False)
+        assert found.spectrum.values.tolist() == pytest.approx(expected.tolist(), rel=1e-13)
+        assert layer.weight.dtype == torch.float32  # a copy was taken
+
+    def test_scales_of_batch_norm(self) -> None:
+        layer = nn.BatchNorm2d(3, eps=0.5)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([2.0, -6.0, 0.0]))
+            assert layer.running_var is not None
+            layer.running_var.copy_(torch.tensor([0.5, 3.5, 1.0]))
+        (found,) = layers(nn.Sequential(layer.train()), torch.zeros(1, 3, 2, 1))
+        assert found.spectrum is not None
+        assert found.spectrum.values.tolist() == pytest.approx([3, 3, 2, 2, 0, 0], rel=1e-12)
+        assert (found.rank, found.immersive, found.submersive) == (4, False, False)
+        (plain,) = layers(nn.Sequential(nn.BatchNorm1d(2, affine=False, eps=0.0)), torch.zeros(1, 2))
+        assert plain.spectrum is not None
+        assert plain.spectrum.values.tolist() == [1, 1]
+
+    @pytest.mark.parametrize(
+        ("activation", "bijective"),
+        [
+            (nn.ELU(), True),
+            (nn.ELU(alpha=0.0), False),
+            (nn.CELU(), True),
+            (nn.Sigmoid(), True),
+            (nn.Tanh(), True),
+            (nn.Softplus(), True),
+            (nn.LeakyReLU(0.1), True),
+            (nn.LeakyReLU(0.0), False),
+            (nn.ReLU(), False),
+            (nn.Hardtanh(), False),
+            (nn.Dropout(0.5), True),
+            (nn.Identity(), True),
+            (nn.SiLU(), None),
+            (nn.BatchNorm1d(4, track_running_stats=False), None),
+        ],
+    )
+    def test_activations(self, activation: nn.Module, bijective: bool | None) -> None:
+        (found,) = layers(nn.Sequential(activation), torch.zeros(1, 4, 2))
+        assert (found.bijective, found.immersive, found.submersive) == (bijective,) * 3
+        assert found.rank == (8 if bijective else None)
+
+    def test_does_not_touch_the_network(self) -> None:
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).train()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        layers(model, torch.zeros(1, 3))
+        assert model.training
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+        assert not model[0]._forward_hooks
+
+
+class Skip(nn.Module):
+    """A layer with a way around it."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.before = nn.Linear(3, 3)
+        self.around = nn.Linear(3, 3)
+        self.after = nn.Linear(3, 3)
+        self.first = first
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first:
+            return x + self.around(x)
+        y = self.before(x)
+        return self.after(y + self.around(y))
+
+
+class Squared(nn.Module):
+    """A function that is no layer, between two layers or after them."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(3, 3), nn.Linear(3, 3), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(self.one(x)) ** 2 if self.last else self.two(self.one(x) ** 2)
+
+
+class TestNoStack:
+    """Networks that are no plain stack of layers are not judged."""
+
+    @pytest.mark.parametrize("example", [torch.zeros(1, 3), torch.ones(1, 3)])
+    def test_skip_connection(self, example: Tensor) -> None:
+        with pytest.raises(ValueError, match="layer after is not fed with the output of the layer before it"):
+            layers(Skip(first=False), example)
+        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
+            layers(Skip(first=True), example)
+
+    def test_function_that_is_no_layer(self) -> None:
+        with pytest.raises(ValueError, match="layer two is not fed with the output of the layer before it"):
+            layers(Squared(last=False), torch.zeros(1, 3))
+        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
+            layers(Squared(last=True), torch.zeros(1, 3))
+
+
+class TestVerdict:
+    """Yes, no, or not to be told."""
+
+    def test_full_rank_stack_is_an_immersion(self) -> None:
+        stack = stacked(linear(4, 2), norm(4), nn.ELU(), linear(9, 4), nn.Sigmoid())
+        found = immersion(stack)
+        assert (found.property, found.verdict) == ("immersion", "yes")
+        assert "the ranks are full (0 2, 3 4; smallest singular value 1, of 3)" in found.reason or (
+            "the ranks are full (0 2, 3 4; smallest singular value 1, of 0)" in found.reason
+        )
+        scales = stack[1].spectrum
+        assert scales is not None
+        assert f"no BatchNorm scale is zero (smallest {scales.sigma_min:.3g}, of 1)" in found.reason
+        assert "activations increase strictly" in found.reason
+
+    def test_full_rank_stack_is_a_submersion(self) -> None:
+        found = submersion(stacked(linear(5, 9), norm(5), nn.ELU(), linear(2, 5), nn.ELU()))
+        assert (found.property, found.verdict) == ("submersion", "yes")
+
+    def test_stack_without_batch_norm(self) -> None:
+        found = immersion(stacked(linear(4, 2), nn.ELU(), linear(9, 4)))
+        assert found.verdict == "yes"
+        assert "BatchNorm" not in found.reason
+
+    def test_stack_without_a_linear_layer(self) -> None:
+        stack = layers(nn.Sequential(nn.Sigmoid(), nn.Flatten()), torch.zeros(1, 2, 3))
+        assert immersion(stack).verdict == submersion(stack).verdict == "yes"
+        assert immersion(stack).reason == "Every layer's derivative is one-to-one: the activations increase strictly."
+
+    @pytest.mark.parametrize("k", [16, 128])
+    def test_published_ones_of_fully_connected_models(self, k: int) -> None:
+        torch.manual_seed(k)
+        model = build("fully_connected", (1, 28, 28), k)
+        shake_statistics(model)
+        encoder, decoder = parts(model)
+        assert submersion(layers(encoder, torch.zeros(1, 1, 28, 28))).verdict == "yes"
+        assert immersion(layers(decoder, torch.zeros(1, k))).verdict == "yes"
+
+    def test_published_ones_of_convolutional_models(self) -> None:
+        torch.manual_seed(0)
+        model = build("convolutional", (1, 12, 12), 4, {"kernel": 3})
+        shake_statistics(model)
+        networks = parts(model)
+        encoder = submersion(layers(networks[0], torch.zeros(1, 1, 12, 12)))
+        decoder = immersion(layers(networks[1], torch.zeros(1, 4)))
+        assert encoder.verdict == decoder.verdict == "undetermined"
+        assert encoder.reason == (
+            "econv1 (Conv2d) maps 144 dimensions to 3200 with rank 144, which is not onto; the whole may be all the "
+            "same, so that the weights alone cannot tell."
+        )
+        assert decoder.reason.startswith("dconv3 (ConvTranspose2d) maps 3200 dimensions to 144 with rank 144, which is")
+
+    def test_zero_scale_where_others_are_left(self) -> None:
+        """Five of six channels may still carry two dimensions, so nothing follows."""
+        found = immersion(stacked(linear(6, 2), norm(6, 3), nn.ELU(), linear(9, 6), nn.Sigmoid()))
+        assert found.verdict == "undetermined"
+        assert "1 (BatchNorm1d) maps 6 dimensions to 6 with rank 5, which is not one-to-one" in found.reason
+
+    def test_zero_scale_where_none_is_left(self) -> None:
+        found = immersion(stacked(linear(2, 2), norm(2, 0), nn.ELU(), linear(9, 2), nn.Sigmoid()))
+        assert found.verdict == "no"
+        assert found.reason == (
+            "The rank of 1 (BatchNorm1d, 2 to 2) is 1, so the rank of the whole cannot reach the 2 that an immersion "
+            "needs."
+        )
+
+    def test_zero_scales_that_leave_too_few(self) -> None:
+        found = submersion(stacked(linear(5, 9), norm(5, 0, 1, 2, 4), nn.ELU(), linear(2, 5)))
+        assert found.verdict == "no"
+        assert found.reason == (
+            "The rank of 1 (BatchNorm1d, 5 to 5) is 1, so the rank of the whole cannot reach the 2 that a submersion "
+            "needs."
+        )
+
+    def test_layer_that_lacks_rank(self) -> None:
+        found = immersion(stacked(linear(4, 2, rank=1), nn.ELU(), linear(9, 4)))
+        assert found.verdict == "no"
+        assert "The rank of 0 (Linear, 2 to 4) is 1" in found.reason
+        late = submersion(stacked(linear(5, 9), nn.ELU(), linear(3, 5, rank=2)))
+        assert late.verdict == "no"
+        assert "The rank of 2 (Linear, 5 to 3) is 2, so the rank of the whole cannot reach the 3" in late.reason
+
+    def test_layer_that_lacks_rank_but_has_enough(self) -> None:
+        """Rank 3 of a layer from 4 to 9 dimensions may suffice for 2."""
+        found = immersion(stacked(linear(4, 2), nn.ELU(), linear(9, 4, rank=3)))
+        assert found.verdict == "undetermined"
+        assert "2 (Linear) maps 4 dimensions to 9 with rank 3, which is not one-to-one" in found.reason
+
+    def test_bottleneck_below_the_latent_dimension(self) -> None:
+        found = immersion(stacked(linear(2, 3), nn.ELU(), linear(9, 2)))
+        assert found.verdict == "no"
+        assert "The rank of 0 (Linear, 3 to 2) is 2" in found.reason
+
+    def test_relu(self) -> None:
+        for found in (
+            immersion(stacked(linear(4, 2), nn.ReLU(), linear(9, 4))),
+            submersion(stacked(linear(4, 9), nn.ReLU(), linear(2, 4))),
+        ):
+            assert found.verdict == "undetermined"
+            assert "The derivative of 1 (ReLU) vanishes in places" in found.reason
+
+    def test_layer_of_an_unknown_kind(self) -> None:
+        found = immersion(stacked(linear(4, 2), nn.SiLU(), linear(9, 4)))
+        assert found.verdict == "undetermined"
+        assert found.reason == "Nothing is known here of the derivative of 1 (SiLU)."
+
+    def test_certain_loss_counts_more_than_what_is_unknown(self) -> None:
+        assert immersion(stacked(linear(4, 2), nn.SiLU(), linear(9, 4, rank=1))).verdict == "no"
+
+
+@pytest.fixture(scope="module")
+def results(trained: Study) -> Path:
+    """What both stages have written."""
+    for model in MODELS:
+        succeeded(
+            trained.run(
+                *options(
+                    "layers",
+                    model=model,
+                    checkpoint=f"checkpoints/{model}.safetensors",
+                    folder=f"results/layers/{model}",
+                )
+            )
+        )
+    succeeded(trained.run("layers-summary", "--folder", "results/layers"))
+    return trained.folder / "results"
+
+
+class TestStage:
+    """Both stages on a small study."""
+
+    def test_columns(self, results: Path) -> None:
+        table = pd.read_csv(results / "layers" / "layers.csv")
+        assert list(table.columns) == [
+            "model", "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
+            "rank", "sigma_max", "sigma_min", "rank_tolerance",
+        ]  # fmt: skip
+        assert list(dict.fromkeys(zip(table["model"], table["part"], strict=True))) == [
+            (model, part) for model in MODELS for part in ("encoder", "decoder")
+        ]
+
+    @pytest.mark.parametrize("model", MODELS)
+    def test_numbers(self, model: str, results: Path) -> None:
+        table = pd.read_csv(results / "layers" / "layers.csv")
+        table = table[table["model"] == model].set_index("layer")
+        k = int(model[2:])
+        network = build("fully_connected", (1, 8, 8), k)
+        assert table["parameters"].sum() == sum(p.numel() for p in network.parameters())
+        assert table[table["kind"] == "Linear"]["rank"].tolist() == [64, 128, k, k, 128, 64]
+        assert table.loc["elayer1", "input_shape"] == "64"
+        assert table.loc["flatten", "input_shape"] == "1x8x8"
+        assert table.loc["unflatten", "output_shape"] == "1x8x8"
+        assert table[["sigma_max", "sigma_min"]].loc["eact1"].isna().all()
+        weights = table[table["kind"] == "Linear"]
+        assert (weights["sigma_max"] > weights["sigma_min"]).all()
+        assert (weights["sigma_min"] > weights["rank_tolerance"]).all()
+
+    def test_spectra_are_those_of_the_checkpoint(self, results: Path, trained: Study) -> None:
+        table = pd.read_csv(results / "layers" / "spectra.csv")
+        weight = load_file(trained.folder / "checkpoints" / "fc4.safetensors")["decoder.dlayer2.weight"].double()
+        rows = table[(table["model"] == "fc4") & (table["layer"] == "dlayer2")]
+        assert rows["order"].tolist() == list(range(1, 129))
+        expected = np.linalg.svd(weight.numpy(), compute_uv=False)
+        assert rows["singular_value"].tolist() == pytest.approx(expected.tolist(), rel=1e-10)
+
+    def test_verdicts(self, results: Path) -> None:
+        """The images have 64 pixels only, so that the outer layers of 256 units widen and narrow again."""
+        table = pd.read_csv(results / "layers" / "verdicts.csv")
+        assert table[["model", "part", "property", "verdict"]].to_numpy().tolist() == [
+            [model, part, name, "undetermined"]
+            for model in MODELS
+            for part, name in (("encoder", "submersion"), ("decoder", "immersion"))
+        ]
+        assert table["reason"][0].startswith(
+            "elayer1 (Linear) maps 64 dimensions to 256 with rank 64, which is not onto"
+        )
+
+    def test_picture(self, results: Path) -> None:
+        assert (results / "layers" / "spectra.svg").stat().st_size > 5000
+        assert (results / "layers" / "spectra.png").stat().st_size > 5000
+
+    def test_section(self, results: Path, trained: Study) -> None:
+        section = sections.section(results, trained.params)
+        assert section.sentences == [
+            "Is the encoder a submersion? The weights alone cannot tell for fc2, fc4.",
+            "Is the decoder an immersion? The weights alone cannot tell for fc2, fc4.",
+        ]
+        first, second = section.folded_tables
+        count = sum(p.numel() for p in build("fully_connected", (1, 8, 8), 2).parameters())
+        assert f"fc2: {count:,} parameters; dimensions 64 → 256 → 128 → 2 → 128 → 256 → 64" in first
+        assert "fc4: " in second
+
+    def test_network_with_a_skip_connection_is_not_judged(self, study: Study, digits_file: Path) -> None:
+        (study.folder / "network_with_a_skip.py").write_text(
+            "import torch\n"
+            "from torch import nn\n\n"
+            "class Around(nn.Module):\n"
+            "    def __init__(self):\n"
+            "        super().__init__()\n"
+            "        self.inner = nn.Linear(64, 64)\n\n"
+            "    def forward(self, x):\n"
+            "        return x + torch.sigmoid(self.inner(x))\n\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self, input_shape, latent_dim):\n"
+            "        super().__init__()\n"
+            "        self.encoder = nn.Sequential(nn.Flatten(), Around(), nn.Linear(64, latent_dim))\n"
+            "        layers = [nn.Linear(latent_dim, 64), nn.Sigmoid(), nn.Unflatten(1, input_shape)]\n"
+            "        self.decoder = nn.Sequential(*layers)\n\n"
+            "    def forward(self, x):\n"
+            "        return self.decoder(self.encoder(x))\n"
+        )
+        study.edit("models", {"around": {"architecture": "network_with_a_skip:Net", "latent_dim": 2}})
+        succeeded(study.run(*study.train_arguments("around", digits_file, "out")))
+        succeeded(study.run(*options("layers", model="around", checkpoint="out/around.safetensors", folder="out")))
+        verdicts = pd.read_csv(study.folder / "out" / "verdicts.csv").set_index("part")
+        assert verdicts["verdict"].to_dict() == {"encoder": "undetermined", "decoder": "yes"}
+        assert verdicts.loc["encoder", "reason"] == (
+            "This encoder is no plain stack of layers: layer 2 is not fed with the output of the layer before it."
+        )
+        assert set(pd.read_csv(study.folder / "out" / "layers.csv")["part"]) == {"decoder"}
+
+
+class TestSentences:
+    """What the report says."""
+
+    def said(self, *rows: tuple[str, str, str]) -> list[str]:
+        """Its sentences for the verdicts (model, part, verdict)."""
+        names = {"encoder": "submersion", "decoder": "immersion"}
+        table = pd.DataFrame([(model, part, names[part], verdict) for model, part, verdict in rows])
+        return sections.sentences(table.set_axis(["model", "part", "property", "verdict"], axis=1))
+
+    def test_all_of_one_kind(self) -> None:
+        assert self.said(("fc16", "encoder", "yes"), ("fc32", "encoder", "yes")) == [
+            "Is the encoder a submersion? Yes for fc16, fc32."
+        ]
+
+    def test_some_of_each_in_the_order_yes_no_unknown(self) -> None:
+        said = self.said(
+            ("convA", "decoder", "undetermined"), ("reluNet", "decoder", "no"), ("fcB", "decoder", "yes"),
+            ("fcB", "encoder", "no"),
+        )  # fmt: skip
+        assert said == [
+            "Is the decoder an immersion? Yes for fcB; no for reluNet; the weights alone cannot tell for convA.",
+            "Is the encoder a submersion? No for fcB.",
+        ]
+
+
+def test_random_layers_of_full_rank_compose_to_full_rank() -> None:
+    """The argument itself: the derivative of a stack that is judged an immersion has full rank wherever one looks."""
+    torch.manual_seed(0)
+    members = (nn.Linear(3, 5), norm(5), nn.ELU(), nn.Linear(5, 8), nn.Tanh())
+    assert immersion(stacked(*members)).verdict == "yes"
+    decoder = nn.Sequential(*members).double().eval()
+    for z in 3 * random(20, 3):
+        jacobian = torch.autograd.functional.jacobian(lambda code: decoder(code[None])[0], z)
+        assert np.linalg.matrix_rank(np.asarray(jacobian)) == 3

@@ -1,0 +1,208 @@
+"""Manifolds: charts and Jacobians, against closed forms and finite differences."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support import shake_statistics
+from torch import Tensor, nn
+
+from latent_atlas.errors import CheckpointError
+from latent_atlas.files import write_safetensors
+from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace, load_manifold
+from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.models.registry import build
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def orthonormal_rows(count: int, length: int) -> Tensor:
+    """So many orthonormal vectors."""
+    return torch.linalg.qr(random(length, count))[0].T.contiguous()
+
+
+def network(architecture: str, latent_dim: int, shape: tuple[int, int, int]) -> nn.Module:
+    """An architecture with weights and BatchNorm statistics that are all at work."""
+    torch.manual_seed(0)
+    model = build(architecture, shape, latent_dim, {"kernel": 3} if architecture == "convolutional" else {})
+    shake_statistics(model)
+    return model.double()
+
+
+class Linear(nn.Module):
+    """The autoencoder whose decoder is a matrix."""
+
+    def __init__(self, shape: tuple[int, int, int], latent_dim: int) -> None:
+        super().__init__()
+        pixels = math.prod(shape)
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, latent_dim))
+        self.decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, shape))
+
+
+class TestJacobian:
+    """The derivative of the decoder."""
+
+    def test_of_a_principal_subspace_is_its_matrix(self) -> None:
+        components = orthonormal_rows(3, 12)
+        surface = PrincipalSubspace(components, random(12), (1, 3, 4))
+        found = surface.jacobian(random(5, 3))
+        assert found.shape == (5, 12, 3)
+        assert all(torch.equal(matrix, components.T) for matrix in found)
+
+    def test_of_a_linear_decoder_is_its_matrix(self) -> None:
+        torch.manual_seed(0)
+        model = Linear((2, 3, 3), 4).double()
+        found = Autoencoder(model, 4, (2, 3, 3)).jacobian(random(6, 4))
+        assert found.shape == (6, 18, 4)
+        weight = model.decoder[0].weight
+        assert isinstance(weight, Tensor)
+        torch.testing.assert_close(found, weight.detach().expand(6, -1, -1), rtol=0, atol=1e-14)
+
+    @pytest.mark.parametrize("architecture", ["fully_connected", "convolutional"])
+    @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 9)])
+    def test_agrees_with_central_differences(self, architecture: str, shape: tuple[int, int, int]) -> None:
+        k, step = 5, 1e-5
+        surface = Autoencoder(network(architecture, k, shape), k, shape)
+        codes = random(3, k, seed=1)
+        found = surface.jacobian(codes)
+        assert found.shape == (3, math.prod(shape), k)
+        columns = []
+        for axis in torch.eye(k, dtype=torch.float64):
+            ahead, behind = surface.decode(codes + step * axis), surface.decode(codes - step * axis)
+            columns.append((ahead - behind).flatten(1) / (2 * step))
+        expected = torch.stack(columns, dim=2)
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+
+    @pytest.mark.parametrize("architecture", ["fully_connected", "convolutional"])
+    def test_of_a_batch_is_that_of_each_code(self, architecture: str) -> None:
+        surface = Autoencoder(network(architecture, 6, (1, 10, 10)), 6, (1, 10, 10))
+        codes = random(7, 6)
+        one_by_one = torch.cat([surface.jacobian(code[None]) for code in codes])
+        torch.testing.assert_close(surface.jacobian(codes), one_by_one, rtol=1e-12, atol=1e-14)
+
+    def test_of_more_codes_than_are_taken_at_once(self) -> None:
+        surface = Autoencoder(network("fully_connected", 128, (1, 28, 28)), 128, (1, 28, 28))
+        codes = random(23, 128)
+        found = surface.jacobian(codes)
+        assert found.shape == (23, 784, 128)
+        torch.testing.assert_close(found[[0, 11, 22]], surface.jacobian(codes[[0, 11, 22]]), rtol=1e-12, atol=1e-14)
+
+    @pytest.mark.parametrize("architecture", ["fully_connected", "convolutional"])
+    def test_in_float32_is_close_to_that_in_float64(self, architecture: str) -> None:
+        surface = Autoencoder(network(architecture, 6, (1, 10, 10)), 6, (1, 10, 10))
+        codes = random(4, 6)
+        single = surface.to(torch.float32).jacobian(codes.float())
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(single.double(), surface.jacobian(codes), rtol=0, atol=2e-6)
+
+
+class TestAutoencoder:
+    """A network as a manifold."""
+
+    def test_maps_each_image_on_its_own(self) -> None:
+        model = network("convolutional", 4, (1, 10, 10)).train()
+        surface = Autoencoder(model, 4, (1, 10, 10))
+        x = random(6, 1, 10, 10).sigmoid()
+        z = surface.encode(x)
+        assert z.shape == (6, 4)
+        assert surface.decode(z).shape == x.shape
+        torch.testing.assert_close(z[2:3], surface.encode(x[2:3]), rtol=1e-12, atol=1e-14)
+        assert torch.equal(surface.reconstruct(x), surface.decode(z))
+
+    def test_asks_for_no_gradient(self) -> None:
+        surface = Autoencoder(network("fully_connected", 4, (1, 5, 5)), 4, (1, 5, 5))
+        assert not surface.reconstruct(random(2, 1, 5, 5)).requires_grad
+        assert not surface.jacobian(random(2, 4)).requires_grad
+
+    def test_in_another_precision_is_another_object(self) -> None:
+        surface = Autoencoder(network("fully_connected", 4, (1, 5, 5)), 4, (1, 5, 5), "mine")
+        single = surface.to(torch.float32)
+        assert (single.dtype, surface.dtype) == (torch.float32, torch.float64)
+        assert (single.family, single.latent_dim, single.image_shape) == ("mine", 4, (1, 5, 5))
+        x = random(3, 1, 5, 5)
+        assert surface.reconstruct(x).dtype == torch.float64
+        torch.testing.assert_close(single.reconstruct(x.float()).double(), surface.reconstruct(x), rtol=0, atol=1e-5)
+
+
+class TestPrincipalSubspace:
+    """An affine subspace as a manifold."""
+
+    @pytest.fixture
+    def surface(self) -> PrincipalSubspace:
+        """Four dimensions among images of 18 numbers."""
+        return PrincipalSubspace(orthonormal_rows(4, 18), random(18, seed=2), (2, 3, 3))
+
+    def test_projects_orthogonally(self, surface: PrincipalSubspace) -> None:
+        x = random(5, 2, 3, 3, seed=3)
+        y = surface.reconstruct(x)
+        assert y.shape == x.shape
+        torch.testing.assert_close(surface.reconstruct(y), y, rtol=0, atol=1e-13)
+        rest = (x - y).flatten(1)
+        torch.testing.assert_close(rest @ surface.components.T, torch.zeros(5, 4).double(), rtol=0, atol=1e-13)
+
+    def test_passes_through_its_mean(self, surface: PrincipalSubspace) -> None:
+        assert torch.equal(surface.decode(torch.zeros(1, 4).double()).flatten(), surface.mean)
+
+    def test_keeps_codes(self, surface: PrincipalSubspace) -> None:
+        z = random(5, 4, seed=4)
+        torch.testing.assert_close(surface.encode(surface.decode(z)), z, rtol=0, atol=1e-13)
+
+
+class TestFiles:
+    """What :func:`load_manifold` reads, and what it refuses."""
+
+    def test_autoencoder(self, tmp_path: Path) -> None:
+        model = network("convolutional", 4, (1, 10, 10)).float().eval()
+        Checkpoint(model, "convolutional", (1, 10, 10), 4, {"kernel": 3}).save(tmp_path / "a.safetensors")
+        surface = load_manifold(tmp_path / "a.safetensors")
+        assert isinstance(surface, Autoencoder)
+        assert (surface.family, surface.latent_dim, surface.image_shape) == ("convolutional", 4, (1, 10, 10))
+        x = random(3, 1, 10, 10).float()
+        assert torch.equal(surface.reconstruct(x), model(x))
+
+    def test_principal_subspace(self, tmp_path: Path) -> None:
+        surface = PrincipalSubspace(orthonormal_rows(4, 18), random(18), (2, 3, 3), "pca_uncentred")
+        surface.save(tmp_path / "p.safetensors")
+        loaded: Manifold = load_manifold(tmp_path / "p.safetensors")
+        assert isinstance(loaded, PrincipalSubspace)
+        assert (loaded.family, loaded.latent_dim, loaded.image_shape) == ("pca_uncentred", 4, (2, 3, 3))
+        assert loaded.dtype == torch.float64
+        assert torch.equal(loaded.components, surface.components)
+        assert torch.equal(loaded.mean, surface.mean)
+
+    @pytest.mark.parametrize("kind", ["principal_components", None])
+    def test_refuses_other_safetensors(self, tmp_path: Path, kind: str | None) -> None:
+        path = tmp_path / "other.safetensors"
+        save_file({"mean": torch.zeros(3)}, path, {"kind": kind} if kind else None)
+        with pytest.raises(CheckpointError, match=rf"other\.safetensors holds no manifold \(its kind is {kind!r}"):
+            load_manifold(path)
+
+    def test_refuses_what_is_not_safetensors(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.safetensors"
+        path.write_text("not a file of tensors")
+        with pytest.raises(CheckpointError, match=r"text\.safetensors is not a readable safetensors file"):
+            load_manifold(path)
+        with pytest.raises(CheckpointError, match=r"absent\.safetensors is not a readable safetensors file"):
+            load_manifold(tmp_path / "absent.safetensors")
+
+    def test_names_the_layers_that_do_not_fit(self, tmp_path: Path) -> None:
+        path = tmp_path / "mixed.safetensors"
+        state = build("fully_connected", (1, 10, 10), 4).state_dict()
+        facts = {"latent_dim": "4", "input_shape": json.dumps([1, 10, 10]), "options": "{}"}
+        write_safetensors(path, state, facts | {"kind": "autoencoder", "architecture": "convolutional"})
+        with pytest.raises(CheckpointError) as caught:
+            load_manifold(path)
+        message = str(caught.value)
+        assert str(path) in message
+        assert "convolutional, latent dimension 4" in message
+        assert "lacks encoder.econv1.weight" in message
+        assert "more" in message

@@ -1,0 +1,174 @@
+"""import: a state dict from elsewhere, and what must not come in with it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from support import Study, shake_statistics
+from torch import nn
+
+from latent_atlas.data.images import Images, as_float
+from latent_atlas.errors import CheckpointError
+from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.models.checkpoints import load_state, read_safetensors, read_state_dict
+from latent_atlas.models.registry import build
+
+
+class Bomb:
+    """An object whose pickle makes a folder when it is read without care."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    """What somebody has trained elsewhere: fc2 of the study."""
+    torch.manual_seed(7)
+    model = build("fully_connected", (1, 8, 8), 2)
+    shake_statistics(model)
+    return model.eval()
+
+
+def run_import(study: Study, images: Path, model: str = "fc2") -> Result:
+    """``latent-atlas import`` of ``weights.pth``."""
+    return study.run(
+        "import", "--model", model, "--images", images, "--state-dict", "weights.pth",
+        "--checkpoint", "out.safetensors", "--log", "logs/import.log",
+    )  # fmt: skip
+
+
+def put(study: Study, thing: object) -> Path:
+    """Write ``weights.pth`` as torch does."""
+    path = study.folder / "weights.pth"
+    torch.save(thing, path)
+    return path
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_imported_network_is_the_same(
+    zipped: bool, study: Study, network: nn.Module, digits: Images, digits_file: Path
+) -> None:
+    torch.save(network.state_dict(), study.folder / "weights.pth", _use_new_zipfile_serialization=zipped)
+    done = run_import(study, digits_file)
+    assert done.exit_code == 0, done.output
+    surface = load_manifold(study.folder / "out.safetensors")
+    x = as_float(digits.test)
+    with torch.no_grad():
+        assert torch.equal(surface.reconstruct(x), network(x))
+    metadata, _ = read_safetensors(study.folder / "out.safetensors")
+    assert metadata["imported_from"] == "weights.pth"
+    assert metadata["architecture"] == "fully_connected"
+    assert metadata["dataset_sha256"] == digits.checksum
+    error = float((surface.reconstruct(x) - x).double().square().mean())
+    assert float(metadata["test_mse"]) == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize("torchs_own", [True, False])
+def test_code_in_a_pickle_is_not_run(torchs_own: bool, study: Study, network: nn.Module, digits_file: Path) -> None:
+    trap = study.folder / "trap"
+    path = study.folder / "weights.pth"
+    cargo = dict(network.state_dict()) | {"extra": Bomb(trap)}
+    if torchs_own:
+        torch.save(cargo, path)
+        torch.load(path, weights_only=False)
+    else:
+        path.write_bytes(pickle.dumps(cargo, protocol=2))
+        pickle.loads(path.read_bytes())  # noqa: S301
+    assert trap.is_dir()  # it does go off when it is read without care
+    trap.rmdir()
+    done = run_import(study, digits_file)
+    assert done.exit_code == 1
+    assert "weights.pth holds more than tensors and was refused" in done.stderr
+    assert "torch.save(model.state_dict(), ...)" in done.stderr
+    assert not trap.exists()
+    assert not (study.folder / "out.safetensors").exists()
+
+
+def test_whole_model_is_refused(study: Study, network: nn.Module, digits_file: Path) -> None:
+    put(study, network)
+    done = run_import(study, digits_file)
+    assert done.exit_code == 1
+    assert "save it again as torch.save(model.state_dict(), ...)" in done.stderr
+
+
+def test_layers_that_do_not_fit_are_named(study: Study, network: nn.Module, digits_file: Path) -> None:
+    state = dict(network.state_dict())
+    state["encoder.elayer9.weight"] = state.pop("encoder.elayer1.weight")
+    put(study, state)
+    done = run_import(study, digits_file)
+    assert done.exit_code == 1
+    assert "weights.pth (as fc2: fully_connected, latent dimension 2)" in done.stderr
+    assert "lacks encoder.elayer1.weight" in done.stderr
+    assert "has an unknown encoder.elayer9.weight" in done.stderr
+    assert not (study.folder / "out.safetensors").exists()
+
+
+def test_shapes_that_do_not_fit_are_named(study: Study, network: nn.Module, digits_file: Path) -> None:
+    put(study, network.state_dict())
+    done = run_import(study, digits_file, model="fc4")
+    assert done.exit_code == 1
+    assert "encoder.elayer3.weight is (2, 128) where the architecture has (4, 128)" in done.stderr
+
+
+def test_long_lists_are_cut(network: nn.Module) -> None:
+    other = build("convolutional", (1, 8, 8), 2, {"kernel": 3})
+    wanted, given = set(other.state_dict()), set(network.state_dict())
+    differences = len(wanted ^ given) + sum(
+        other.state_dict()[name].shape != network.state_dict()[name].shape for name in wanted & given
+    )
+    with pytest.raises(CheckpointError, match=f"; and {differences - 4} more$"):
+        load_state(other, network.state_dict(), "x")
+
+
+def test_reading_weights_leaves_the_network_alone_when_they_do_not_fit(network: nn.Module) -> None:
+    target = build("fully_connected", (1, 8, 8), 2)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    state = dict(network.state_dict())
+    del state["decoder.dlayer3.bias"]
+    with pytest.raises(CheckpointError):
+        load_state(target, state, "x")
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("thing", "says"),
+    [
+        ([1, 2], "is not a state dict"),
+        ({"epoch": 3, "weights": torch.zeros(2)}, "is not a state dict"),
+        (torch.zeros(3), "is not a state dict"),
+    ],
+)
+def test_other_content_is_refused(tmp_path: Path, thing: object, says: str) -> None:
+    torch.save(thing, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=says):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half an archive", b"plain text"])
+def test_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"weights\.pth"):
+        read_state_dict(tmp_path / "weights.pth")
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read as a PyTorch state dict"):
+        read_state_dict(tmp_path / "absent.pth")
+
+
+def test_state_dict_comes_back_whole(tmp_path: Path, network: nn.Module) -> None:
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    state: Mapping[str, torch.Tensor] = read_state_dict(tmp_path / "weights.pth")
+    assert list(state) == list(network.state_dict())
+    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())

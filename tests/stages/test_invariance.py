@@ -1,0 +1,544 @@
+"""invariance: the angles that were published, those of the definition, and what the report concludes from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import Study, options
+from surfaces import central_differences, collapsed, degrees_by_least_squares, measure, succeeded
+
+from latent_atlas.data.images import Images
+from latent_atlas.errors import ParamsError
+from latent_atlas.geometry.angles import decompose, random_subspace_angle_deg
+from latent_atlas.geometry.manifold import Autoencoder, load_manifold
+from latent_atlas.geometry.pca import PrincipalComponents
+from latent_atlas.geometry.transformations import TRANSFORMATIONS, transformation
+from latent_atlas.report.sections import invariance as sections
+from latent_atlas.stages.invariance import moved_by, tangent_space
+from latent_atlas.stages.tables import numeric_angles
+
+MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
+MODELS = ("fc2", "fc4")
+PROBES = {"pullover": 5, "sneaker": 6}
+
+# Degrees, at training image 5: they depend on the data, the index, the motions, the projection and the angle.
+PUBLISHED = {
+    16: {"rotation": 79.91265935, "shift_x": 53.24442082, "shift_y": 43.26125340},
+    32: {"rotation": 64.12156873, "shift_x": 21.95676102, "shift_y": 27.87724944},
+    128: {"rotation": 41.75315958, "shift_x": 13.39090512, "shift_y": 12.48038237},
+}
+
+MOTIONS = """
+def still(images, step):
+    return images
+
+
+def lift(images, step):
+    return images + step
+
+
+lift.unit = "grey level"
+"""
+TRANSFORMED: dict[str, Any] = {
+    "rotation": {"step": 1.0},
+    "brightness": {"step": 5.0},
+    "blur": {"step": 0.5},
+    "still": {"function": "motions_for_the_invariance_test:still", "step": 1.0},
+    "lifted": {"function": "motions_for_the_invariance_test:lift", "step": 0.1},
+}
+
+
+@pytest.mark.parametrize("k", list(PUBLISHED))
+@pytest.mark.parametrize("motion", ["rotation", "shift_x", "shift_y"])
+def test_published_angles_of_pca(k: int, motion: str, principal: PrincipalComponents, fashion_mnist: Images) -> None:
+    surface = principal.subspace(k, centred=False)
+    image, basis = tangent_space(surface, fashion_mnist.picked({"pullover": 5}, torch.float64))
+    assert image.shape == (1, 1, 28, 28)
+    assert basis.shape == (784, k)
+    moved = moved_by(transformation(motion), image, 1.0)
+    found = decompose((moved - image).flatten(), basis).angle_deg
+    assert found == pytest.approx(PUBLISHED[k][motion], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A small study with two motions of its own, which all three stages have been run on."""
+    study = Study(tmp_path_factory.mktemp("invariance"))
+    (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
+    (study.folder / "motions_for_the_invariance_test.py").write_text(MOTIONS)
+    study.edit("probes", PROBES)
+    study.edit("invariance.transformations", TRANSFORMED)
+    study.edit("invariance.step_study.transformations", ["rotation", "brightness", "blur", "still"])
+    study.edit("invariance.epoch_study.transformations", ["rotation", "still"])
+    for name in MANIFOLDS:
+        succeeded(measure(study, "invariance", name, digits_file))
+    for model in MODELS:
+        files = {
+            "checkpoint": f"checkpoints/{model}.safetensors",
+            "snapshots": trained.folder / "results" / "train" / model / "snapshots.safetensors",
+            "curve": trained.folder / "results" / "train" / model / "curve.csv",
+            "images": digits_file,
+            "folder": f"results/invariance/{model}",
+        }
+        succeeded(study.run(*options("invariance-epochs", model=model, **files)))
+    succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
+    return study
+
+
+@pytest.fixture(scope="module")
+def folder(measured: Study) -> Path:
+    """What the stages have written."""
+    return measured.folder / "results" / "invariance"
+
+
+@pytest.fixture(scope="module")
+def angles(folder: Path) -> pd.DataFrame:
+    """All angles at the probes, as they are written."""
+    return pd.read_csv(folder / "probe_angles.csv")
+
+
+@pytest.fixture(scope="module")
+def steps(folder: Path) -> pd.DataFrame:
+    """Angles over steps, as they are written."""
+    return pd.read_csv(folder / "step_angles.csv")
+
+
+@pytest.fixture(scope="module")
+def epochs(folder: Path) -> pd.DataFrame:
+    """Angles over epochs, as they are written."""
+    return pd.read_csv(folder / "epoch_angles.csv")
+
+
+class TestProbes:
+    """The table of angles at the probes."""
+
+    def test_columns_and_rows(self, angles: pd.DataFrame) -> None:
+        assert list(angles.columns) == [
+            "manifold", "latent_dim", "probe", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+        ]  # fmt: skip
+        assert list(angles[["manifold", "probe", "transformation"]].itertuples(index=False, name=None)) == [
+            (name, probe, motion) for name in MANIFOLDS for probe in PROBES for motion in TRANSFORMED
+        ]
+        first = angles.drop_duplicates("transformation").set_index("transformation")
+        assert first["step"].to_dict() == {name: entry["step"] for name, entry in TRANSFORMED.items()}
+        assert first["unit"].to_dict() == {
+            "rotation": "degree", "brightness": "percent", "blur": "pixel", "still": "step", "lifted": "grey level",
+        }  # fmt: skip
+
+    def test_chance_stands_beside(self, angles: pd.DataFrame) -> None:
+        for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True):
+            rows = angles[angles["manifold"] == name]
+            assert set(rows["latent_dim"]) == {k}
+            expected = random_subspace_angle_deg(k, 64)
+            assert rows["random_subspace_deg"].tolist() == pytest.approx([expected] * len(rows), rel=1e-10)
+
+    def test_motion_that_moves_nothing_has_no_angle(self, angles: pd.DataFrame) -> None:
+        still = angles["transformation"] == "still"
+        assert angles[still]["angle_deg"].tolist() == ["undefined"] * (len(MANIFOLDS) * len(PROBES))
+        assert not (angles[~still]["angle_deg"] == "undefined").any()
+        assert numeric_angles(angles)["angle_deg"].isna().tolist() == still.tolist()
+
+    @pytest.mark.parametrize("name", MODELS)
+    @pytest.mark.parametrize("probe", list(PROBES))
+    def test_angles_are_those_of_the_definition(
+        self, name: str, probe: str, angles: pd.DataFrame, measured: Study, digits: Images
+    ) -> None:
+        """Differences for the Jacobian, least squares for the projection."""
+        surface = load_manifold(measured.folder / "checkpoints" / f"{name}.safetensors").to(torch.float64)
+        assert isinstance(surface, Autoencoder)
+        code = surface.encode(digits.picked({probe: PROBES[probe]}, torch.float64))
+        image = surface.decode(code)
+        matrix = central_differences(surface, code[0])
+        found = numeric_angles(angles).set_index(["manifold", "probe", "transformation"])["angle_deg"]
+        for motion, step in (("rotation", 1.0), ("brightness", 5.0), ("blur", 0.5)):
+            moved = torch.from_numpy(TRANSFORMATIONS[motion].apply(image.numpy(), step))
+            expected = degrees_by_least_squares((moved - image).flatten(), matrix)
+            assert found[name, probe, motion] == pytest.approx(expected, abs=1e-5)
+        expected = degrees_by_least_squares(torch.ones(64, dtype=torch.float64), matrix)
+        assert found[name, probe, "lifted"] == pytest.approx(expected, abs=1e-5)
+
+    def test_subspace_through_zero_contains_brightness(self, angles: pd.DataFrame) -> None:
+        """What is brighter is longer, and a subspace through zero is a cone; through the mean image it is not."""
+        found = numeric_angles(angles).set_index(["manifold", "probe", "transformation"])["angle_deg"]
+        for probe in PROBES:
+            assert found["pca2_uncentred", probe, "brightness"] == pytest.approx(0, abs=1e-10)
+            assert found["pca2", probe, "brightness"] > 5
+
+    def test_pictures_hold_the_motion_and_its_parts(self, folder: Path) -> None:
+        for name in MANIFOLDS:
+            stored = load_file(folder / name / "pictures.safetensors")
+            assert set(stored) == {f"pullover/{motion}" for motion in TRANSFORMED}
+            for motion, panels in stored.items():
+                assert panels.shape == (5, 1, 8, 8)
+                image, moved, difference, within, beyond = panels
+                torch.testing.assert_close(difference, moved - image, rtol=0, atol=1e-6)
+                torch.testing.assert_close(within + beyond, difference, rtol=0, atol=1e-6)
+                assert float((within * beyond).sum()) == pytest.approx(0, abs=1e-5)
+                assert bool(difference.any()) == (motion != "pullover/still")
+
+
+class TestSteps:
+    """The table of angles over the size of the step."""
+
+    def test_columns_and_rows(self, steps: pd.DataFrame) -> None:
+        assert list(steps.columns) == [
+            "manifold", "latent_dim", "probe", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+        ]  # fmt: skip
+        assert set(steps["probe"]) == {"pullover"}
+        for name in MANIFOLDS:
+            rows = steps[steps["manifold"] == name].groupby("transformation", sort=False)["step"].apply(list)
+            # blur begins with the square of its step, and nobody knows of the user's own
+            assert rows.to_dict() == {
+                "rotation": [0, 0.5, 1], "brightness": [0, 0.5, 1], "blur": [0.5, 1], "still": [0.5, 1],
+            }  # fmt: skip
+
+    def test_step_of_the_probes_table_has_the_same_angle(self, steps: pd.DataFrame, angles: pd.DataFrame) -> None:
+        here = steps[(steps["transformation"] == "rotation") & (steps["step"] == 1)]["angle_deg"].tolist()
+        there = angles[(angles["transformation"] == "rotation") & (angles["probe"] == "pullover")]["angle_deg"].tolist()
+        assert len(here) == len(MANIFOLDS)
+        assert list(map(float, here)) == pytest.approx(list(map(float, there)), rel=1e-10)
+
+    def test_angle_of_brightness_does_not_depend_on_the_step(self, steps: pd.DataFrame) -> None:
+        for name in MANIFOLDS:
+            rows = steps[(steps["manifold"] == name) & (steps["transformation"] == "brightness")]
+            values = rows["angle_deg"].astype(float).tolist()
+            assert values == pytest.approx([values[0]] * 3, abs=1e-8)
+
+    def test_step_of_zero_is_the_derivative(self, steps: pd.DataFrame, measured: Study, digits: Images) -> None:
+        surface = load_manifold(measured.folder / "checkpoints" / "fc4.safetensors").to(torch.float64)
+        assert isinstance(surface, Autoencoder)
+        code = surface.encode(digits.picked({"pullover": 5}, torch.float64))
+        velocity = TRANSFORMATIONS["rotation"].velocity
+        assert velocity is not None
+        motion = torch.from_numpy(velocity(surface.decode(code).numpy())).flatten()
+        expected = degrees_by_least_squares(motion, central_differences(surface, code[0]))
+        rows = steps[(steps["manifold"] == "fc4") & (steps["transformation"] == "rotation") & (steps["step"] == 0)]
+        assert float(rows["angle_deg"].item()) == pytest.approx(expected, abs=1e-5)
+
+    def test_motion_that_moves_nothing_has_no_angle(self, steps: pd.DataFrame) -> None:
+        assert set(steps[steps["transformation"] == "still"]["angle_deg"]) == {"undefined"}
+
+
+class TestEpochs:
+    """The table of angles over the epochs of a training."""
+
+    def test_columns_and_rows(self, epochs: pd.DataFrame) -> None:
+        assert list(epochs.columns) == [
+            "manifold", "latent_dim", "epoch", "test_mse", "probe", "transformation", "step", "angle_deg",
+        ]  # fmt: skip
+        assert list(epochs[["manifold", "epoch", "transformation"]].itertuples(index=False, name=None)) == [
+            (name, epoch, motion)
+            for name, last in (("fc2", 2), ("fc4", 3))
+            for epoch in range(1, last + 1)
+            for motion in ("rotation", "still")
+        ]
+        assert set(epochs[epochs["transformation"] == "still"]["angle_deg"]) == {"undefined"}
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_errors_are_those_of_the_training(self, name: str, epochs: pd.DataFrame, trained: Study) -> None:
+        curve = pd.read_csv(trained.folder / "results" / "train" / name / "curve.csv").set_index("epoch")["test_mse"]
+        rows = epochs[(epochs["manifold"] == name) & (epochs["transformation"] == "rotation")]
+        assert rows.set_index("epoch")["test_mse"].to_dict() == curve.to_dict()
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_last_epoch_is_the_trained_model(self, name: str, epochs: pd.DataFrame, angles: pd.DataFrame) -> None:
+        rows = epochs[(epochs["manifold"] == name) & (epochs["transformation"] == "rotation")]
+        values = rows["angle_deg"].astype(float).tolist()
+        final = angles[(angles["manifold"] == name) & (angles["probe"] == "pullover")]
+        expected = float(final[final["transformation"] == "rotation"]["angle_deg"].item())
+        assert values[-1] == pytest.approx(expected, rel=1e-10)
+        assert len(set(values)) == len(values)
+
+
+class TestGather:
+    """Joint tables, pictures and the report's section."""
+
+    def test_pictures(self, folder: Path) -> None:
+        drawn = [f"motion_pullover_{motion}.png" for motion in TRANSFORMED]
+        for stem in ("angles_pullover", "angles_sneaker", "step_angles", "epoch_angles"):
+            drawn += [f"{stem}.svg", f"{stem}.png"]
+        assert sorted(path.name for path in folder.glob("*.[ps][nv]g")) == sorted(drawn)
+        assert all((folder / name).stat().st_size > 3000 for name in drawn)
+        assert ">undefined<" not in (folder / "angles_pullover.svg").read_text()
+
+    def test_section(self, measured: Study) -> None:
+        section = sections.section(measured.folder / "results", measured.params)
+        assert len(section.sentences) == 5
+        assert "brightness by pca2_uncentred (0.0°, " in section.sentences[1]
+        assert "still" not in "".join(section.sentences)
+        assert "nan" not in "".join(section.sentences)
+        assert len(section.pictures) == 3
+        assert len(section.folded) == len(TRANSFORMED) + 1
+        assert section.tables == []  # nothing was published of the digits
+
+    def test_study_without_a_training_or_pictures(self, measured: Study, digits_file: Path, tmp_path: Path) -> None:
+        """All models imported, no motion to be drawn."""
+        study = Study(tmp_path)
+        (tmp_path / "checkpoints").symlink_to(measured.folder / "checkpoints")
+        study.edit("probes", PROBES)
+        study.edit("models", {"fc2": study.values["models"]["fc2"] | {"state_dict": "fc2.pth"}})
+        study.edit("invariance.pictures", [])
+        assert study.params.trained == []
+        for name in study.params.manifolds:
+            succeeded(measure(study, "invariance", name, digits_file))
+            assert load_file(tmp_path / "results" / "invariance" / name / "pictures.safetensors") == {}
+        succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
+        section = sections.section(tmp_path / "results", study.params)
+        assert len(section.pictures) == 3  # both probes, and the steps
+        assert section.folded == []
+
+
+def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
+    collapsed(trained).save(study.folder / "checkpoints" / "point.safetensors")
+    succeeded(measure(study, "invariance", "point", digits_file))
+    table = pd.read_csv(study.folder / "results" / "invariance" / "point" / "probe_angles.csv")
+    assert len(table) == 4 * 3
+    assert table["angle_deg"].tolist() == [90] * len(table)
+
+
+class TestUsersOwn:
+    """Functions that a parameter file names."""
+
+    def test_that_cannot_be_imported(self, study: Study, trained: Study, digits_file: Path) -> None:
+        (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
+        study.edit("invariance.transformations.rotation.function", "nowhere_to_be_found:turn")
+        done = measure(study, "invariance", "pca2", digits_file)
+        assert done.exit_code == 1
+        assert "transformation 'nowhere_to_be_found:turn' cannot be imported: No module named" in done.stderr
+
+
+class TestParams:
+    """What may stand in the parameter file."""
+
+    @pytest.mark.parametrize(
+        ("key", "value", "line"),
+        [
+            (
+                "transformations.rotation.step",
+                0.0,
+                "invariance.transformations.rotation.step: 0 moves nothing; give a step other than zero",
+            ),
+            (
+                "transformations.twist",
+                {"step": 1.0},
+                "invariance.transformations.twist: there is no transformation 'twist'; choose one of rotation, "
+                "shift_x, shift_y, scaling, shear, brightness, contrast, blur, or name a function of your own by "
+                "function: module:name",
+            ),
+            (
+                "transformations.turn.function",
+                "spin",
+                "invariance.transformations.turn: there is no transformation 'spin'; choose one of ",
+            ),
+            (
+                "transformations.rotation.step",
+                float("nan"),
+                "invariance.transformations.rotation.step: nan is not allowed: input should be a finite number",
+            ),
+            ("transformations", {}, "invariance.transformations: {} is not allowed: dictionary should have at least 1"),
+            ("pictures", ["boot"], "invariance.pictures: 'boot' is no probe; choose one of pullover, sneaker, "),
+            ("step_study.probe", "boot", "invariance.step_study.probe: 'boot' is no probe; choose one of "),
+            ("epoch_study.probe", "boot", "invariance.epoch_study.probe: 'boot' is no probe; choose one of "),
+            (
+                "step_study.transformations",
+                ["blur"],
+                "invariance.step_study.transformations: 'blur' is no transformation; choose one of rotation, shift_x, "
+                "brightness",
+            ),
+            (
+                "epoch_study.transformations",
+                ["blur"],
+                "invariance.epoch_study.transformations: 'blur' is no transformation; choose one of ",
+            ),
+            ("step_study.transformations", [], "invariance.step_study.transformations: [] is not allowed"),
+            ("epoch_study.transformations", [], "invariance.epoch_study.transformations: [] is not allowed"),
+            ("step_study.steps", [], "invariance.step_study.steps: [] is not allowed"),
+            ("step_study.steps", [1.0, 0.0], "invariance.step_study.steps.1: 0.0 is not allowed"),
+        ],
+    )
+    def test_wrong_entry_is_named(self, study: Study, key: str, value: Any, line: str) -> None:
+        if key == "transformations.turn.function":
+            study.edit("invariance.transformations.turn.step", 1.0)
+        study.edit(f"invariance.{key}", value)
+        with pytest.raises(ParamsError) as caught:
+            _ = study.params
+        _, found = str(caught.value).split("\n  ")
+        assert found.startswith(line)
+
+    def test_own_name_for_a_shipped_one(self, study: Study) -> None:
+        study.edit("invariance.transformations.quarter_turn", {"function": "rotation", "step": 90.0})
+        assert study.params.invariance.transformations["quarter_turn"].function == "rotation"
+
+
+def at_a_probe(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
+    """A table of (manifold, transformation, angle, chance)."""
+    return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "random_subspace_deg"])
+
+
+class TestBestKnown:
+    """Which motion is known best by whom."""
+
+    def test_against_chance_not_by_the_angle(self) -> None:
+        """The larger subspace has the smaller angle, but chance gives it more."""
+        said = sections.best_known(
+            at_a_probe(("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0),
+                       ("b", "push", 20.0, 60.0)),
+            "pullover",
+        )  # fmt: skip
+        assert said == [
+            "At pullover, each motion is known best, against chance, as follows: "
+            "turn by a (60.0°, 20.0° below chance), push by b (20.0°, 40.0° below chance).",
+            "The motion that each surface knows best against chance: turn for a; push for b.",
+        ]
+
+    def test_worse_than_chance(self) -> None:
+        said = sections.best_known(at_a_probe(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0)), "x")
+        assert "turn by b (81.5°, 1.5° above chance)" in said[0]
+
+    def test_without_an_angle(self) -> None:
+        said = sections.best_known(
+            at_a_probe(
+                ("a", "turn", 60.0, 80.0), ("a", "still", float("nan"), 80.0), ("b", "still", float("nan"), 70.0)
+            ),
+            "x",
+        )
+        assert "still" not in "".join(said)
+        assert said[1].endswith("turn for a.")
+
+
+def over_steps(**values: dict[float, float]) -> pd.DataFrame:
+    """A table of angles by step, of one motion for each manifold."""
+    rows = [(name, "turn", step, angle) for name, angles in values.items() for step, angle in angles.items()]
+    return pd.DataFrame(rows, columns=["manifold", "transformation", "step", "angle_deg"])
+
+
+class TestStepSentences:
+    """How far a step is from the derivative."""
+
+    def test_difference_of_a_whole_step(self) -> None:
+        said = sections.step_sentences(
+            over_steps(a={0: 50.0, 0.1: 50.2, 1: 52.0}, b={0: 40.0, 0.1: 40.1, 1: 33.0}, c={0: 9.0, 0.1: 9.0, 1: 10.0})
+        )
+        assert said == [
+            "A step of 1 is a chord, not a tangent: its angle differs from that of the derivative by 2.0° in the "
+            "median and by up to 7.0° (turn, b)."
+        ]
+
+    def test_small_steps_that_stay_away(self) -> None:
+        (said,) = sections.step_sentences(
+            over_steps(a={0: 50.0, 0.25: 60.0, 1: 62.0}, b={0: 40.0, 0.25: 44.0, 1: 45.0})
+        )
+        assert "Nor does a small step give the tangent: at 0.25 the median difference is 7.0°, for these" in said
+
+    def test_nothing_to_compare(self) -> None:
+        assert sections.step_sentences(over_steps(a={0.5: 50.0, 1: 52.0})) == []
+        assert sections.step_sentences(over_steps(a={0: 50.0, 0.5: 52.0})) == []
+
+
+def over_epochs(*rows: tuple[str, int, float, float]) -> pd.DataFrame:
+    """A table of (manifold, epoch, angle, error), of one motion."""
+    table = pd.DataFrame(rows, columns=["manifold", "epoch", "angle_deg", "test_mse"])
+    return table.assign(transformation="turn")
+
+
+class TestEpochSentences:
+    """What a training does to the angle."""
+
+    def test_falling(self) -> None:
+        said = sections.epoch_sentences(
+            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 66.0, 0.03), ("a", 3, 60.0, 0.02),
+                        ("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04), ("b", 3, 48.0, 0.03))
+        )  # fmt: skip
+        assert said == [
+            "From the first epoch to the last, the angle fell together with the test error in 2 of 2 cases (models × "
+            "motions); most for a and turn: from 70.0° to 60.0° while the error fell from 0.0500 to 0.0200."
+        ]
+
+    def test_rising(self) -> None:
+        said = sections.epoch_sentences(over_epochs(("a", 1, 60.0, 0.05), ("a", 2, 66.0, 0.03)))
+        assert said == [
+            "From the first epoch to the last, the angle fell together with the test error in 0 of 1 cases (models × "
+            "motions)."
+        ]
+
+    def test_angle_that_falls_while_the_error_rises(self) -> None:
+        (said,) = sections.epoch_sentences(
+            over_epochs(("a", 1, 70.0, 0.03), ("a", 2, 40.0, 0.05), ("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04))
+        )
+        assert "in 1 of 2 cases" in said
+        assert said.endswith("most for b and turn: from 50.0° to 49.0° while the error fell from 0.0500 to 0.0400.")
+
+    def test_trainings_of_different_length(self) -> None:
+        """Each is compared with its own end."""
+        (said,) = sections.epoch_sentences(
+            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 50.0, 0.03), ("b", 1, 60.0, 0.05), ("b", 2, 70.0, 0.04),
+                        ("b", 3, 59.0, 0.02), ("c", 1, 60.0, 0.05))
+        )  # fmt: skip
+        assert "in 2 of 2 cases" in said
+        assert said.endswith("most for a and turn: from 70.0° to 50.0° while the error fell from 0.0500 to 0.0300.")
+
+    def test_single_epoch(self) -> None:
+        assert sections.epoch_sentences(over_epochs(("a", 1, 70.0, 0.05), ("b", 1, 60.0, 0.05))) == []
+
+    def test_motion_without_an_angle_does_not_count(self) -> None:
+        (said,) = sections.epoch_sentences(
+            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 60.0, 0.03), ("b", 1, float("nan"), 0.05),
+                        ("b", 2, float("nan"), 0.04))
+        )  # fmt: skip
+        assert "in 1 of 1 cases" in said
+
+
+class TestPublishedTable:
+    """This run beside the published numbers."""
+
+    @pytest.fixture
+    def reference(self, study: Study) -> Study:
+        """A study of the dataset and of some of the manifolds that numbers were published of."""
+        study.edit("dataset.name", "FashionMNIST")
+        study.edit("models", {"fc16": {"architecture": "fully_connected", "latent_dim": 16}})
+        study.edit("pca.latent_dims", [16])
+        return study
+
+    def table(self, study: Study) -> str | None:
+        """The table, for a run whose angles are all 12.345 degrees."""
+        rows = [
+            {"manifold": name, "probe": "pullover", "transformation": motion, "angle_deg": 12.345,
+             "random_subspace_deg": 81.91}
+            for name in study.params.manifolds
+            for motion in study.params.invariance.transformations
+        ]  # fmt: skip
+        return sections.published_table(pd.DataFrame(rows), study.params)
+
+    def test_holds_what_was_published(self, reference: Study) -> None:
+        html = self.table(reference)
+        assert html is not None
+        assert "<td>fc16</td>" in html
+        assert "<td>pca16_uncentred</td>" in html
+        assert "<td>pca16</td>" not in html
+        assert '<th class="number">rotation, published</th>' in html
+        assert "shift_y" not in html  # not measured here
+        for number in ("69.30", "53.10", "79.91", "53.24", "12.35", "81.91"):
+            assert f">{number}</td>" in html
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("dataset.name", "MNIST"), ("dataset.limit", 1000), ("probes.pullover", 7), ("pca.latent_dims", [2])],
+    )
+    def test_only_of_the_same_thing(self, reference: Study, key: str, value: Any) -> None:
+        if key == "pca.latent_dims":
+            reference.edit("models", {"fc2": {"architecture": "fully_connected", "latent_dim": 2}})
+        reference.edit(key, value)
+        assert self.table(reference) is None
+
+    def test_other_step_is_another_thing(self, reference: Study) -> None:
+        reference.edit("invariance.transformations.shift_x.step", 2.0)
+        html = self.table(reference)
+        assert html is not None
+        assert "shift_x" not in html
+        reference.edit("invariance.transformations.rotation.function", "mine:turn")
+        assert self.table(reference) is None

@@ -1,0 +1,100 @@
+"""reconstruct: each manifold's errors and examples, and their joint table and pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib.image
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import Study
+
+from latent_atlas.data.images import Images, as_float
+from latent_atlas.geometry import reconstruction as quality
+from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.geometry.pca import fit
+
+MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
+
+
+@pytest.fixture(scope="module")
+def folder(finished: Study) -> Path:
+    """What the stage has written in a whole run."""
+    return finished.folder / "results" / "reconstruct"
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_errors_are_those_of_the_definition(
+    name: str, split: str, folder: Path, finished: Study, digits: Images
+) -> None:
+    table = pd.read_csv(folder / name / "errors.csv").set_index("split")
+    surface = load_manifold(finished.folder / "results" / "checkpoints" / f"{name}.safetensors")
+    x = as_float(digits.pixels(split), surface.dtype)
+    y = surface.reconstruct(x)
+    squared = (x - y).double().square().flatten(1).mean(1)
+    assert table.loc[split, "mse"] == pytest.approx(float(squared.mean()), rel=1e-5)
+    assert table.loc[split, "psnr_db"] == pytest.approx(float((-10 * squared.log10()).mean()), rel=1e-5)
+    assert table.loc[split, "ssim"] == pytest.approx(float(quality.ssim(x.double(), y.double()).mean()), abs=1e-4)
+
+
+def test_error_of_pca_on_its_own_images_is_the_variance_left_over(folder: Path, digits: Images) -> None:
+    variance = fit(digits.train).variance
+    expected = float(variance[2:].sum()) * 1499 / 1500 / 64
+    table = pd.read_csv(folder / "pca2" / "errors.csv").set_index("split")
+    assert table.loc["train", "mse"] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_examples_are_the_first_images_of_each_split(name: str, folder: Path, finished: Study, digits: Images) -> None:
+    examples = load_file(folder / name / "examples.safetensors")
+    surface = load_manifold(finished.folder / "results" / "checkpoints" / f"{name}.safetensors")
+    for split in ("train", "test"):
+        expected = surface.reconstruct(as_float(digits.pixels(split)[:9], surface.dtype)).float()
+        assert examples[split].shape == (9, 1, 8, 8)
+        torch.testing.assert_close(examples[split], expected, rtol=0, atol=1e-5)
+
+
+def test_joint_table_holds_every_row_in_the_order_of_the_parameters(folder: Path) -> None:
+    joint = pd.read_csv(folder / "errors.csv")
+    assert list(zip(joint["manifold"], joint["split"], strict=True)) == [
+        (name, split) for name in MANIFOLDS for split in ("train", "test")
+    ]
+    assert joint.drop_duplicates("manifold")["latent_dim"].tolist() == [2, 4, 2, 2]
+    for name in MANIFOLDS:
+        own = pd.read_csv(folder / name / "errors.csv")
+        assert joint[joint["manifold"] == name]["mse"].tolist() == own["mse"].tolist()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("picture", ["images", "comparison", "fully_connected", "pca", "pca_uncentred"])
+def test_pictures_show_something(split: str, picture: str, folder: Path) -> None:
+    pixels = matplotlib.image.imread(folder / f"{split}_{picture}.png")
+    assert min(pixels.shape[:2]) > 100
+    assert pixels.min() < 0.2
+    assert pixels.max() == 1
+
+
+def test_splits_are_shown_apart(folder: Path) -> None:
+    for picture in ("images", "comparison", "fully_connected", "pca"):
+        assert (folder / f"train_{picture}.png").read_bytes() != (folder / f"test_{picture}.png").read_bytes()
+
+
+def test_checkpoint_that_holds_no_manifold(study: Study, finished: Study, digits_file: Path) -> None:
+    done = study.run(
+        "reconstruct", "--name", "x", "--manifold", finished.folder / "results" / "pca" / "components.safetensors",
+        "--images", digits_file, "--folder", "out",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert "components.safetensors holds no manifold" in done.stderr
+    assert not (study.folder / "out").exists()
+
+
+def test_mean_error_and_mean_psnr_are_means_over_images(folder: Path) -> None:
+    """Their order is fixed by Jensen's inequality: the mean PSNR is at least the PSNR of the mean error."""
+    joint = pd.read_csv(folder / "errors.csv")
+    for row in joint.itertuples():
+        assert row.psnr_db > -10 * math.log10(row.mse)

@@ -1,0 +1,238 @@
+"""The parameter file: every mistake is named by its path, with its value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import ROOT, Study
+
+from latent_atlas.errors import ParamsError
+from latent_atlas.study import schema as config
+
+MODEL = {"architecture": "fully_connected", "latent_dim": 2}
+
+
+def complaints(study: Study) -> list[str]:
+    """The lines in which the study's parameter file is refused."""
+    with pytest.raises(ParamsError) as caught:
+        _ = study.params
+    first, *lines = str(caught.value).split("\n  ")
+    assert first == f"{study.folder / 'params.yaml'} cannot be used:"
+    return lines
+
+
+class TestShipped:
+    """The parameter file of the project."""
+
+    def test_is_valid(self) -> None:
+        params = config.load(ROOT / "params.yaml")
+        assert list(params.models) == ["conv16", "conv32", "conv128", "fc16", "fc32", "fc128"]
+        assert [model.latent_dim for model in params.models.values()] == [16, 32, 128] * 2
+        assert params.dataset.name == "FashionMNIST"
+        assert params.pca.latent_dims == [16, 32, 128]
+
+    def test_small_one_of_the_tests_is_valid(self, study: Study) -> None:
+        assert study.params.manifolds == ["fc2", "fc4", "pca2", "pca2_uncentred"]
+
+
+class TestOneMistake:
+    """A single wrong entry, and the whole line that names it."""
+
+    @pytest.mark.parametrize(
+        ("key", "value", "line"),
+        [
+            ("trainnig", {}, "trainnig: unknown key, did you mean 'training'?"),
+            ("training.epoch", 3, "training.epoch: unknown key, did you mean 'epochs'?"),
+            ("models.fc2.latent_dims", 3, "models.fc2.latent_dims: unknown key, did you mean 'latent_dim'?"),
+            ("models.fc2.training.epoch", 3, "models.fc2.training.epoch: unknown key, did you mean 'epochs'?"),
+            ("pca.qqq", 3, "pca.qqq: unknown key; known here: latent_dims"),
+            ("training.epochs", 0, "training.epochs: 0 is not allowed: input should be greater than 0"),
+            ("training.epochs", "5", "training.epochs: '5' is not allowed: input should be a valid integer"),
+            ("training.epochs", 2.5, "training.epochs: 2.5 is not allowed: input should be a valid integer"),
+            ("training.epochs", None, "training.epochs: null is not allowed: input should be a valid integer"),
+            ("training.epochs", True, "training.epochs: True is not allowed: input should be a valid integer"),
+            (
+                "training.batch_size",
+                1,
+                "training.batch_size: 1 is not allowed: input should be greater than or equal to 2",
+            ),
+            ("training.seed", -1, "training.seed: -1 is not allowed: input should be greater than or equal to 0"),
+            (
+                "training.peak_learning_rate",
+                "5e-3",
+                "training.peak_learning_rate: '5e-3' is not allowed: input should be a valid number",
+            ),
+            (
+                "training.peak_learning_rate",
+                -0.1,
+                "training.peak_learning_rate: -0.1 is not allowed: input should be greater than 0",
+            ),
+            (
+                "training.precision",
+                "float16",
+                "training.precision: 'float16' is not allowed: input should be 'float32' or 'bfloat16'",
+            ),
+            ("training.device", "gpu", "training.device: 'gpu' is none of auto, cpu, mps, cuda, cuda:N"),
+            ("dataset.colour", "gray", "dataset.colour: 'gray' is not allowed: input should be 'grey' or 'colour'"),
+            ("dataset.limit", 0, "dataset.limit: 0 is not allowed: input should be greater than 0"),
+            (
+                "dataset.name",
+                "Fashion",
+                "dataset.name: 'Fashion' is not allowed: "
+                "input should be 'FashionMNIST', 'MNIST', 'KMNIST', 'CIFAR10' or 'digits'",
+            ),
+            ("models.fc2.latent_dim", 0, "models.fc2.latent_dim: 0 is not allowed: input should be greater than 0"),
+            (
+                "models.fc2.training.epochs",
+                0,
+                "models.fc2.training.epochs: 0 is not allowed: input should be greater than 0",
+            ),
+            (
+                "models.fc2.architecture",
+                "conv",
+                "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
+                "or name a class of your own as 'module:Class'",
+            ),
+            ("models.pca2", MODEL, "models.pca2: the name 'pca2' is taken by a flat surface; choose another"),
+            ("models.16fc", MODEL, "models.16fc: a name must start with a letter and hold only letters, digits and _"),
+            ("models.a/b", MODEL, "models.a/b: a name must start with a letter and hold only letters, digits and _"),
+            ("pca.latent_dims", [2, 0], "pca.latent_dims.1: 0 is not allowed: input should be greater than 0"),
+        ],
+    )
+    def test_is_named(self, study: Study, key: str, value: Any, line: str) -> None:
+        study.edit(key, value)
+        assert complaints(study) == [line]
+
+    @pytest.mark.parametrize(
+        ("key", "value", "starts"),
+        [
+            ("models", {}, "models: {} is not allowed: dictionary should have at least 1 item"),
+            ("pca.latent_dims", [], "pca.latent_dims: [] is not allowed: list should have at least 1 item"),
+            ("training", [1, 2], "training: [1, 2] is not allowed: input should be a valid dictionary"),
+            ("models.fc2", "convolutional", "models.fc2: 'convolutional' is not allowed: input should be a valid"),
+        ],
+    )
+    def test_of_a_whole_section_is_named(self, study: Study, key: str, value: Any, starts: str) -> None:
+        study.edit(key, value)
+        (line,) = complaints(study)
+        assert line.startswith(starts)
+
+    def test_name_that_yaml_reads_as_a_number(self, study: Study) -> None:
+        study.values["models"][16] = MODEL
+        study.write()
+        (line,) = complaints(study)
+        assert line.startswith("models.16: 16 is not allowed: input should be a valid string")
+
+
+class TestMissing:
+    """What is not there."""
+
+    @pytest.mark.parametrize("section", list(config.Params.model_fields))
+    def test_section(self, study: Study, section: str) -> None:
+        del study.values[section]
+        study.write()
+        assert complaints(study) == [f"{section}: missing; add it (see the comments of the shipped params.yaml)"]
+
+    def test_key(self, study: Study) -> None:
+        del study.values["training"]["seed"]
+        del study.values["models"]["fc2"]["architecture"]
+        study.write()
+        assert sorted(complaints(study)) == [
+            "models.fc2.architecture: missing; add it (see the comments of the shipped params.yaml)",
+            "training.seed: missing; add it (see the comments of the shipped params.yaml)",
+        ]
+
+    def test_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ParamsError, match=r"there is no .*params\.yaml here: run in the project's folder"):
+            config.load(tmp_path / "params.yaml")
+
+
+class TestYaml:
+    """How the file is read."""
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("training: {epochs: 3", "is not valid YAML: .*line 1"),
+            ("a: 1\na: 2\n", "is not valid YAML: .*duplicate key"),
+            ("- 1\n- 2\n", "must be a mapping of sections, not list"),
+            ("", "must be a mapping of sections, not NoneType"),
+            ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
+        ],
+    )
+    def test_refused(self, tmp_path: Path, text: str, says: str) -> None:
+        (tmp_path / "params.yaml").write_text(text)
+        with pytest.raises(ParamsError, match=f"(?s){says}") as caught:
+            config.load(tmp_path / "params.yaml")
+        assert str(tmp_path / "params.yaml") in str(caught.value)
+
+    @pytest.mark.parametrize("number", ["5e-3", "5.0e-3", "0.005", "5E-3"])
+    def test_numbers_as_people_write_them(self, study: Study, number: str) -> None:
+        path = study.folder / "params.yaml"
+        path.write_text(path.read_text().replace("peak_learning_rate: 0.005", f"peak_learning_rate: {number}"))
+        assert number in path.read_text()
+        assert study.params.training.peak_learning_rate == 0.005
+
+    def test_all_mistakes_at_once(self, study: Study) -> None:
+        study.edit("training.epochs", 0)
+        study.edit("dataset.colour", "gray")
+        study.edit("models.fc2.latent_dims", 1)
+        assert sorted(line.partition(":")[0] for line in complaints(study)) == [
+            "dataset.colour",
+            "models.fc2.latent_dims",
+            "training.epochs",
+        ]
+
+
+class TestMeaning:
+    """What the parameters say."""
+
+    def test_training_of_a_model(self, study: Study) -> None:
+        study.edit("models.fc4.training", {"epochs": 7, "seed": 3})
+        params = study.params
+        assert params.training_of("fc2") == params.training
+        own = params.training_of("fc4")
+        assert (own.epochs, own.seed) == (7, 3)
+        assert (own.batch_size, own.peak_learning_rate, own.device) == (128, 0.005, "cpu")
+        assert params.training.epochs == 2
+
+    def test_override_of_zero_counts(self, study: Study) -> None:
+        study.edit("training.seed", 5)
+        study.edit("models.fc4.training", {"seed": 0})
+        assert study.params.training_of("fc4").seed == 0
+
+    def test_manifolds_and_groups(self, study: Study) -> None:
+        study.edit("models.mine", {"architecture": "package.module:Mine", "latent_dim": 3})
+        study.edit("pca.latent_dims", [2, 4])
+        params = study.params
+        assert params.manifolds == ["fc2", "fc4", "mine", "pca2", "pca4", "pca2_uncentred", "pca4_uncentred"]
+        assert params.pca_manifolds["pca4"] == (4, True)
+        assert params.pca_manifolds["pca2_uncentred"] == (2, False)
+        assert params.groups == {
+            "fully_connected": ["fc2", "fc4"],
+            "Mine": ["mine"],
+            "pca": ["pca2", "pca4"],
+            "pca_uncentred": ["pca2_uncentred", "pca4_uncentred"],
+        }
+
+    def test_checking_does_not_import_the_architecture(self, study: Study) -> None:
+        study.edit("models.fc2.architecture", "nowhere.to_be_found:Class")
+        assert study.params.models["fc2"].architecture == "nowhere.to_be_found:Class"
+
+
+class TestCanonical:
+    """The form in which parameters are compared."""
+
+    def test_order_and_spelling_do_not_count(self, tmp_path: Path) -> None:
+        texts = ["a: {x: 5e-3, y: [1, 2]}\nb: null\n", "b: ~\n# a comment\na:\n  y: [1,   2]\n  x: 0.005\n"]
+        forms = []
+        for text in texts:
+            (tmp_path / "params.yaml").write_text(text)
+            forms.append(config.canonical(config.read(tmp_path / "params.yaml")))
+        assert forms[0] == forms[1]
+
+    @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
+    def test_values_do_count(self, other: dict[str, Any]) -> None:
+        assert config.canonical(other) != config.canonical({"a": [1, 2]})
