@@ -223,10 +223,10 @@ class TestRun:
         assert {job.rule for job in jobs(done)} == {*counts, "all"}
 
     def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
-        with finished.edited("reconstruct.examples", 4):
+        with finished.edited("reconstruct.shown", 4):
             counts = planned(finished.snakemake("--dry-run"))
         assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "report": 1}
-        assert SMALL["reconstruct"]["examples"] == 9
+        assert SMALL["reconstruct"]["shown"] == 9
 
 
 class TestStorage:

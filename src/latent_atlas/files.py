@@ -54,6 +54,12 @@ def write_table(path: Path | str, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, float_format="%.12g", lineterminator="\n"))
 
 
+def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a table as Parquet; the same table by the same version of pyarrow gives the same bytes."""
+    with atomic_write(path) as aside:
+        table.to_parquet(aside, index=False, engine="pyarrow")
+
+
 def write_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write named tensors and their metadata, the same content always as the same bytes."""
     from safetensors.torch import save

@@ -11,7 +11,7 @@ from surfaces import degrees_by_least_squares, orthonormal, random, sphere
 from torch import Tensor
 
 from latent_atlas.errors import ModelError
-from latent_atlas.geometry.angles import angle_deg, decompose, random_subspace_angle_deg
+from latent_atlas.geometry.angles import angle_deg, decompose, chance_angle_deg
 from latent_atlas.geometry.bases import orthonormal_basis
 
 PIXELS, K = 784, 16
@@ -124,11 +124,11 @@ class TestChance:
         ],
     )
     def test_closed_forms(self, k: int, pixels: int, radians: float) -> None:
-        assert random_subspace_angle_deg(k, pixels) == pytest.approx(math.degrees(radians), abs=1e-9)
+        assert chance_angle_deg(k, pixels) == pytest.approx(math.degrees(radians), abs=1e-9)
 
     @pytest.mark.parametrize(("k", "pixels"), [(1, 5), (3, 64), (16, 784), (128, 784), (100, 3072)])
     def test_and_the_complement_make_a_right_angle(self, k: int, pixels: int) -> None:
-        both = random_subspace_angle_deg(k, pixels) + random_subspace_angle_deg(pixels - k, pixels)
+        both = chance_angle_deg(k, pixels) + chance_angle_deg(pixels - k, pixels)
         assert both == pytest.approx(90, abs=1e-8)
 
     @pytest.mark.parametrize(("k", "pixels"), [(1, 2), (2, 3), (1, 9), (4, 9), (8, 9), (16, 64), (48, 64)])
@@ -141,25 +141,25 @@ class TestChance:
         angles = torch.tensor([angle_deg(direction, basis) for basis in bases], dtype=torch.float64)
         error = float(angles.std()) / math.sqrt(count)
         assert error < 0.5
-        assert float(angles.mean()) == pytest.approx(random_subspace_angle_deg(k, pixels), abs=4 * error)
+        assert float(angles.mean()) == pytest.approx(chance_angle_deg(k, pixels), abs=4 * error)
 
     def test_of_the_models_is_near_the_simple_estimate(self) -> None:
         for k, estimate in ((16, 81.8), (32, 78.3), (128, 66.2)):
-            assert random_subspace_angle_deg(k, 784) == pytest.approx(estimate, abs=0.15)
+            assert chance_angle_deg(k, 784) == pytest.approx(estimate, abs=0.15)
             assert math.degrees(math.acos(math.sqrt(k / 784))) == pytest.approx(estimate, abs=0.05)
 
     @pytest.mark.parametrize("pixels", [10, 784])
     def test_falls_with_k(self, pixels: int) -> None:
         dimensions = range(1, pixels + 1, 1 if pixels < 100 else 29)
-        angles = [random_subspace_angle_deg(k, pixels) for k in dimensions]
+        angles = [chance_angle_deg(k, pixels) for k in dimensions]
         assert all(later < earlier for earlier, later in pairwise(angles))
         assert 0 <= angles[-1] < angles[0] < 90
 
     @pytest.mark.parametrize("pixels", [1, 3, 784])
     def test_of_the_whole_space_is_0(self, pixels: int) -> None:
-        assert random_subspace_angle_deg(pixels, pixels) == 0
+        assert chance_angle_deg(pixels, pixels) == 0
 
     @pytest.mark.parametrize("k", [0, -1, 785])
     def test_of_an_impossible_dimension(self, k: int) -> None:
         with pytest.raises(ModelError, match=f"dimension {k} does not fit into 784 pixels: choose k from 1 to 784"):
-            random_subspace_angle_deg(k, 784)
+            chance_angle_deg(k, 784)

@@ -190,12 +190,12 @@ def _small(values: dict) -> None:
     values["models"] = {"fc4": {"architecture": "fully_connected", "latent_dim": 4, "options": {"widths": [16, 8]}}}
     values["training"].update(epochs=2, batch_size=64)
     values["pca"]["latent_dims"] = [2]
-    values["reconstruct"]["examples"] = 4
-    values["probes"] = {"zero": 0, "one": 1}
+    values["reconstruct"]["shown"] = 4
+    values["examples"] = {"zero": 0, "one": 1}
     values["interpolate"] = {"pairs": {"pair": ["zero", "one"]}, "steps": 4, "shown": 3}
-    values["tangents"]["probe"] = "zero"
+    values["tangents"]["example"] = "zero"
     moves = values["invariance"]
     moves["transformations"] = {"shift_x": {"step": 1.0}, "brightness": {"step": 5.0}}
     moves["pictures"] = ["zero"]
-    moves["step_study"] = {"probe": "zero", "transformations": ["shift_x"], "steps": [0.5, 1.0]}
-    moves["epoch_study"] = {"probe": "zero", "transformations": ["shift_x"]}
+    moves["step_study"] = {"example": "zero", "transformations": ["shift_x"], "steps": [0.5, 1.0]}
+    moves["epoch_study"] = {"example": "zero", "transformations": ["shift_x"]}

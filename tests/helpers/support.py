@@ -43,13 +43,13 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
         "threads": 1,
     },
     "pca": {"latent_dims": [2]},
-    "reconstruct": {"examples": 9},
+    "reconstruct": {"shown": 9},
     "interpolate": {"pairs": {"sneaker_pullover": ["sneaker", "pullover"]}, "steps": 6, "shown": 4},
     "invariance": {
         "transformations": {"rotation": {"step": 1.0}, "shift_x": {"step": 1.0}, "brightness": {"step": 5.0}},
         "pictures": ["pullover"],
-        "step_study": {"probe": "pullover", "transformations": ["rotation"], "steps": [0.5, 1.0]},
-        "epoch_study": {"probe": "pullover", "transformations": ["rotation"]},
+        "step_study": {"example": "pullover", "transformations": ["rotation"], "steps": [0.5, 1.0]},
+        "epoch_study": {"example": "pullover", "transformations": ["rotation"]},
     },
 }
 

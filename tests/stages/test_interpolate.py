@@ -249,14 +249,14 @@ class TestParams:
         [
             ({"a": ["sneaker", "sneaker"]}, r"interpolate.pairs.a: .* is a walk from an image to itself"),
             ({"a": ["sneaker", "twin"]}, r"interpolate.pairs.a: .* is a walk from an image to itself"),
-            ({"a": ["sneaker", "boot"]}, r"interpolate.pairs.a: 'boot' is no probe; choose one of sneaker, twin"),
+            ({"a": ["sneaker", "boot"]}, r"interpolate.pairs.a: 'boot' is no example; choose one of sneaker, twin"),
             ({"a": ["sneaker"]}, r"interpolate.pairs.a: .* is not allowed"),
             ({"a b": ["sneaker", "twin"]}, r"interpolate.pairs.a b: a name must start with a letter"),
             ({}, r"interpolate.pairs: .* is not allowed"),
         ],
     )
     def test_impossible_pairs(self, study: Study, pairs: dict[str, list[str]], message: str) -> None:
-        study.edit("probes", {"sneaker": 6, "twin": 6, "pullover": 5})
+        study.edit("examples", {"sneaker": 6, "twin": 6, "pullover": 5})
         study.edit("interpolate.pairs", pairs)
         with pytest.raises(ParamsError, match=message):
             _ = study.params

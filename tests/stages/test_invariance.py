@@ -14,7 +14,7 @@ from surfaces import central_differences, collapsed, degrees_by_least_squares, m
 
 from latent_atlas.data.images import Images
 from latent_atlas.errors import ParamsError
-from latent_atlas.geometry.angles import decompose, random_subspace_angle_deg
+from latent_atlas.geometry.angles import decompose, chance_angle_deg
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
 from latent_atlas.geometry.pca import PrincipalComponents
 from latent_atlas.geometry.transformations import TRANSFORMATIONS, transformation
@@ -24,7 +24,7 @@ from latent_atlas.stages.tables import numeric_angles
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 MODELS = ("fc2", "fc4")
-PROBES = {"pullover": 5, "sneaker": 6}
+EXAMPLES = {"pullover": 5, "sneaker": 6}
 
 # Degrees, at training image 5: they depend on the data, the index, the motions, the projection and the angle.
 PUBLISHED = {
@@ -71,7 +71,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
     study = Study(tmp_path_factory.mktemp("invariance"))
     (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
     (study.folder / "motions_for_the_invariance_test.py").write_text(MOTIONS)
-    study.edit("probes", PROBES)
+    study.edit("examples", EXAMPLES)
     study.edit("invariance.transformations", TRANSFORMED)
     study.edit("invariance.step_study.transformations", ["rotation", "brightness", "blur", "still"])
     study.edit("invariance.epoch_study.transformations", ["rotation", "still"])
@@ -98,8 +98,8 @@ def folder(measured: Study) -> Path:
 
 @pytest.fixture(scope="module")
 def angles(folder: Path) -> pd.DataFrame:
-    """All angles at the probes, as they are written."""
-    return pd.read_csv(folder / "probe_angles.csv")
+    """All angles at the examples, as they are written."""
+    return pd.read_csv(folder / "examples.csv")
 
 
 @pytest.fixture(scope="module")
@@ -115,14 +115,14 @@ def epochs(folder: Path) -> pd.DataFrame:
 
 
 class TestProbes:
-    """The table of angles at the probes."""
+    """The table of angles at the examples."""
 
     def test_columns_and_rows(self, angles: pd.DataFrame) -> None:
         assert list(angles.columns) == [
-            "manifold", "latent_dim", "probe", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+            "manifold", "latent_dim", "example", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
         ]  # fmt: skip
-        assert list(angles[["manifold", "probe", "transformation"]].itertuples(index=False, name=None)) == [
-            (name, probe, motion) for name in MANIFOLDS for probe in PROBES for motion in TRANSFORMED
+        assert list(angles[["manifold", "example", "transformation"]].itertuples(index=False, name=None)) == [
+            (name, example, motion) for name in MANIFOLDS for example in EXAMPLES for motion in TRANSFORMED
         ]
         first = angles.drop_duplicates("transformation").set_index("transformation")
         assert first["step"].to_dict() == {name: entry["step"] for name, entry in TRANSFORMED.items()}
@@ -134,40 +134,40 @@ class TestProbes:
         for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True):
             rows = angles[angles["manifold"] == name]
             assert set(rows["latent_dim"]) == {k}
-            expected = random_subspace_angle_deg(k, 64)
+            expected = chance_angle_deg(k, 64)
             assert rows["random_subspace_deg"].tolist() == pytest.approx([expected] * len(rows), rel=1e-10)
 
     def test_motion_that_moves_nothing_has_no_angle(self, angles: pd.DataFrame) -> None:
         still = angles["transformation"] == "still"
-        assert angles[still]["angle_deg"].tolist() == ["undefined"] * (len(MANIFOLDS) * len(PROBES))
+        assert angles[still]["angle_deg"].tolist() == ["undefined"] * (len(MANIFOLDS) * len(EXAMPLES))
         assert not (angles[~still]["angle_deg"] == "undefined").any()
         assert numeric_angles(angles)["angle_deg"].isna().tolist() == still.tolist()
 
     @pytest.mark.parametrize("name", MODELS)
-    @pytest.mark.parametrize("probe", list(PROBES))
+    @pytest.mark.parametrize("example", list(EXAMPLES))
     def test_angles_are_those_of_the_definition(
-        self, name: str, probe: str, angles: pd.DataFrame, measured: Study, digits: Images
+        self, name: str, example: str, angles: pd.DataFrame, measured: Study, digits: Images
     ) -> None:
         """Differences for the Jacobian, least squares for the projection."""
         surface = load_manifold(measured.folder / "checkpoints" / f"{name}.safetensors").to(torch.float64)
         assert isinstance(surface, Autoencoder)
-        code = surface.encode(digits.picked({probe: PROBES[probe]}, torch.float64))
+        code = surface.encode(digits.picked({example: EXAMPLES[example]}, torch.float64))
         image = surface.decode(code)
         matrix = central_differences(surface, code[0])
-        found = numeric_angles(angles).set_index(["manifold", "probe", "transformation"])["angle_deg"]
+        found = numeric_angles(angles).set_index(["manifold", "example", "transformation"])["angle_deg"]
         for motion, step in (("rotation", 1.0), ("brightness", 5.0), ("blur", 0.5)):
             moved = torch.from_numpy(TRANSFORMATIONS[motion].apply(image.numpy(), step))
             expected = degrees_by_least_squares((moved - image).flatten(), matrix)
-            assert found[name, probe, motion] == pytest.approx(expected, abs=1e-5)
+            assert found[name, example, motion] == pytest.approx(expected, abs=1e-5)
         expected = degrees_by_least_squares(torch.ones(64, dtype=torch.float64), matrix)
-        assert found[name, probe, "lifted"] == pytest.approx(expected, abs=1e-5)
+        assert found[name, example, "lifted"] == pytest.approx(expected, abs=1e-5)
 
     def test_subspace_through_zero_contains_brightness(self, angles: pd.DataFrame) -> None:
         """What is brighter is longer, and a subspace through zero is a cone; through the mean image it is not."""
-        found = numeric_angles(angles).set_index(["manifold", "probe", "transformation"])["angle_deg"]
-        for probe in PROBES:
-            assert found["pca2_uncentred", probe, "brightness"] == pytest.approx(0, abs=1e-10)
-            assert found["pca2", probe, "brightness"] > 5
+        found = numeric_angles(angles).set_index(["manifold", "example", "transformation"])["angle_deg"]
+        for example in EXAMPLES:
+            assert found["pca2_uncentred", example, "brightness"] == pytest.approx(0, abs=1e-10)
+            assert found["pca2", example, "brightness"] > 5
 
     def test_pictures_hold_the_motion_and_its_parts(self, folder: Path) -> None:
         for name in MANIFOLDS:
@@ -187,9 +187,9 @@ class TestSteps:
 
     def test_columns_and_rows(self, steps: pd.DataFrame) -> None:
         assert list(steps.columns) == [
-            "manifold", "latent_dim", "probe", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+            "manifold", "latent_dim", "example", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
         ]  # fmt: skip
-        assert set(steps["probe"]) == {"pullover"}
+        assert set(steps["example"]) == {"pullover"}
         for name in MANIFOLDS:
             rows = steps[steps["manifold"] == name].groupby("transformation", sort=False)["step"].apply(list)
             # blur begins with the square of its step, and nobody knows of the user's own
@@ -197,9 +197,9 @@ class TestSteps:
                 "rotation": [0, 0.5, 1], "brightness": [0, 0.5, 1], "blur": [0.5, 1], "still": [0.5, 1],
             }  # fmt: skip
 
-    def test_step_of_the_probes_table_has_the_same_angle(self, steps: pd.DataFrame, angles: pd.DataFrame) -> None:
+    def test_step_of_the_examples_table_has_the_same_angle(self, steps: pd.DataFrame, angles: pd.DataFrame) -> None:
         here = steps[(steps["transformation"] == "rotation") & (steps["step"] == 1)]["angle_deg"].tolist()
-        there = angles[(angles["transformation"] == "rotation") & (angles["probe"] == "pullover")]["angle_deg"].tolist()
+        there = angles[(angles["transformation"] == "rotation") & (angles["example"] == "pullover")]["angle_deg"].tolist()
         assert len(here) == len(MANIFOLDS)
         assert list(map(float, here)) == pytest.approx(list(map(float, there)), rel=1e-10)
 
@@ -229,7 +229,7 @@ class TestEpochs:
 
     def test_columns_and_rows(self, epochs: pd.DataFrame) -> None:
         assert list(epochs.columns) == [
-            "manifold", "latent_dim", "epoch", "test_mse", "probe", "transformation", "step", "angle_deg",
+            "manifold", "latent_dim", "epoch", "test_mse", "example", "transformation", "step", "angle_deg",
         ]  # fmt: skip
         assert list(epochs[["manifold", "epoch", "transformation"]].itertuples(index=False, name=None)) == [
             (name, epoch, motion)
@@ -249,7 +249,7 @@ class TestEpochs:
     def test_last_epoch_is_the_trained_model(self, name: str, epochs: pd.DataFrame, angles: pd.DataFrame) -> None:
         rows = epochs[(epochs["manifold"] == name) & (epochs["transformation"] == "rotation")]
         values = rows["angle_deg"].astype(float).tolist()
-        final = angles[(angles["manifold"] == name) & (angles["probe"] == "pullover")]
+        final = angles[(angles["manifold"] == name) & (angles["example"] == "pullover")]
         expected = float(final[final["transformation"] == "rotation"]["angle_deg"].item())
         assert values[-1] == pytest.approx(expected, rel=1e-10)
         assert len(set(values)) == len(values)
@@ -280,7 +280,7 @@ class TestGather:
         """All models imported, no motion to be drawn."""
         study = Study(tmp_path)
         (tmp_path / "checkpoints").symlink_to(measured.folder / "checkpoints")
-        study.edit("probes", PROBES)
+        study.edit("examples", EXAMPLES)
         study.edit("models", {"fc2": study.values["models"]["fc2"] | {"state_dict": "fc2.pth"}})
         study.edit("invariance.pictures", [])
         assert study.params.trained == []
@@ -289,14 +289,14 @@ class TestGather:
             assert load_file(tmp_path / "results" / "invariance" / name / "pictures.safetensors") == {}
         succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
         section = sections.section(tmp_path / "results", study.params)
-        assert len(section.pictures) == 3  # both probes, and the steps
+        assert len(section.pictures) == 3  # both examples, and the steps
         assert section.folded == []
 
 
 def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
     collapsed(trained).save(study.folder / "checkpoints" / "point.safetensors")
     succeeded(measure(study, "invariance", "point", digits_file))
-    table = pd.read_csv(study.folder / "results" / "invariance" / "point" / "probe_angles.csv")
+    table = pd.read_csv(study.folder / "results" / "invariance" / "point" / "examples.csv")
     assert len(table) == 4 * 3
     assert table["angle_deg"].tolist() == [90] * len(table)
 
@@ -341,9 +341,9 @@ class TestParams:
                 "invariance.transformations.rotation.step: nan is not allowed: input should be a finite number",
             ),
             ("transformations", {}, "invariance.transformations: {} is not allowed: dictionary should have at least 1"),
-            ("pictures", ["boot"], "invariance.pictures: 'boot' is no probe; choose one of pullover, sneaker, "),
-            ("step_study.probe", "boot", "invariance.step_study.probe: 'boot' is no probe; choose one of "),
-            ("epoch_study.probe", "boot", "invariance.epoch_study.probe: 'boot' is no probe; choose one of "),
+            ("pictures", ["boot"], "invariance.pictures: 'boot' is no example; choose one of pullover, sneaker, "),
+            ("step_study.example", "boot", "invariance.step_study.example: 'boot' is no example; choose one of "),
+            ("epoch_study.example", "boot", "invariance.epoch_study.example: 'boot' is no example; choose one of "),
             (
                 "step_study.transformations",
                 ["blur"],
@@ -375,7 +375,7 @@ class TestParams:
         assert study.params.invariance.transformations["quarter_turn"].function == "rotation"
 
 
-def at_a_probe(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
+def at_an_example(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
     """A table of (manifold, transformation, angle, chance)."""
     return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "random_subspace_deg"])
 
@@ -386,7 +386,7 @@ class TestBestKnown:
     def test_against_chance_not_by_the_angle(self) -> None:
         """The larger subspace has the smaller angle, but chance gives it more."""
         said = sections.best_known(
-            at_a_probe(("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0),
+            at_an_example(("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0),
                        ("b", "push", 20.0, 60.0)),
             "pullover",
         )  # fmt: skip
@@ -397,12 +397,12 @@ class TestBestKnown:
         ]
 
     def test_worse_than_chance(self) -> None:
-        said = sections.best_known(at_a_probe(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0)), "x")
+        said = sections.best_known(at_an_example(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0)), "x")
         assert "turn by b (81.5°, 1.5° above chance)" in said[0]
 
     def test_without_an_angle(self) -> None:
         said = sections.best_known(
-            at_a_probe(
+            at_an_example(
                 ("a", "turn", 60.0, 80.0), ("a", "still", float("nan"), 80.0), ("b", "still", float("nan"), 70.0)
             ),
             "x",
@@ -507,7 +507,7 @@ class TestPublishedTable:
     def table(self, study: Study) -> str | None:
         """The table, for a run whose angles are all 12.345 degrees."""
         rows = [
-            {"manifold": name, "probe": "pullover", "transformation": motion, "angle_deg": 12.345,
+            {"manifold": name, "example": "pullover", "transformation": motion, "angle_deg": 12.345,
              "random_subspace_deg": 81.91}
             for name in study.params.manifolds
             for motion in study.params.invariance.transformations
@@ -527,7 +527,7 @@ class TestPublishedTable:
 
     @pytest.mark.parametrize(
         ("key", "value"),
-        [("dataset.name", "MNIST"), ("dataset.limit", 1000), ("probes.pullover", 7), ("pca.latent_dims", [2])],
+        [("dataset.name", "MNIST"), ("dataset.limit", 1000), ("examples.pullover", 7), ("pca.latent_dims", [2])],
     )
     def test_only_of_the_same_thing(self, reference: Study, key: str, value: Any) -> None:
         if key == "pca.latent_dims":

@@ -20,7 +20,7 @@ from latent_atlas.report import published
 from latent_atlas.report.sections import jacobian as sections
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
-PROBES = ("pullover", "sneaker")
+EXAMPLES = ("pullover", "sneaker")
 
 
 class TestMetric:
@@ -79,12 +79,12 @@ class TestStage:
     """Both stages on a small study."""
 
     def test_spectra(self, spectra: pd.DataFrame) -> None:
-        assert list(spectra.columns) == ["manifold", "latent_dim", "probe", "dtype", "order", "singular_value"]
+        assert list(spectra.columns) == ["manifold", "latent_dim", "example", "dtype", "order", "singular_value"]
         expected = [
-            (name, k, probe, dtype, order)
+            (name, k, example, dtype, order)
             for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True)
             for dtype in ("float64", "float32")
-            for probe in PROBES
+            for example in EXAMPLES
             for order in range(1, k + 1)
         ]
         assert list(spectra.drop(columns="singular_value").itertuples(index=False, name=None)) == expected
@@ -92,30 +92,30 @@ class TestStage:
 
     def test_summary(self, summary: pd.DataFrame) -> None:
         assert list(summary.columns) == [
-            "manifold", "latent_dim", "probe", "dtype", "sigma_max", "sigma_min", "rank", "rank_tolerance",
+            "manifold", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank", "rank_tolerance",
             "condition_number", "log_volume",
         ]  # fmt: skip
-        assert len(summary) == len(MANIFOLDS) * len(PROBES) * 2
-        assert not summary.duplicated(["manifold", "probe", "dtype"]).any()
+        assert len(summary) == len(MANIFOLDS) * len(EXAMPLES) * 2
+        assert not summary.duplicated(["manifold", "example", "dtype"]).any()
 
     @pytest.mark.parametrize("name", ["fc2", "fc4"])
-    @pytest.mark.parametrize("probe", PROBES)
+    @pytest.mark.parametrize("example", EXAMPLES)
     def test_values_are_those_of_differences(
-        self, name: str, probe: str, spectra: pd.DataFrame, trained: Study, digits: Images
+        self, name: str, example: str, spectra: pd.DataFrame, trained: Study, digits: Images
     ) -> None:
         surface = load_manifold(trained.folder / "checkpoints" / f"{name}.safetensors").to(torch.float64)
         assert isinstance(surface, Autoencoder)
-        index = {"pullover": 5, "sneaker": 6}[probe]
+        index = {"pullover": 5, "sneaker": 6}[example]
         code = surface.encode(digits.train[index : index + 1].double() / 255)[0]
         expected = np.linalg.svd(central_differences(surface, code).numpy(), compute_uv=False)
-        rows = spectra[(spectra["manifold"] == name) & (spectra["probe"] == probe)]
+        rows = spectra[(spectra["manifold"] == name) & (spectra["example"] == example)]
         for dtype, digits_kept in (("float64", 1e-7), ("float32", 1e-4)):
             found = rows[rows["dtype"] == dtype]["singular_value"].tolist()
             assert found == pytest.approx(expected.tolist(), rel=digits_kept)
 
     def test_summary_follows_from_the_values(self, spectra: pd.DataFrame, summary: pd.DataFrame) -> None:
         for row in summary.itertuples():
-            same = (spectra["manifold"] == row.manifold) & (spectra["probe"] == row.probe)
+            same = (spectra["manifold"] == row.manifold) & (spectra["example"] == row.example)
             values = spectra[same & (spectra["dtype"] == row.dtype)]["singular_value"]
             eps = np.finfo(row.dtype).eps
             assert (row.sigma_max, row.sigma_min) == (values.iloc[0], values.iloc[-1])
@@ -132,14 +132,14 @@ class TestStage:
         assert (rows["rank"] == 2).all()
 
     def test_pictures(self, results: Path) -> None:
-        for probe in PROBES:
-            assert (results / "jacobian" / f"spectra_{probe}.svg").stat().st_size > 5000
-            assert (results / "jacobian" / f"spectra_{probe}.png").stat().st_size > 5000
+        for example in EXAMPLES:
+            assert (results / "jacobian" / f"spectra_{example}.svg").stat().st_size > 5000
+            assert (results / "jacobian" / f"spectra_{example}.png").stat().st_size > 5000
 
     def test_section(self, results: Path, trained: Study) -> None:
         section = sections.section(results, trained.params)
         assert section.sentences == [
-            "In float64 the decoder's Jacobian has full rank at all 2 probes for fc2, fc4: there these decoders are "
+            "In float64 the decoder's Jacobian has full rank at all 2 examples for fc2, fc4: there these decoders are "
             "immersions."
         ]
         assert len(section.pictures) == len(section.folded) == 1
@@ -182,13 +182,13 @@ class TestRefused:
     """What cannot be measured."""
 
     @pytest.mark.parametrize("stage", ["jacobian", "invariance", "tangents", "interpolate"])
-    def test_probe_outside_the_training_set(self, stage: str, study: Study, trained: Study, digits_file: Path) -> None:
-        study.edit("probes", {"sneaker": 6, "pullover": 1500})
+    def test_example_outside_the_training_set(self, stage: str, study: Study, trained: Study, digits_file: Path) -> None:
+        study.edit("examples", {"sneaker": 6, "pullover": 1500})
         (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
         done = measure(study, stage, "pca2", digits_file)
         assert done.exit_code == 1
         assert (
-            f"[{stage} pca2] error: probe pullover: there is no training image 1500; digits as stored here has 1500, "
+            f"[{stage} pca2] error: example pullover: there is no training image 1500; digits as stored here has 1500, "
             "so choose an index from 0 to 1499"
         ) in done.stderr
         assert not (study.folder / "results").exists()
@@ -202,10 +202,10 @@ class TestRefused:
 
 
 def table(*rows: tuple[str, str, int, int, int, float]) -> pd.DataFrame:
-    """A summary of (manifold, probe, k, rank in float64, rank in float32, smallest singular value)."""
+    """A summary of (manifold, example, k, rank in float64, rank in float32, smallest singular value)."""
     found = []
-    for name, probe, k, exact, rough, sigma_min in rows:
-        head = {"manifold": name, "probe": probe, "latent_dim": k, "sigma_max": 10.0, "sigma_min": sigma_min}
+    for name, example, k, exact, rough, sigma_min in rows:
+        head = {"manifold": name, "example": example, "latent_dim": k, "sigma_max": 10.0, "sigma_min": sigma_min}
         found.append(head | {"dtype": "float64", "rank": exact, "rank_tolerance": 1.7e-12})
         found.append(head | {"dtype": "float32", "rank": rough, "rank_tolerance": 9.3e-4})
     return pd.DataFrame(found)
@@ -217,7 +217,7 @@ class TestSentences:
     def test_full_rank(self) -> None:
         said = sections.sentences(table(("a", "x", 4, 4, 4, 0.1), ("b", "x", 9, 9, 9, 0.1)), "digits")
         assert said == [
-            "In float64 the decoder's Jacobian has full rank at the probe for a, b: there these decoders are "
+            "In float64 the decoder's Jacobian has full rank at the example for a, b: there these decoders are "
             "immersions."
         ]
 
@@ -225,16 +225,16 @@ class TestSentences:
         said = sections.sentences(
             table(("a", "x", 4, 4, 4, 0.1), ("a", "y", 4, 4, 2, 1e-6), ("a", "z", 4, 4, 3, 1e-5)), "digits"
         )
-        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at all 3 probes for a:")
+        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at all 3 examples for a:")
         assert said[1:] == [
-            "In float32 a seems to lose rank at 2 of 3 probes (at y 2 of 4), yet float64 finds 4, with the smallest "
+            "In float32 a seems to lose rank at 2 of 3 examples (at y 2 of 4), yet float64 finds 4, with the smallest "
             "singular value 1e-06 above the tolerance 1.7e-12: rounding, not a loss of rank."
         ]
 
     def test_lost_in_both(self) -> None:
         said = sections.sentences(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
         assert len(said) == 2
-        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at the probe for b: ")
+        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at the example for b: ")
         assert said[1] == "a loses rank also in float64: 3 of 4 at x."
 
     def test_lost_in_float64_and_more_in_float32(self) -> None:
@@ -250,20 +250,20 @@ class TestSentences:
         (said,) = self.loss(("fc128", "x", 128, 128, 128, 0.01), ("fc16", "x", 16, 16, 16, 0.1))
         assert said == (
             "The reference study found rank 125 of 128 for fc128 in float32 and could not say why. Trained here, fc128 "
-            "has rank 128 in float64 and rank 128 in float32 over the probes. Its smallest singular value is at least "
+            "has rank 128 in float64 and rank 128 in float32 over the examples. Its smallest singular value is at least "
             "0.001 of the largest: far above what float64 resolves, and above float32's tolerance of 9e-05."
         )
 
     def test_published_loss_is_one_of_precision(self) -> None:
         (said,) = self.loss(("fc128", "x", 128, 128, 125, 1e-5), ("fc128", "y", 128, 128, 127, 1e-4))
-        assert "has rank 128 in float64 and ranks 125 to 127 in float32 over the probes" in said
+        assert "has rank 128 in float64 and ranks 125 to 127 in float32 over the examples" in said
         assert said.endswith(
             "at least 1e-06 of the largest: far above what float64 resolves, and below float32's tolerance of 9e-05."
         )
 
     def test_published_loss_is_real(self) -> None:
         (said,) = self.loss(("fc128", "x", 128, 127, 120, 1e-14), ("fc128", "y", 128, 128, 127, 1e-4))
-        assert "has ranks 127 to 128 in float64 and ranks 120 to 127 in float32 over the probes" in said
+        assert "has ranks 127 to 128 in float64 and ranks 120 to 127 in float32 over the examples" in said
         assert "far above what float64 resolves" not in said
         assert said.endswith("1e-15 of the largest: below what float64 resolves, so that the loss of rank is real.")
 

@@ -50,7 +50,7 @@ def test_error_of_pca_on_its_own_images_is_the_variance_left_over(folder: Path, 
 
 @pytest.mark.parametrize("name", MANIFOLDS)
 def test_examples_are_the_first_images_of_each_split(name: str, folder: Path, finished: Study, digits: Images) -> None:
-    examples = load_file(folder / name / "examples.safetensors")
+    examples = load_file(folder / name / "shown.safetensors")
     surface = load_manifold(finished.folder / "results" / "checkpoints" / f"{name}.safetensors")
     for split in ("train", "test"):
         expected = surface.reconstruct(as_float(digits.pixels(split)[:9], surface.dtype)).float()

@@ -17,7 +17,7 @@ rule interpolate:
         mem_mb=memory("interpolate"),
         runtime=runtime("interpolate"),
     params:
-        values=parameters(VALUES, "interpolate", "probes"),
+        values=parameters(VALUES, "interpolate", "examples"),
     shell:
         "latent-atlas interpolate --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/interpolate/{wildcards.manifold} --log {log}"
@@ -41,7 +41,7 @@ rule interpolate_pixels:
         mem_mb=memory("interpolate_pixels"),
         runtime=runtime("interpolate_pixels"),
     params:
-        values=parameters(VALUES, "interpolate", "probes"),
+        values=parameters(VALUES, "interpolate", "examples"),
     shell:
         "latent-atlas interpolate --name pixels --images {input.images} --folder results/interpolate/pixels --log {log}"
 
@@ -71,6 +71,6 @@ rule interpolate_summary:
         mem_mb=memory("interpolate_summary"),
         runtime=runtime("interpolate_summary"),
     params:
-        values=parameters(VALUES, "interpolate", "probes", "models", "pca"),
+        values=parameters(VALUES, "interpolate", "examples", "models", "pca"),
     shell:
         "latent-atlas interpolate-summary --folder results/interpolate --log {log}"

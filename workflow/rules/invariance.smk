@@ -4,8 +4,8 @@ rule invariance:
         images=IMAGES,
         sources=lambda w: sources("invariance", *architecture_of(w.manifold), *MOTIONS),
     output:
-        probe_angles="results/invariance/{manifold}/probe_angles.csv",
-        step_angles="results/invariance/{manifold}/step_angles.csv",
+        angles="results/invariance/{manifold}/angles.parquet",
+        steps="results/invariance/{manifold}/steps.csv",
         pictures="results/invariance/{manifold}/pictures.safetensors",
     log:
         "logs/invariance/{manifold}.log",
@@ -17,7 +17,7 @@ rule invariance:
         mem_mb=memory("invariance"),
         runtime=runtime("invariance"),
     params:
-        values=parameters(VALUES, "invariance", "probes"),
+        values=parameters(VALUES, "invariance", "sample", "examples"),
     shell:
         "latent-atlas invariance --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/invariance/{wildcards.manifold} --log {log}"
@@ -33,7 +33,7 @@ rule invariance_epochs:
             "invariance_epochs", *architecture_of(w.model), *MOTIONS
         ),
     output:
-        epoch_angles="results/invariance/{model}/epoch_angles.csv",
+        epochs="results/invariance/{model}/epochs.csv",
     log:
         "logs/invariance_epochs/{model}.log",
     benchmark:
@@ -44,7 +44,7 @@ rule invariance_epochs:
         mem_mb=memory("invariance_epochs"),
         runtime=runtime("invariance_epochs"),
     params:
-        values=parameters(VALUES, "invariance", "probes"),
+        values=parameters(VALUES, "invariance", "examples"),
     shell:
         "latent-atlas invariance-epochs --model {wildcards.model} --checkpoint {input.checkpoint} --snapshots {input.snapshots} "
         "--curve {input.curve} --images {input.images} --folder results/invariance/{wildcards.model} --log {log}"
@@ -52,31 +52,30 @@ rule invariance_epochs:
 
 rule invariance_summary:
     input:
-        probe_angles=every(
-            rules.invariance.output.probe_angles, manifold=STUDY.manifolds
-        ),
-        step_angles=every(rules.invariance.output.step_angles, manifold=STUDY.manifolds),
+        angles=every(rules.invariance.output.angles, manifold=STUDY.manifolds),
+        steps=every(rules.invariance.output.steps, manifold=STUDY.manifolds),
         pictures=every(rules.invariance.output.pictures, manifold=STUDY.manifolds),
-        epoch_angles=every(rules.invariance_epochs.output.epoch_angles, model=TRAINED),
+        epochs=every(rules.invariance_epochs.output.epochs, model=TRAINED),
         sources=sources("invariance_summary"),
     output:
-        probe_angles="results/invariance/probe_angles.csv",
-        step_angles="results/invariance/step_angles.csv",
-        epoch_angles="results/invariance/epoch_angles.csv",
+        summary="results/invariance/summary.csv",
+        examples="results/invariance/examples.csv",
+        steps="results/invariance/steps.csv",
+        epochs="results/invariance/epochs.csv",
         maps=expand(
-            "results/invariance/angles_{probe}{ending}",
-            probe=STUDY.probes,
+            "results/invariance/angles_{example}{ending}",
+            example=STUDY.examples,
             ending=[".svg", ".png"],
         ),
         studies=expand(
-            "results/invariance/{study}_angles{ending}",
-            study=["step", "epoch"] if TRAINED else ["step"],
+            "results/invariance/{study}{ending}",
+            study=["steps", "epochs"] if TRAINED else ["steps"],
             ending=[".svg", ".png"],
         ),
-        motions=expand(
-            "results/invariance/motion_{probe}_{motion}.png",
-            probe=STUDY.invariance.pictures,
-            motion=STUDY.invariance.transformations,
+        displacements=expand(
+            "results/invariance/displacements/{example}/{kind}.png",
+            example=STUDY.invariance.pictures,
+            kind=STUDY.invariance.transformations,
         ),
     log:
         "logs/invariance_summary.log",
@@ -88,6 +87,6 @@ rule invariance_summary:
         mem_mb=memory("invariance_summary"),
         runtime=runtime("invariance_summary"),
     params:
-        values=parameters(VALUES, "invariance", "probes", "models", "pca"),
+        values=parameters(VALUES, "invariance", "examples", "models", "pca"),
     shell:
         "latent-atlas invariance-summary --folder results/invariance --log {log}"

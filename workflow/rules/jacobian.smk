@@ -4,8 +4,9 @@ rule jacobian:
         images=IMAGES,
         sources=lambda w: sources("jacobian", *architecture_of(w.manifold)),
     output:
-        spectra="results/jacobian/{manifold}/spectra.csv",
-        summary="results/jacobian/{manifold}/summary.csv",
+        spectra="results/jacobian/{manifold}/spectra.parquet",
+        values="results/jacobian/{manifold}/values.csv",
+        examples="results/jacobian/{manifold}/examples.csv",
     log:
         "logs/jacobian/{manifold}.log",
     benchmark:
@@ -16,7 +17,7 @@ rule jacobian:
         mem_mb=memory("jacobian"),
         runtime=runtime("jacobian"),
     params:
-        values=parameters(VALUES, "probes"),
+        values=parameters(VALUES, "sample", "examples"),
     shell:
         "latent-atlas jacobian --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/jacobian/{wildcards.manifold} --log {log}"
@@ -25,14 +26,16 @@ rule jacobian:
 rule jacobian_summary:
     input:
         spectra=every(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
-        summary=every(rules.jacobian.output.summary, manifold=STUDY.manifolds),
+        values=every(rules.jacobian.output.values, manifold=STUDY.manifolds),
+        examples=every(rules.jacobian.output.examples, manifold=STUDY.manifolds),
         sources=sources("jacobian_summary"),
     output:
-        spectra="results/jacobian/spectra.csv",
         summary="results/jacobian/summary.csv",
+        examples="results/jacobian/examples.csv",
+        values="results/jacobian/values.csv",
         pictures=expand(
-            "results/jacobian/spectra_{probe}{ending}",
-            probe=STUDY.probes,
+            "results/jacobian/spectra_{example}{ending}",
+            example=STUDY.examples,
             ending=[".svg", ".png"],
         ),
     log:
@@ -45,6 +48,6 @@ rule jacobian_summary:
         mem_mb=memory("jacobian_summary"),
         runtime=runtime("jacobian_summary"),
     params:
-        values=parameters(VALUES, "probes", "models", "pca"),
+        values=parameters(VALUES, "examples", "models", "pca"),
     shell:
         "latent-atlas jacobian-summary --folder results/jacobian --log {log}"

@@ -5,7 +5,7 @@ rule reconstruct:
         sources=lambda w: sources("reconstruct", *architecture_of(w.manifold)),
     output:
         errors="results/reconstruct/{manifold}/errors.csv",
-        examples="results/reconstruct/{manifold}/examples.safetensors",
+        shown="results/reconstruct/{manifold}/shown.safetensors",
     log:
         "logs/reconstruct/{manifold}.log",
     benchmark:
@@ -25,7 +25,7 @@ rule reconstruct:
 rule reconstruct_summary:
     input:
         errors=every(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
-        examples=every(rules.reconstruct.output.examples, manifold=STUDY.manifolds),
+        shown=every(rules.reconstruct.output.shown, manifold=STUDY.manifolds),
         images=IMAGES,
         sources=sources("reconstruct_summary"),
     output:

@@ -17,7 +17,7 @@ rule tangents:
         mem_mb=memory("tangents"),
         runtime=runtime("tangents"),
     params:
-        values=parameters(VALUES, "tangents", "probes"),
+        values=parameters(VALUES, "tangents", "examples"),
     shell:
         "latent-atlas tangents --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/tangents/{wildcards.manifold} --log {log}"

@@ -24,7 +24,7 @@ from latent_atlas.errors import LatentAtlasError
 
 NEEDED_GB = 3  # the dataset, results and DVC's copy of them, with room to spare
 SLOW_MS = 50  # a file made, renamed and seen again; more makes a thousand small outputs a matter of minutes
-PROBE_S = 180
+TIMEOUT_S = 180
 
 GOOD, NOTE, BAD = "ok", "note", "PROBLEM"
 
@@ -283,9 +283,9 @@ def nodes(settings: dict[str, Any]) -> Iterator[Finding]:
                    "latent_atlas.cli", "doctor", "--probe"]  # fmt: skip
         subject = f"nodes with {' '.join(options) or 'no request'}"
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_S, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
-            yield Finding(subject, NOTE, f"no job started within {PROBE_S} s: the queue is long, or stuck")
+            yield Finding(subject, NOTE, f"no job started within {TIMEOUT_S} s: the queue is long, or stuck")
             continue
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

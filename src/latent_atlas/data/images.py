@@ -72,21 +72,39 @@ class Images:
             raise ValueError(f"split must be 'train' or 'test', not {split!r}")
         return self.train if split == "train" else self.test
 
-    def picked(self, probes: Mapping[str, int], dtype: torch.dtype) -> Tensor:
-        """Training images by their index, as floats (n, C, H, W) in [0, 1], in the order of ``probes``.
+    def examples(self, named: Mapping[str, str], dtype: torch.dtype) -> Tensor:
+        """Named images as floats (n, C, H, W) in [0, 1], in the order of ``named``.
+
+        Parameters
+        ----------
+        named : mapping of str to str
+            A name, and a split and an index in it, such as ``train/5``.
+        dtype : torch.dtype
 
         Raises
         ------
         DataError
-            If an index lies outside the training set.
+            If an index lies outside its split.
         """
-        for name, index in probes.items():
-            if not 0 <= index < len(self.train):
+        return as_float(torch.stack([self.pixels(s)[i] for s, i in self.places(named)]), dtype)  # n x C x H x W
+
+    def places(self, named: Mapping[str, str]) -> list[tuple[str, int]]:
+        """Split and index of named images; see :meth:`examples`."""
+        found = []
+        for name, place in named.items():
+            split, _, number = place.partition("/")
+            count = len(self.pixels(split))
+            if int(number) >= count:
                 raise DataError(
-                    f"probe {name}: there is no training image {index}; {self.name} as stored here has "
-                    f"{len(self.train)}, so choose an index from 0 to {len(self.train) - 1}"
+                    f"example {name}: there is no image {place}; {self.name} as stored here has {count} {split} "
+                    f"images, so choose an index from 0 to {count - 1}"
                 )
-        return as_float(self.train[list(probes.values())], dtype)  # n x C x H x W
+            found.append((split, int(number)))
+        return found
+
+    def labels(self, split: str) -> Tensor:
+        """The labels (N,) of ``train`` or ``test``."""
+        return self.train_labels if split == "train" else self.test_labels
 
     def take(self, limit: int | None) -> Images:
         """The first ``limit`` images of each split (all of them for ``None``)."""

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 
-from scipy.integrate import quad
-from scipy.special import betaln
 from torch import Tensor
-
-from latent_atlas.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -52,37 +46,6 @@ def decompose(motion: Tensor, basis: Tensor) -> Decomposition:
     beyond = motion - within
     correction = basis @ (basis.T @ beyond)
     return Decomposition(within + correction, beyond - correction)
-
-
-@cache
-def random_subspace_angle_deg(k: int, pixels: int) -> float:
-    """Expected angle in degrees between a fixed direction and a random k-dimensional subspace of R^pixels.
-
-    The squared cosine of that angle θ has the distribution Beta(k/2, (P-k)/2), so that the density of θ is
-    proportional to cos(θ)^(k-1) · sin(θ)^(P-k-1) on 0 to π/2; its mean is taken by quadrature. It lies
-    close to arccos √(k/P).
-
-    Raises
-    ------
-    ModelError
-        If k is not between 1 and ``pixels``.
-    """
-    if not 1 <= k <= pixels:
-        raise ModelError(f"a subspace of dimension {k} does not fit into {pixels} pixels: choose k from 1 to {pixels}")
-    if k == pixels:
-        return 0.0
-    log_scale = math.log(2) - betaln(k / 2, (pixels - k) / 2)
-
-    def weighted(theta: float) -> float:
-        log_density = (k - 1) * math.log(math.cos(theta)) + (pixels - k - 1) * math.log(math.sin(theta))
-        return theta * math.exp(log_scale + log_density)
-
-    centre = math.acos(math.sqrt(k / pixels))
-    edges = sorted(
-        {1e-12, *(min(max(centre + d, 1e-12), math.pi / 2 - 1e-12) for d in (-0.3, 0.3)), math.pi / 2 - 1e-12}
-    )
-    mean = sum(quad(weighted, low, high, limit=200)[0] for low, high in pairwise(edges))
-    return math.degrees(mean)
 
 
 def angle_deg(motion: Tensor, basis: Tensor) -> float | None:

@@ -76,8 +76,8 @@ def errors(manifold: Manifold, pixels: Tensor) -> pd.DataFrame:
 
 
 def summary(manifold: Manifold, pixels: Tensor) -> dict[str, float]:
-    """The means over uint8 images (N, C, H, W) of ``mse``, ``psnr_db`` and ``ssim``."""
+    """Over uint8 images (N, C, H, W): mean ``mse`` and ``ssim``, and ``psnr_db`` of the mean error, NaN for none."""
     means = {str(name): float(value) for name, value in errors(manifold, pixels).mean().items()}
     if math.isnan(means["mse"]):
         raise ValueError("a reconstruction is not a number")
-    return means
+    return means | {"psnr_db": -10 * math.log10(means["mse"]) if means["mse"] > 0 else math.nan}

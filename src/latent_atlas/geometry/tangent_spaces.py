@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from latent_atlas.data.images import as_float
-from latent_atlas.geometry.angles import angle_deg
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.transformations import Transformation
 
 # Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
-# that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: at the border 1e-8 of σ
-# itself for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
-BORDER = {torch.float64: 3e-5, torch.float32: 1e-5}
+# that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: 2e-10 of σ at the border
+# for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
+BORDER = {torch.float64: 1e-3, torch.float32: 1e-5}
 MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
 
 
@@ -57,33 +56,59 @@ class TangentSpaces:
     @cached_property
     def singular_values(self) -> Tensor:
         """Largest first, in float64: (N, k)."""
-        if not self._careful.any():
+        if not self._needs_qr.any():
             return self._roots
         values = self._roots.clone()
-        values[self._careful] = torch.linalg.svdvals(self._factors[1])
+        values[self._needs_qr] = torch.linalg.svdvals(self._factors[1])
         return values
 
-    def angles_deg(self, motions: Tensor) -> Tensor:
-        """Angles in degrees between motions (N, t, P) and the tangent spaces (N, t); NaN where nothing moves."""
-        motions = motions.double()
-        angles = motions.new_empty(motions.shape[:2])  # N x t
-        lost = self.singular_values[:, -1] <= self._tolerance(self.singular_values)  # N
-        if self._careful.any():
+    @property
+    def rank(self) -> Tensor:
+        """Dimension of each tangent space: singular values that are more than rounding: (N,)."""
+        return (self.singular_values > self._tolerance(self.singular_values)[:, None]).sum(1)
+
+    def angles_deg(self, displacements: Tensor) -> Tensor:
+        """Angles in degrees between displacements (N, t, P) and the tangent spaces (N, t); NaN where one is zero.
+
+        From the lengths of both components by atan2, which is accurate near 0 and near 90 degrees.
+        """
+        tangential, normal = self.components(displacements)
+        angles = torch.rad2deg(torch.atan2(normal.norm(dim=-1), tangential.norm(dim=-1)))  # N x t
+        return angles.masked_fill(~displacements.any(dim=-1), math.nan)
+
+    def components(self, displacements: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacements (N, t, P) split into tangential and normal components, (N, t, P) each, in float64.
+
+        The normal component is projected once more, so that what rounding left in it of the tangent space is removed.
+        """
+        vectors = displacements.double()
+        tangential = self._projected(vectors)
+        correction = self._projected(vectors - tangential)
+        return tangential + correction, vectors - tangential - correction
+
+    def _projected(self, vectors: Tensor) -> Tensor:
+        """Orthogonal projections of vectors (N, t, P) on the tangent spaces, before refinement."""
+        projected = torch.empty_like(vectors)
+        qr = self._needs_qr
+        lost = self.rank < self.tangents.shape[1]  # N
+        if qr.any():
             basis = self._factors[0]  # n x P x k
-            angles[self._careful] = _angles_deg(motions[self._careful], lambda v: (v @ basis) @ basis.mT)
-        plain = slice(None) if not self._careful.any() else ~self._careful
+            projected[qr] = (vectors[qr] @ basis) @ basis.mT
+        plain = slice(None) if not qr.any() else ~qr
         tangents = self.tangents[plain]  # n x k x P
-        factors, failed = torch.linalg.cholesky_ex(self._gram[plain])  # n x k x k, n
+        factors, failed = self._cholesky
         lost[plain] |= failed != 0
-        angles[plain] = _angles_deg(
-            motions[plain], lambda v: torch.cholesky_solve(tangents @ v.mT, factors).mT @ tangents
-        )
-        angles[~motions.any(dim=-1)] = math.nan
+        projected[plain] = torch.cholesky_solve(tangents @ vectors[plain].mT, factors).mT @ tangents
         for one in lost.nonzero().flatten().tolist():
-            basis = self._basis(one)
-            found = [angle_deg(motion, basis) for motion in motions[one]]
-            angles[one] = angles.new_tensor([math.nan if angle is None else angle for angle in found])
-        return angles
+            basis = self._basis(one)  # P x r
+            projected[one] = (vectors[one] @ basis) @ basis.mT
+        return projected
+
+    @cached_property
+    def _cholesky(self) -> tuple[Tensor, Tensor]:
+        """Cholesky factors (n, k, k) of the Gram matrices that need no QR, and which of them failed (n,)."""
+        plain = slice(None) if not self._needs_qr.any() else ~self._needs_qr
+        return torch.linalg.cholesky_ex(self._gram[plain])
 
     @property
     def uncertain(self) -> Tensor:
@@ -101,14 +126,14 @@ class TangentSpaces:
         return torch.linalg.eigvalsh(self._gram).flip(-1).clamp(min=0).sqrt()
 
     @cached_property
-    def _careful(self) -> Tensor:
+    def _needs_qr(self) -> Tensor:
         """Which matrices go through a QR decomposition: (N,)."""
         return self._apart(self._roots)
 
     @cached_property
     def _factors(self) -> tuple[Tensor, Tensor]:
         """QR decompositions of the n matrices that need one: (n, P, k) and (n, k, k)."""
-        return torch.linalg.qr(self.tangents[self._careful].mT)
+        return torch.linalg.qr(self.tangents[self._needs_qr].mT)
 
     def _tolerance(self, values: Tensor) -> Tensor:
         """Singular values up to which directions count as rounding: (N,)."""
@@ -126,14 +151,6 @@ class TangentSpaces:
         return right[values > tolerance].mT
 
 
-def _angles_deg(motions: Tensor, projected: Callable[[Tensor], Tensor]) -> Tensor:
-    """Angles (n, t) between motions (n, t, P) and their projections, which are refined once."""
-    within = projected(motions)
-    correction = projected(motions - within)
-    within, beyond = within + correction, motions - within - correction
-    return torch.rad2deg(torch.atan2(beyond.norm(dim=-1), within.norm(dim=-1)))
-
-
 @dataclass(frozen=True)
 class Population:
     """What was measured at N images.
@@ -142,13 +159,16 @@ class Population:
     ----------
     singular_values : tensor (N, k)
         Of the decoder's Jacobian at each image's code, largest first, in float64.
+    rank : tensor (N,)
+        Dimension of the tangent space at each image.
     angles_deg : tensor (N, t)
-        Angle between each motion of the reconstructed image and the tangent space there; NaN where nothing moves.
+        Angle between each displacement of the reconstructed image and the tangent space there; NaN where it is zero.
     transformations : tuple of str
-        The motions, in the order of the columns.
+        In the order of the columns.
     """
 
     singular_values: Tensor
+    rank: Tensor
     angles_deg: Tensor
     transformations: tuple[str, ...]
 
@@ -167,9 +187,10 @@ def measure(
     manifold : Manifold
         It measures in its own precision: float32 is twice as fast, float64 exact. Images whose singular values lie too
         far apart for float32 are measured in float64 in either case; where that is a whole batch, so is all the rest.
-    pixels : uint8 tensor (N, C, H, W)
+    pixels : tensor (N, C, H, W)
+        uint8, or floats in [0, 1].
     transformations : mapping of name to (transformation, step)
-        Motions of the reconstructed images; none leaves out the angles.
+        Applied to the reconstructed images; none leaves out the angles.
     report : callable, optional
         Called with the number of images done, after each batch.
     device : torch.device, optional
@@ -182,15 +203,15 @@ def measure(
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
     batch = max(1, MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k))
-    values, angles = [], []
+    values, ranks, angles = [], [], []
     exact: Manifold | None = None
 
     def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
         codes = surface.encode(as_float(part, surface.dtype))  # n x k
         spaces = TangentSpaces(surface.jacobian(codes))
-        found = [spaces.singular_values]
+        found = [spaces.singular_values, spaces.rank]
         if transformations:
-            found.append(spaces.angles_deg(_motions(surface.decode(codes), transformations)))
+            found.append(spaces.angles_deg(_displacements(surface.decode(codes), transformations)))
         return found, spaces.uncertain
 
     for part in pixels.split(batch):
@@ -204,16 +225,18 @@ def measure(
             if again.all():
                 surface = exact
         values.append(found[0].cpu())
-        angles += [found[1].cpu()] if transformations else []
+        ranks.append(found[1].cpu())
+        angles += [found[2].cpu()] if transformations else []
         report(sum(map(len, values)))
     return Population(
         torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
+        torch.cat(ranks) if ranks else torch.empty(0, dtype=torch.int64),
         torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
         tuple(transformations),
     )
 
 
-def _motions(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
+def _displacements(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
     """What each step changes in images (n, C, H, W): (n, t, C·H·W)."""
-    moved = [entry.motion(image, step).flatten(1) for entry, step in transformations.values()]
+    moved = [entry.displacement(image, step).flatten(1) for entry, step in transformations.values()]
     return torch.stack(moved, dim=1)

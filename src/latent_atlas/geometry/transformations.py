@@ -50,7 +50,7 @@ class Transformation:
     velocity: Callable[[Images], Images] | None = None
     linear: bool = False
 
-    def motion(self, images: Tensor, step: float) -> Tensor:
+    def displacement(self, images: Tensor, step: float) -> Tensor:
         """What a step changes in images: moved images minus images, (N, C, H, W)."""
         height, width = images.shape[-2:]
         if self.linear and height * width <= LARGEST_MATRIX:

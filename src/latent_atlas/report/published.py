@@ -8,15 +8,15 @@ from __future__ import annotations
 from latent_atlas.study.schema import Params
 
 DATASET = "FashionMNIST"
-PROBE = "pullover"
-INDEX = 5  # in the training set
+EXAMPLE = "pullover"
+PLACE = "train/5"
 ARCHITECTURES = {"conv": "convolutional", "fc": "fully_connected"}
 
 
 def comparable(params: Params) -> bool:
     """Whether a study looks at the same image of the same data."""
     data = params.dataset
-    return data.name == DATASET and data.limit is None and params.probes.get(PROBE) == INDEX
+    return data.name == DATASET and data.limit is None and params.examples.get(EXAMPLE) == PLACE
 
 
 def same_model(params: Params, name: str) -> bool:

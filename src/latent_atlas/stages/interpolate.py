@@ -27,17 +27,17 @@ PIXELS = "pixels"
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @folder_option("--folder", "Where to write this manifold's results.")
 def interpolate(params: Params, name: str, manifold: Path | None, images: Path, folder: Path) -> None:
-    """Walk between pairs of probes along the straight line of one manifold's codes, decoded.
+    """Walk between pairs of examples along the straight line of one manifold's codes, decoded.
 
     Without a manifold, walk along the straight line of pixels.
     """
     data = Images.load(images)
-    surface = load_manifold(manifold) if manifold else PixelSpace(data.shape)
+    surface = load_manifold(manifold).to(torch.float64) if manifold else PixelSpace(data.shape)
     wish = params.interpolate
     chosen = torch.linspace(0, wish.steps, wish.shown).round().long()
     tables, lengths, shown = [], [], {}
     for pair, ends in wish.pairs.items():
-        start, end = data.picked({probe: params.probes[probe] for probe in ends}, surface.dtype)
+        start, end = data.examples({example: params.examples[example] for example in ends}, surface.dtype)
         path = paths.interpolate(surface, start, end, wish.steps)
         head = {"manifold": name, "latent_dim": surface.latent_dim, "pair": pair}
         columns = {

@@ -11,7 +11,7 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures import interpolate as pictures
 from latent_atlas.stages.interpolate import PIXELS
-from latent_atlas.stages.tables import gathered
+from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def interpolate_summary(params: Params, folder: Path) -> None:
     """Join the walks of all manifolds and of pixel space, and draw a picture for each pair."""
     names = [PIXELS, *params.manifolds]
-    table = gathered(folder, names, "path.csv")
+    table = combined(folder, names, "path.csv")
     write_table(folder / "paths.csv", table)
-    summary = gathered(folder, names, "summary.csv")
+    summary = combined(folder, names, "summary.csv")
     write_table(folder / "summary.csv", summary)
     for pair, (start, end) in params.interpolate.pairs.items():
         rows = {name: load_file(folder / name / "images.safetensors")[pair] for name in names}

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
-from latent_atlas.geometry.angles import decompose
 from latent_atlas.geometry.manifold import Autoencoder
+from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.models.checkpoints import Checkpoint
-from latent_atlas.stages.invariance import moved_by, tangent_space, transformations, written
+from latent_atlas.stages.invariance import transformations
+from latent_atlas.stages.tables import angle_columns
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -32,27 +33,25 @@ if TYPE_CHECKING:
 def invariance_epochs(
     params: Params, model: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
 ) -> None:
-    """Angles at one probe after each epoch of a training, beside the test error."""
+    """Angles at one example after each epoch of a training, beside the test error."""
     final = Checkpoint.load(checkpoint)
     errors = pd.read_csv(curve).set_index("epoch")["test_mse"]
     states = load_file(snapshots)
     study = params.invariance.epoch_study
     chosen = {name: entry for name, entry in transformations(params).items() if name in study.transformations}
-    x = Images.load(images).picked({study.probe: params.probes[study.probe]}, torch.float64)
-    rows = []
+    example = {study.example: params.examples[study.example]}
+    x = Images.load(images).examples(example, torch.float64)  # 1 x C x H x W
+    tables = []
     for epoch, error in errors.items():
         prefix = f"{epoch}/"
         final.model.load_state_dict(
             {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
         )
         surface = Autoencoder(final.model, final.latent_dim, final.input_shape).to(torch.float64)
-        image, basis = tangent_space(surface, x)
-        for motion, (entry, step) in chosen.items():
-            split = decompose((moved_by(entry, image, step) - image).flatten(), basis)
-            head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": error}
-            rows.append(
-                head | {"probe": study.probe, "transformation": motion, "step": step,
-                        "angle_deg": written(split.angle_deg)}
-            )  # fmt: skip
-    write_table(folder / "epoch_angles.csv", pd.DataFrame(rows))
+        found = measure(surface, x, chosen)
+        head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": error}
+        more = {"example": study.example, "transformation": list(chosen), "step": [step for _, step in chosen.values()]}
+        ranks = [int(found.rank[0])] * len(chosen)
+        tables.append(pd.DataFrame(head | more | angle_columns(found.angles_deg[0].numpy(), ranks, x.numel())))
+    write_table(folder / "epochs.csv", pd.concat(tables))
     log.info(f"{len(errors)} epochs: {folder}")

@@ -1,4 +1,4 @@
-"""invariance_summary: the manifolds' angles compared, with pictures of the motions."""
+"""invariance_summary: the manifolds' angles in tables over the sample and at the examples, and in figures."""
 
 from __future__ import annotations
 
@@ -10,34 +10,56 @@ from safetensors.torch import load_file
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import invariance as pictures
-from latent_atlas.stages.tables import gathered, numeric_angles
+from latent_atlas.report.figures import invariance as figures
+from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+KEYS = ["manifold", "latent_dim", "transformation", "step", "unit"]
 
 
 @stage()
 @summary_options
 def invariance_summary(params: Params, folder: Path) -> None:
-    """Join the manifolds' angles and draw motions, heat maps and studies."""
-    angles = gathered(folder, params.manifolds, "probe_angles.csv")
-    steps = gathered(folder, params.manifolds, "step_angles.csv")
-    epochs = gathered(folder, params.trained, "epoch_angles.csv") if params.trained else pd.DataFrame(columns=[])
-    write_table(folder / "probe_angles.csv", angles)
-    write_table(folder / "step_angles.csv", steps)
-    write_table(folder / "epoch_angles.csv", epochs)
-    for probe in params.probes:
-        pictures.angle_map(numeric_angles(angles[angles["probe"] == probe]), probe, folder / f"angles_{probe}.svg")
-    if len(steps):
-        pictures.step_study(numeric_angles(steps), params.groups, folder / "step_angles.svg")
+    """Summarize the manifolds' angles and draw displacements, heat maps and studies."""
+    table = combined(folder, params.manifolds, "angles.parquet")
+    examples = table[table["example"].notna()]
+    steps = combined(folder, params.manifolds, "steps.csv")
+    epochs = combined(folder, params.trained, "epochs.csv")
+    write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
+    write_table(folder / "examples.csv", examples)
+    write_table(folder / "steps.csv", steps)
+    write_table(folder / "epochs.csv", epochs)
+    for example in params.examples:
+        figures.angle_map(examples[examples["example"] == example], example, folder / f"angles_{example}.svg")
+    figures.step_study(steps, params.groups, folder / "steps.svg")
     if len(epochs):
-        pictures.epoch_study(numeric_angles(epochs), folder / "epoch_angles.svg")
+        figures.epoch_study(epochs, folder / "epochs.svg")
     panels = {name: load_file(folder / name / "pictures.safetensors") for name in params.manifolds}
-    for probe in params.invariance.pictures:
-        for motion in params.invariance.transformations:
-            chosen = angles[(angles["probe"] == probe) & (angles["transformation"] == motion)]
-            labels = dict(zip(chosen["manifold"], chosen["angle_deg"], strict=True))
-            rows = {name: panels[name][f"{probe}/{motion}"] for name in params.manifolds}
-            pictures.motions(rows, labels, f"{motion} of {probe}", folder / f"motion_{probe}_{motion}.png")
+    for example in params.invariance.pictures:
+        for kind in params.invariance.transformations:
+            chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]
+            angles = dict(zip(chosen["manifold"], chosen["angle_deg"], strict=True))
+            rows = {name: panels[name][f"{example}/{kind}"] for name in params.manifolds}
+            path = folder / "displacements" / example / f"{kind}.png"
+            figures.displacements(rows, angles, f"{kind} of {example}", path)
     log.info(f"{len(params.manifolds)} manifolds: {folder}")
+
+
+def summarized(table: pd.DataFrame) -> pd.DataFrame:
+    """Means and medians over the images of the sample, a row for each manifold and transformation."""
+    return (
+        table.groupby(KEYS, sort=False)
+        .agg(
+            images=("image", "size"),
+            undefined=("reason", "count"),
+            angle_deg_mean=("angle_deg", "mean"),
+            angle_deg_median=("angle_deg", "median"),
+            share_mean=("share", "mean"),
+            chance_deg=("chance_deg", "mean"),
+            chance_share=("chance_share", "mean"),
+            score_mean=("score", "mean"),
+        )
+        .reset_index()
+    )

@@ -1,4 +1,4 @@
-"""jacobian: the decoder's derivative at each probe, its singular values and what they say."""
+"""jacobian: singular values of the decoder's Jacobian at the examples and the sample."""
 
 from __future__ import annotations
 
@@ -10,40 +10,58 @@ import torch
 
 from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_table
+from latent_atlas.files import write_parquet, write_table
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.geometry.spectra import Spectrum, spectrum
+from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
+from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.stages.tables import measured_images
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
-
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 @stage("name")
 @manifold_options
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Singular values of one manifold's decoder Jacobian at each probe, in double and in single precision."""
+    """Singular values of one decoder's Jacobians: in float64 everywhere, at the examples in float32 as well."""
     stored = load_manifold(manifold)
+    surface = stored.to(torch.float64)
     data = Images.load(images)
-    spectra, summary = [], []
-    for dtype_name, dtype in DTYPES.items():
-        surface = stored.to(dtype)
-        codes = surface.encode(data.picked(params.probes, dtype))  # probes x k
-        for probe, matrix in zip(params.probes, surface.jacobian(codes), strict=True):  # CHW x k
-            found = spectrum(matrix)
-            head = {"manifold": name, "latent_dim": surface.latent_dim, "probe": probe, "dtype": dtype_name}
-            spectra.append(
-                pd.DataFrame(head | {"order": range(1, len(found.values) + 1), "singular_value": found.values})
-            )
-            summary.append(head | summarised(found))
-            log.info(f"{probe}, {dtype_name}: rank {found.rank}, σ {found.sigma_max:.4g} to {found.sigma_min:.4g}")
-    write_table(folder / "spectra.csv", pd.concat(spectra))
-    write_table(folder / "summary.csv", pd.DataFrame(summary))
+    pixels, keys = measured_images(params, data)
+    found = measure(surface, pixels, {}, lambda done: log.info(f"{done} of {len(pixels)} images"))
+    shape = (surface.pixel_count, surface.latent_dim)
+    spectra = [Spectrum(values, rank_tolerance(values, shape)) for values in found.singular_values]
+    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    rows = pd.DataFrame([head | key | summarized(s) for key, s in zip(keys.to_dict("records"), spectra, strict=True)])
+    write_parquet(folder / "spectra.parquet", rows)
+
+    single = stored.to(torch.float32)
+    codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
+    at_examples = {"float64": spectra[: len(codes)], "float32": [spectrum(one) for one in single.jacobian(codes)]}
+    values = [
+        pd.DataFrame(
+            head
+            | {
+                "example": example,
+                "dtype": dtype,
+                "order": range(1, shape[1] + 1),
+                "singular_value": one.values.numpy(),
+            }
+        )
+        for dtype, several in at_examples.items()
+        for example, one in zip(params.examples, several, strict=True)
+    ]
+    summary = [
+        head | {"example": example, "dtype": dtype} | summarized(one)
+        for dtype, several in at_examples.items()
+        for example, one in zip(params.examples, several, strict=True)
+    ]
+    write_table(folder / "values.csv", pd.concat(values))
+    write_table(folder / "examples.csv", pd.DataFrame(summary))
 
 
-def summarised(found: Spectrum) -> dict[str, float]:
-    """One row of the summary table."""
+def summarized(found: Spectrum) -> dict[str, float]:
+    """What one spectrum says, as columns of a table."""
     return {
         "sigma_max": found.sigma_max,
         "sigma_min": found.sigma_min,

@@ -1,14 +1,16 @@
-"""jacobian_summary: the decoders' spectra compared."""
+"""jacobian_summary: the decoders' spectra in tables over the sample and at the examples, and in figures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import jacobian as pictures
-from latent_atlas.stages.tables import gathered
+from latent_atlas.report.figures import jacobian as figures
+from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -17,14 +19,37 @@ if TYPE_CHECKING:
 @stage()
 @summary_options
 def jacobian_summary(params: Params, folder: Path) -> None:
-    """Join the manifolds' tables and draw their spectra."""
-    spectra = gathered(folder, params.manifolds, "spectra.csv")
-    summary = gathered(folder, params.manifolds, "summary.csv")
-    write_table(folder / "spectra.csv", spectra)
-    write_table(folder / "summary.csv", summary)
-    for probe in params.probes:
-        pictures.jacobian_spectra(
-            spectra[spectra["probe"] == probe], summary[summary["probe"] == probe], params.groups, probe,
-            folder / f"spectra_{probe}.svg",
+    """Summarize the decoders' spectra and draw them at the examples."""
+    table = combined(folder, params.manifolds, "spectra.parquet")
+    values = combined(folder, params.manifolds, "values.csv")
+    examples = combined(folder, params.manifolds, "examples.csv")
+    write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
+    write_table(folder / "examples.csv", examples)
+    write_table(folder / "values.csv", values)
+    for example in params.examples:
+        figures.jacobian_spectra(
+            values[values["example"] == example], examples[examples["example"] == example], params.groups, example,
+            folder / f"spectra_{example}.svg",
         )  # fmt: skip
-    log.info(f"{len(params.manifolds)} manifolds at {len(params.probes)} probes: {folder}")
+    log.info(f"{len(params.manifolds)} manifolds: {folder}")
+
+
+def summarized(table: pd.DataFrame) -> pd.DataFrame:
+    """What the spectra say over the images of the sample, a row for each manifold; all in float64."""
+    table = table.assign(
+        full_rank=table["rank"] == table["latent_dim"], sigma_ratio=table["sigma_min"] / table["sigma_max"]
+    )
+    return (
+        table.groupby(["manifold", "latent_dim"], sort=False)
+        .agg(
+            images=("image", "size"),
+            full_rank_share=("full_rank", "mean"),
+            rank_min=("rank", "min"),
+            sigma_max_median=("sigma_max", "median"),
+            sigma_min_median=("sigma_min", "median"),
+            sigma_ratio_min=("sigma_ratio", "min"),
+            condition_number_median=("condition_number", "median"),
+            log_volume_mean=("log_volume", "mean"),
+        )
+        .reset_index()
+    )

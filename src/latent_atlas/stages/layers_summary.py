@@ -9,7 +9,7 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures import layers as pictures
 from latent_atlas.stages.layers import TABLES
-from latent_atlas.stages.tables import gathered
+from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @summary_options
 def layers_summary(params: Params, folder: Path) -> None:
     """Join the models' tables and draw the spectra of their layers."""
-    tables = {file: gathered(folder, params.models, file) for file in TABLES}
+    tables = {file: combined(folder, params.models, file) for file in TABLES}
     for file, table in tables.items():
         write_table(folder / file, table)
     pictures.layer_spectra(tables["spectra.csv"], folder / "spectra.svg")

@@ -28,8 +28,8 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
         pixels = data.pixels(split)
         means = quality.summary(surface, pixels)
         rows.append({"manifold": name, "latent_dim": surface.latent_dim, "split": split} | means)
-        first = as_float(pixels[: params.reconstruct.examples], surface.dtype)
+        first = as_float(pixels[: params.reconstruct.shown], surface.dtype)
         shown[split] = surface.reconstruct(first).float()  # n x C x H x W
         log.info(f"{split}: {len(pixels)} images, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}")
-    write_safetensors(folder / "examples.safetensors", shown, {"manifold": name, "family": surface.family})
+    write_safetensors(folder / "shown.safetensors", shown, {"manifold": name, "family": surface.family})
     write_table(folder / "errors.csv", pd.DataFrame(rows))

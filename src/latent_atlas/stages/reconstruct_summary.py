@@ -14,7 +14,7 @@ from latent_atlas.command import IN, log, stage, summary_options
 from latent_atlas.data.images import SPLITS, Images, as_float
 from latent_atlas.files import write_table, write_text
 from latent_atlas.report.figures import reconstruct as pictures
-from latent_atlas.stages.tables import gathered
+from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Join the manifolds' errors into one table and draw their reconstructions side by side."""
     data = Images.load(images)
-    errors = gathered(folder, params.manifolds, "errors.csv")
+    errors = combined(folder, params.manifolds, "errors.csv")
     write_table(folder / "errors.csv", errors)
     write_text(folder / "metrics.json", metrics(errors))
-    examples = {name: load_file(folder / name / "examples.safetensors") for name in params.manifolds}
+    examples = {name: load_file(folder / name / "shown.safetensors") for name in params.manifolds}
     for split in SPLITS:
-        originals = as_float(data.pixels(split)[: params.reconstruct.examples])  # n x C x H x W
+        originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
         pictures.grids({f"{split} images": originals}, folder / f"{split}_images.png")
         for group, names in params.groups.items():
             pictures.grids({name: examples[name][split] for name in names}, folder / f"{split}_{group}.png")
@@ -45,6 +45,12 @@ def metrics(errors: pd.DataFrame) -> str:
     test = errors[errors["split"] == "test"].set_index("manifold")
     chosen = test[["latent_dim", "mse", "psnr_db", "ssim"]].to_dict("index")
     return (
-        json.dumps({name: {key: float(f"{row[key]:.6g}") for key in row} for name, row in chosen.items()}, indent=1)
+        json.dumps(
+            {
+                name: {key: None if pd.isna(row[key]) else float(f"{row[key]:.6g}") for key in row}
+                for name, row in chosen.items()
+            },
+            indent=1,
+        )
         + "\n"
     )

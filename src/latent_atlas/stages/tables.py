@@ -1,18 +1,81 @@
-"""Joining the tables that the manifolds have of their own into one for all."""
+"""What the stages share: the images that are measured, and the tables that are written of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
+
+from latent_atlas.data.images import Images
+from latent_atlas.data.samples import stratified
+from latent_atlas.statistics.chance import chance_angle_deg, score
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+UNDEFINED = "zero displacement"  # why an angle is null
 
 
-def gathered(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
-    """The rows of ``folder/NAME/file`` for each name, in that order, as one long table."""
-    return pd.concat([pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""]) for name in names])
+def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]:
+    """The images at which manifolds are measured: the examples in their order, then the sample.
+
+    Returns
+    -------
+    pixels : uint8 tensor (N, C, H, W)
+    keys : DataFrame
+        N rows: ``split``, ``image`` (index in the split), ``label`` (name of the class), ``example`` (its name, or null
+        for an image of the sample).
+    """
+    sample = params.sample
+    chosen = stratified(data.labels(sample.split), sample.size, sample.seed).tolist()
+    places = [*data.places(params.examples), *((sample.split, index) for index in chosen)]
+    pixels = torch.stack([data.pixels(split)[index] for split, index in places])  # N x C x H x W
+    keys = pd.DataFrame(places, columns=["split", "image"])
+    keys["label"] = [data.classes[int(data.labels(split)[index])] for split, index in places]
+    keys["example"] = [*params.examples, *[None] * len(chosen)]
+    return pixels, keys
 
 
-def numeric_angles(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of angles as numbers, with NaN for those that are written as undefined."""
-    return table.assign(angle_deg=pd.to_numeric(table["angle_deg"], errors="coerce"))
+def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int], pixels: int) -> dict[str, Any]:
+    """Angles in both units beside the chance level of the tangent space that was measured.
+
+    Parameters
+    ----------
+    angles_deg : n numbers
+        Degrees; NaN where a displacement is zero.
+    ranks : n whole numbers
+        Dimension of each tangent space.
+    pixels : int
+        P, the dimension of the space around it.
+
+    Returns
+    -------
+    dict of n values each
+        ``angle_deg``; ``share``, its squared cosine, the part of the displacement's squared length that the tangent
+        space holds; ``rank``; ``chance_deg`` and ``chance_share``, expected of a random subspace of that rank;
+        ``score``, 0 at chance and 1 at an angle of zero; ``reason``, why an angle is null.
+    """
+    angles = np.asarray(angles_deg, dtype=float)
+    share = np.cos(np.radians(angles)) ** 2
+    return {
+        "angle_deg": angles,
+        "share": share,
+        "rank": list(ranks),
+        "chance_deg": [chance_angle_deg(rank, pixels) for rank in ranks],
+        "chance_share": [rank / pixels for rank in ranks],
+        "score": [score(part, rank, pixels) for part, rank in zip(share, ranks, strict=True)],
+        "reason": [UNDEFINED if undefined else None for undefined in np.isnan(angles)],
+    }
+
+
+def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
+    """The rows of ``folder/NAME/file`` (CSV or Parquet) for each name, in that order, as one long table."""
+    read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
+    tables = [read(folder / name / file) for name in names]
+    rows = [table for table in tables if len(table)] or tables[:1]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

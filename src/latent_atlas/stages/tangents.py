@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @stage("name")
 @manifold_options
 def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Draw every column of one manifold's decoder Jacobian at a probe, and an orthonormal basis of their span."""
+    """Draw every column of one manifold's decoder Jacobian at an example, and an orthonormal basis of their span."""
     surface = load_manifold(manifold).to(torch.float64)
-    probe = params.tangents.probe
-    x = Images.load(images).picked({probe: params.probes[probe]}, torch.float64)  # 1 x C x H x W
+    example = params.tangents.example
+    x = Images.load(images).examples({example: params.examples[example]}, torch.float64)  # 1 x C x H x W
     jacobian = surface.jacobian(surface.encode(x))[0]  # CHW x k
     columns, basis = with_fixed_signs(jacobian), orthonormal_basis(jacobian)  # CHW x k, CHW x r
     shape = surface.image_shape
@@ -33,6 +33,6 @@ def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         (basis, "orthonormal tangent vectors, strongest first", "singular_vectors.png"),
     ):
         gallery = vectors.T.reshape(-1, *shape)  # vectors x C x H x W
-        pictures.tangent_gallery(gallery, f"{name} at {probe}: {len(gallery)} {words}", folder / file)
+        pictures.tangent_gallery(gallery, f"{name} at {example}: {len(gallery)} {words}", folder / file)
     write_safetensors(folder / "tangents.safetensors", {"columns": columns, "basis": basis}, {"manifold": name})
     log.info(f"{columns.shape[1]} columns, {basis.shape[1]} orthonormal vectors: {folder}")

@@ -32,6 +32,7 @@ from latent_atlas.errors import LatentAtlasError, ParamsError
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 # The keys of core.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
 TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
+EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 DatasetName = Literal["FashionMNIST", "MNIST", "KMNIST", "CIFAR10", "digits"]
@@ -99,12 +100,18 @@ class ModelParams(Section):
     state_dict: str | None = None
 
 
+class SampleParams(Section):
+    split: Literal["train", "test"]
+    size: PositiveInt
+    seed: Seed
+
+
 class PCAParams(Section):
     latent_dims: Annotated[list[PositiveInt], Field(min_length=1)]
 
 
 class ReconstructParams(Section):
-    examples: Annotated[int, Field(ge=1, le=10_000)]
+    shown: Annotated[int, Field(ge=1, le=10_000)]
 
 
 class InterpolateParams(Section):
@@ -114,7 +121,7 @@ class InterpolateParams(Section):
 
 
 class TangentsParams(Section):
-    probe: str
+    example: str
 
 
 class TransformationParams(Section):
@@ -123,13 +130,13 @@ class TransformationParams(Section):
 
 
 class StepStudyParams(Section):
-    probe: str
+    example: str
     transformations: Annotated[list[str], Field(min_length=1)]
     steps: Annotated[list[PositiveFloat], Field(min_length=1)]
 
 
 class EpochStudyParams(Section):
-    probe: str
+    example: str
     transformations: Annotated[list[str], Field(min_length=1)]
 
 
@@ -148,7 +155,8 @@ class Params(Section):
     training: TrainingParams
     pca: PCAParams
     reconstruct: ReconstructParams
-    probes: Annotated[dict[Name, Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    sample: SampleParams
+    examples: Annotated[dict[Name, Annotated[str, StringConstraints(pattern=EXAMPLE)]], Field(min_length=1)]
     interpolate: InterpolateParams
     tangents: TangentsParams
     invariance: InvarianceParams
@@ -157,21 +165,26 @@ class Params(Section):
     def _names_are_known(self) -> Params:
         for pair, ends in self.interpolate.pairs.items():
             path = f"interpolate.pairs.{pair}"
-            for probe in ends:
-                _one_of(probe, self.probes, path, "probe")
-            if self.probes[ends[0]] == self.probes[ends[1]]:
-                raise ValueError(f"{path}: {ends} is a walk from an image to itself; name two different probes")
-        _one_of(self.tangents.probe, self.probes, "tangents.probe", "probe")
+            for example in ends:
+                _one_of(example, self.examples, path, "example")
+            if self.examples[ends[0]] == self.examples[ends[1]]:
+                raise ValueError(f"{path}: {ends} is a path from an image to itself; name two different examples")
+        if self.interpolate.shown > self.interpolate.steps + 1:
+            raise ValueError(
+                f"interpolate.shown: {self.interpolate.shown} images cannot be shown of the "
+                f"{self.interpolate.steps + 1} that {self.interpolate.steps} steps give; lower it, or take more steps"
+            )
+        _one_of(self.tangents.example, self.examples, "tangents.example", "example")
         moves = self.invariance
-        for probe in moves.pictures:
-            _one_of(probe, self.probes, "invariance.pictures", "probe")
+        for example in moves.pictures:
+            _one_of(example, self.examples, "invariance.pictures", "example")
         for name, entry in moves.transformations.items():
             path = f"invariance.transformations.{name}"
             if entry.step == 0:
                 raise ValueError(f"{path}.step: 0 moves nothing; give a step other than zero")
             _known_transformation(entry.function or name, path)
         for study, section in (("step_study", moves.step_study), ("epoch_study", moves.epoch_study)):
-            _one_of(section.probe, self.probes, f"invariance.{study}.probe", "probe")
+            _one_of(section.example, self.examples, f"invariance.{study}.example", "example")
             for name in section.transformations:
                 _one_of(name, moves.transformations, f"invariance.{study}.transformations", "transformation")
         return self
@@ -266,6 +279,8 @@ def _explain(problem: Any) -> str:
             return f"{path}: missing; add it (see the comments of the shipped params.yaml)"
         case "string_pattern_mismatch" if "[key]" in problem["loc"]:
             return f"{path}: a name must start with a letter and hold only letters, digits and _"
+        case "string_pattern_mismatch" if path.startswith("examples."):
+            return f"{path}: {value!r} names no image: give a split and an index in it, such as train/5"
         case "string_pattern_mismatch" if path.endswith("device"):
             return f"{path}: {value!r} is none of auto, cpu, mps, cuda, cuda:N"
         case "value_error":

@@ -15,9 +15,9 @@ OVERLAY: Any = {"color": INK, "linewidth": 1.0}
 
 
 def jacobian_spectra(
-    spectra: pd.DataFrame, summary: pd.DataFrame, groups: Mapping[str, list[str]], probe: str, path: Path
+    spectra: pd.DataFrame, summary: pd.DataFrame, groups: Mapping[str, list[str]], example: str, path: Path
 ) -> None:
-    """Singular values at one probe, a panel for each group of manifolds; grey, each precision's rank tolerance."""
+    """Singular values at one example, a panel for each group of manifolds; grey, each precision's rank tolerance."""
     columns = 2
     lines = -(-len(groups) // columns)
     with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:
@@ -41,5 +41,5 @@ def jacobian_spectra(
             axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.02, 0.45))
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value")
-        fig.suptitle(f"decoder Jacobian at {probe}: float64 solid, float32 dotted", color=FAINT)
+        fig.suptitle(f"decoder Jacobian at {example}: float64 solid, float32 dotted", color=FAINT)
         save(fig, path)

@@ -11,7 +11,7 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Galleries of tangent vectors: of the first manifold of each group openly, of the others folded."""
     folder = results / "tangents"
-    probe = params.tangents.probe
+    example = params.tangents.example
     firsts = {names[0] for names in params.groups.values()}
     shown, folded = [], []
     for name in params.manifolds:
@@ -23,7 +23,7 @@ def section(results: Path, params: Params) -> Section:
         shown += pictures[:1] if open_here else []
         folded += pictures[1:] if open_here else pictures
     said = (
-        f"Each picture is a direction in which a decoder can move {probe}: red brightens, blue darkens. The "
+        f"Each picture is a direction in which a decoder can move {example}: red brightens, blue darkens. The "
         f"columns of a Jacobian belong to single latent coordinates; its left singular vectors are an orthonormal "
         f"basis of the same space, the strongest direction first. All pictures of one gallery share one scale."
     )

@@ -1,0 +1,42 @@
+"""Samples: which images of a split are measured."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latent_atlas.errors import DataError
+
+
+def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
+    """Indices of a random sample without repeats in which each label has its share of the images.
+
+    Each label gets its share rounded down; what is left over goes to the labels with the largest remainders.
+
+    Parameters
+    ----------
+    labels : tensor (N,)
+    size : int
+        How many images.
+    seed : int
+
+    Returns
+    -------
+    tensor (size,)
+        In ascending order.
+
+    Raises
+    ------
+    DataError
+        If there are fewer images than that.
+    """
+    if not 1 <= size <= len(labels):
+        raise DataError(f"sample.size: {size} images cannot be drawn of {len(labels)}; choose 1 to {len(labels)}")
+    draw = torch.Generator().manual_seed(seed)
+    _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
+    quotas = counts * size // len(labels)  # labels
+    remainders = counts * size % len(labels)
+    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    order = torch.randperm(len(labels), generator=draw)
+    chosen = [order[inverse[order] == label][:quota] for label, quota in enumerate(quotas.tolist())]
+    return torch.cat(chosen).sort().values

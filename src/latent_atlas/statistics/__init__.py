@@ -1,0 +1,1 @@
+"""Statistics of measurements: chance levels."""
