@@ -73,7 +73,7 @@ def study(tmp_path: Path) -> Study:
 def trained(tmp_path_factory: pytest.TempPathFactory, digits_file: Path) -> Study:
     """A small study with all its manifolds in ``checkpoints``, for single stages to measure."""
     study = Study(tmp_path_factory.mktemp("trained"))
-    study.edit("examples", {"pullover": 5, "sneaker": 6})
+    study.edit("examples", {"pullover": "train/5", "sneaker": "train/6"})
     done = [study.run(*study.pca_arguments(digits_file, "checkpoints"))]
     for model in study.params.models:
         files = {

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = "latent_atlas"
 ALLOWED = {"torch", "numpy", "scipy", "pandas", "safetensors"}
 GROUND = ("errors", "files", "kernels")
-LIBRARY = ("data", "models", "training", "geometry")
+LIBRARY = ("data", "models", "training", "geometry", "statistics")
 WORKFLOW = ("stages", "report", "study", "cluster", "versioning")
 
 

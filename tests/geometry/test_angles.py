@@ -11,7 +11,7 @@ from surfaces import degrees_by_least_squares, orthonormal, random, sphere
 from torch import Tensor
 
 from latent_atlas.errors import ModelError
-from latent_atlas.geometry.angles import angle_deg, decompose, chance_angle_deg
+from latent_atlas.geometry.angles import angle_deg, chance_angle_deg, decompose
 from latent_atlas.geometry.bases import orthonormal_basis
 
 PIXELS, K = 784, 16

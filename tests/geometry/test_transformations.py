@@ -260,12 +260,12 @@ class TestByName:
 @pytest.mark.parametrize("shape", [(3, 2, 9, 12), (2, 1, 50, 50)])
 def test_motion_is_what_a_step_changes(entry: Transformation, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).random(shape)
-    found = entry.motion(torch.from_numpy(images), 1.5)
+    found = entry.displacement(torch.from_numpy(images), 1.5)
     np.testing.assert_allclose(found.numpy(), entry.apply(images, 1.5) - images, rtol=0, atol=1e-13)
 
 
 def test_motion_that_is_not_linear() -> None:
     entry = Transformation("gamma", "step", lambda images, step: images ** (1 + step))
     images = np.random.default_rng(0).random((2, 1, 5, 5))
-    found = entry.motion(torch.from_numpy(images), 0.1)
+    found = entry.displacement(torch.from_numpy(images), 0.1)
     np.testing.assert_array_equal(found.numpy(), images**1.1 - images)

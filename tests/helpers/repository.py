@@ -191,7 +191,8 @@ def _small(values: dict) -> None:
     values["training"].update(epochs=2, batch_size=64)
     values["pca"]["latent_dims"] = [2]
     values["reconstruct"]["shown"] = 4
-    values["examples"] = {"zero": 0, "one": 1}
+    values["sample"] = {"split": "test", "size": 10, "seed": 0}
+    values["examples"] = {"zero": "train/0", "one": "train/1"}
     values["interpolate"] = {"pairs": {"pair": ["zero", "one"]}, "steps": 4, "shown": 3}
     values["tangents"]["example"] = "zero"
     moves = values["invariance"]

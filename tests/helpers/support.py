@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
         "device": "cpu",
         "threads": 1,
     },
+    "sample": {"split": "test", "size": 20, "seed": 0},
     "pca": {"latent_dims": [2]},
     "reconstruct": {"shown": 9},
     "interpolate": {"pairs": {"sneaker_pullover": ["sneaker", "pullover"]}, "steps": 6, "shown": 4},

@@ -256,7 +256,7 @@ class TestParams:
         ],
     )
     def test_impossible_pairs(self, study: Study, pairs: dict[str, list[str]], message: str) -> None:
-        study.edit("examples", {"sneaker": 6, "twin": 6, "pullover": 5})
+        study.edit("examples", {"sneaker": "train/6", "twin": "train/6", "pullover": "train/5"})
         study.edit("interpolate.pairs", pairs)
         with pytest.raises(ParamsError, match=message):
             _ = study.params

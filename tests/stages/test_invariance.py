@@ -14,17 +14,18 @@ from surfaces import central_differences, collapsed, degrees_by_least_squares, m
 
 from latent_atlas.data.images import Images
 from latent_atlas.errors import ParamsError
-from latent_atlas.geometry.angles import decompose, chance_angle_deg
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
 from latent_atlas.geometry.pca import PrincipalComponents
 from latent_atlas.geometry.transformations import TRANSFORMATIONS, transformation
 from latent_atlas.report.sections import invariance as sections
-from latent_atlas.stages.invariance import moved_by, tangent_space
-from latent_atlas.stages.tables import numeric_angles
+from latent_atlas.stages.invariance import tangent_space
+from latent_atlas.statistics.chance import chance_angle_deg
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 MODELS = ("fc2", "fc4")
-EXAMPLES = {"pullover": 5, "sneaker": 6}
+EXAMPLES = {"pullover": "train/5", "sneaker": "train/6"}
+
+MEASURED = ("angle_deg", "share", "rank", "chance_deg", "chance_share", "score", "reason")
 
 # Degrees, at training image 5: they depend on the data, the index, the motions, the projection and the angle.
 PUBLISHED = {
@@ -57,11 +58,11 @@ TRANSFORMED: dict[str, Any] = {
 @pytest.mark.parametrize("motion", ["rotation", "shift_x", "shift_y"])
 def test_published_angles_of_pca(k: int, motion: str, principal: PrincipalComponents, fashion_mnist: Images) -> None:
     surface = principal.subspace(k, centred=False)
-    image, basis = tangent_space(surface, fashion_mnist.picked({"pullover": 5}, torch.float64))
+    image, space = tangent_space(surface, fashion_mnist.examples({"pullover": "train/5"}, torch.float64))
     assert image.shape == (1, 1, 28, 28)
-    assert basis.shape == (784, k)
-    moved = moved_by(transformation(motion), image, 1.0)
-    found = decompose((moved - image).flatten(), basis).angle_deg
+    assert space.rank.tolist() == [k]
+    displacement = transformation(motion).displacement(image, 1.0)
+    found = float(space.angles_deg(displacement.flatten(1)[None]))
     assert found == pytest.approx(PUBLISHED[k][motion], abs=1e-6)
 
 
@@ -105,13 +106,13 @@ def angles(folder: Path) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def steps(folder: Path) -> pd.DataFrame:
     """Angles over steps, as they are written."""
-    return pd.read_csv(folder / "step_angles.csv")
+    return pd.read_csv(folder / "steps.csv")
 
 
 @pytest.fixture(scope="module")
 def epochs(folder: Path) -> pd.DataFrame:
     """Angles over epochs, as they are written."""
-    return pd.read_csv(folder / "epoch_angles.csv")
+    return pd.read_csv(folder / "epochs.csv")
 
 
 class TestProbes:
@@ -119,7 +120,7 @@ class TestProbes:
 
     def test_columns_and_rows(self, angles: pd.DataFrame) -> None:
         assert list(angles.columns) == [
-            "manifold", "latent_dim", "example", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+            "manifold", "latent_dim", "split", "image", "label", "example", "transformation", "step", "unit", *MEASURED,
         ]  # fmt: skip
         assert list(angles[["manifold", "example", "transformation"]].itertuples(index=False, name=None)) == [
             (name, example, motion) for name in MANIFOLDS for example in EXAMPLES for motion in TRANSFORMED
@@ -135,13 +136,13 @@ class TestProbes:
             rows = angles[angles["manifold"] == name]
             assert set(rows["latent_dim"]) == {k}
             expected = chance_angle_deg(k, 64)
-            assert rows["random_subspace_deg"].tolist() == pytest.approx([expected] * len(rows), rel=1e-10)
+            assert rows["chance_deg"].tolist() == pytest.approx([expected] * len(rows), rel=1e-10)
 
     def test_motion_that_moves_nothing_has_no_angle(self, angles: pd.DataFrame) -> None:
         still = angles["transformation"] == "still"
-        assert angles[still]["angle_deg"].tolist() == ["undefined"] * (len(MANIFOLDS) * len(EXAMPLES))
-        assert not (angles[~still]["angle_deg"] == "undefined").any()
-        assert numeric_angles(angles)["angle_deg"].isna().tolist() == still.tolist()
+        assert set(angles[still]["reason"]) == {"zero displacement"}
+        assert angles[~still]["reason"].isna().all()
+        assert angles["angle_deg"].isna().tolist() == still.tolist()
 
     @pytest.mark.parametrize("name", MODELS)
     @pytest.mark.parametrize("example", list(EXAMPLES))
@@ -151,10 +152,10 @@ class TestProbes:
         """Differences for the Jacobian, least squares for the projection."""
         surface = load_manifold(measured.folder / "checkpoints" / f"{name}.safetensors").to(torch.float64)
         assert isinstance(surface, Autoencoder)
-        code = surface.encode(digits.picked({example: EXAMPLES[example]}, torch.float64))
+        code = surface.encode(digits.examples({example: EXAMPLES[example]}, torch.float64))
         image = surface.decode(code)
         matrix = central_differences(surface, code[0])
-        found = numeric_angles(angles).set_index(["manifold", "example", "transformation"])["angle_deg"]
+        found = angles.set_index(["manifold", "example", "transformation"])["angle_deg"]
         for motion, step in (("rotation", 1.0), ("brightness", 5.0), ("blur", 0.5)):
             moved = torch.from_numpy(TRANSFORMATIONS[motion].apply(image.numpy(), step))
             expected = degrees_by_least_squares((moved - image).flatten(), matrix)
@@ -164,7 +165,7 @@ class TestProbes:
 
     def test_subspace_through_zero_contains_brightness(self, angles: pd.DataFrame) -> None:
         """What is brighter is longer, and a subspace through zero is a cone; through the mean image it is not."""
-        found = numeric_angles(angles).set_index(["manifold", "example", "transformation"])["angle_deg"]
+        found = angles.set_index(["manifold", "example", "transformation"])["angle_deg"]
         for example in EXAMPLES:
             assert found["pca2_uncentred", example, "brightness"] == pytest.approx(0, abs=1e-10)
             assert found["pca2", example, "brightness"] > 5
@@ -187,7 +188,7 @@ class TestSteps:
 
     def test_columns_and_rows(self, steps: pd.DataFrame) -> None:
         assert list(steps.columns) == [
-            "manifold", "latent_dim", "example", "transformation", "step", "unit", "angle_deg", "random_subspace_deg",
+            "manifold", "latent_dim", "example", "transformation", "step", "unit", *MEASURED,
         ]  # fmt: skip
         assert set(steps["example"]) == {"pullover"}
         for name in MANIFOLDS:
@@ -199,7 +200,9 @@ class TestSteps:
 
     def test_step_of_the_examples_table_has_the_same_angle(self, steps: pd.DataFrame, angles: pd.DataFrame) -> None:
         here = steps[(steps["transformation"] == "rotation") & (steps["step"] == 1)]["angle_deg"].tolist()
-        there = angles[(angles["transformation"] == "rotation") & (angles["example"] == "pullover")]["angle_deg"].tolist()
+        there = angles[(angles["transformation"] == "rotation") & (angles["example"] == "pullover")][
+            "angle_deg"
+        ].tolist()
         assert len(here) == len(MANIFOLDS)
         assert list(map(float, here)) == pytest.approx(list(map(float, there)), rel=1e-10)
 
@@ -212,7 +215,7 @@ class TestSteps:
     def test_step_of_zero_is_the_derivative(self, steps: pd.DataFrame, measured: Study, digits: Images) -> None:
         surface = load_manifold(measured.folder / "checkpoints" / "fc4.safetensors").to(torch.float64)
         assert isinstance(surface, Autoencoder)
-        code = surface.encode(digits.picked({"pullover": 5}, torch.float64))
+        code = surface.encode(digits.examples({"pullover": "train/5"}, torch.float64))
         velocity = TRANSFORMATIONS["rotation"].velocity
         assert velocity is not None
         motion = torch.from_numpy(velocity(surface.decode(code).numpy())).flatten()
@@ -221,7 +224,7 @@ class TestSteps:
         assert float(rows["angle_deg"].item()) == pytest.approx(expected, abs=1e-5)
 
     def test_motion_that_moves_nothing_has_no_angle(self, steps: pd.DataFrame) -> None:
-        assert set(steps[steps["transformation"] == "still"]["angle_deg"]) == {"undefined"}
+        assert steps[steps["transformation"] == "still"]["angle_deg"].isna().all()
 
 
 class TestEpochs:
@@ -229,7 +232,7 @@ class TestEpochs:
 
     def test_columns_and_rows(self, epochs: pd.DataFrame) -> None:
         assert list(epochs.columns) == [
-            "manifold", "latent_dim", "epoch", "test_mse", "example", "transformation", "step", "angle_deg",
+            "manifold", "latent_dim", "epoch", "test_mse", "example", "transformation", "step", *MEASURED,
         ]  # fmt: skip
         assert list(epochs[["manifold", "epoch", "transformation"]].itertuples(index=False, name=None)) == [
             (name, epoch, motion)
@@ -237,7 +240,7 @@ class TestEpochs:
             for epoch in range(1, last + 1)
             for motion in ("rotation", "still")
         ]
-        assert set(epochs[epochs["transformation"] == "still"]["angle_deg"]) == {"undefined"}
+        assert epochs[epochs["transformation"] == "still"]["angle_deg"].isna().all()
 
     @pytest.mark.parametrize("name", MODELS)
     def test_errors_are_those_of_the_training(self, name: str, epochs: pd.DataFrame, trained: Study) -> None:
@@ -259,10 +262,10 @@ class TestGather:
     """Joint tables, pictures and the report's section."""
 
     def test_pictures(self, folder: Path) -> None:
-        drawn = [f"motion_pullover_{motion}.png" for motion in TRANSFORMED]
-        for stem in ("angles_pullover", "angles_sneaker", "step_angles", "epoch_angles"):
+        drawn = [f"displacements/pullover/{motion}.png" for motion in TRANSFORMED]
+        for stem in ("angles_pullover", "angles_sneaker", "steps", "epochs"):
             drawn += [f"{stem}.svg", f"{stem}.png"]
-        assert sorted(path.name for path in folder.glob("*.[ps][nv]g")) == sorted(drawn)
+        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.[ps][nv]g")) == sorted(drawn)
         assert all((folder / name).stat().st_size > 3000 for name in drawn)
         assert ">undefined<" not in (folder / "angles_pullover.svg").read_text()
 
@@ -296,8 +299,10 @@ class TestGather:
 def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
     collapsed(trained).save(study.folder / "checkpoints" / "point.safetensors")
     succeeded(measure(study, "invariance", "point", digits_file))
-    table = pd.read_csv(study.folder / "results" / "invariance" / "point" / "examples.csv")
-    assert len(table) == 4 * 3
+    table = pd.read_parquet(study.folder / "results" / "invariance" / "point" / "angles.parquet")
+    assert len(table) == (4 + 20) * 3
+    assert set(table["rank"]) == {0}
+    assert set(table["chance_deg"]) == {90}
     assert table["angle_deg"].tolist() == [90] * len(table)
 
 
@@ -527,7 +532,12 @@ class TestPublishedTable:
 
     @pytest.mark.parametrize(
         ("key", "value"),
-        [("dataset.name", "MNIST"), ("dataset.limit", 1000), ("examples.pullover", 7), ("pca.latent_dims", [2])],
+        [
+            ("dataset.name", "MNIST"),
+            ("dataset.limit", 1000),
+            ("examples.pullover", "train/7"),
+            ("pca.latent_dims", [2]),
+        ],
     )
     def test_only_of_the_same_thing(self, reference: Study, key: str, value: Any) -> None:
         if key == "pca.latent_dims":

@@ -182,8 +182,10 @@ class TestRefused:
     """What cannot be measured."""
 
     @pytest.mark.parametrize("stage", ["jacobian", "invariance", "tangents", "interpolate"])
-    def test_example_outside_the_training_set(self, stage: str, study: Study, trained: Study, digits_file: Path) -> None:
-        study.edit("examples", {"sneaker": 6, "pullover": 1500})
+    def test_example_outside_the_training_set(
+        self, stage: str, study: Study, trained: Study, digits_file: Path
+    ) -> None:
+        study.edit("examples", {"sneaker": "train/6", "pullover": "train/1500"})
         (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
         done = measure(study, stage, "pca2", digits_file)
         assert done.exit_code == 1

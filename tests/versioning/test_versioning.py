@@ -46,7 +46,7 @@ def test_after_a_run_both_have_nothing_to_do(finished: Repository) -> None:
 
 
 def test_edited_parameter(study: Repository) -> None:
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     assert study.stale() == {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred", "report"}
     study.repro()
     assert study.stale() == set()
@@ -64,18 +64,18 @@ def test_clone_pulls_and_recomputes_nothing(study: Repository, tmp_path: Path) -
     study.run("dvc", "push")
     other = study.clone(tmp_path / "clone")
     assert other.stale() != set()
-    other.edit_params(lambda values: values["tangents"].update(probe="one"))  # an edit before the pull
+    other.edit_params(lambda values: values["tangents"].update(example="one"))  # an edit before the pull
     other.run("dvc", "pull")
     edited = {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred", "report"}
     assert other.stale() == edited
     other.run("git", "checkout", "params.yaml")
     assert other.stale() == set()
-    other.edit_params(lambda values: values["tangents"].update(probe="one"))  # and one after it
+    other.edit_params(lambda values: values["tangents"].update(example="one"))  # and one after it
     assert other.stale() == edited
 
 
 def test_checkout_of_an_older_revision_and_back(study: Repository) -> None:
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     study.snakemake()
     new = study.commit("other probe")
     study.run("git", "checkout", "--quiet", "HEAD~1")
@@ -159,7 +159,7 @@ def test_edited_command(study: Repository) -> None:
 
 
 def test_part_of_the_work_done_by_one_engine(study: Repository) -> None:
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     study.repro("tangents-fc4")
     assert study.stale() == {"tangents-pca2", "tangents-pca2_uncentred", "report"}
     study.snakemake("results/tangents/pca2/columns.png")
@@ -214,14 +214,14 @@ def test_failed_job(study: Repository, arguments: tuple[str, ...]) -> None:
 
 
 def test_params_edited_while_a_job_runs(study: Repository) -> None:
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     study.replace(
         "workflow/rules/tangents.smk",
         "latent-atlas tangents ",
-        "sed -i 's/^  probe: one/  probe: zero/' params.yaml; latent-atlas tangents ",
+        "sed -i 's/^  example: one/  example: zero/' params.yaml; latent-atlas tangents ",
     )
     study.snakemake("results/tangents/pca2/columns.png")
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     assert "tangents-pca2" in study.stale()
 
 
@@ -419,8 +419,8 @@ def test_remote_lost_in_the_middle_of_a_push(study: Repository, tmp_path: Path) 
 
 
 def test_experiment(study: Repository) -> None:
-    study.run("dvc", "exp", "run", "--set-param", "tangents.probe=one")
-    assert "probe: one" in (study.root / "params.yaml").read_text(encoding="utf-8")
+    study.run("dvc", "exp", "run", "--set-param", "tangents.example=one")
+    assert "example: one" in (study.root / "params.yaml").read_text(encoding="utf-8")
     assert study.stale() == set()
 
 
@@ -444,7 +444,7 @@ def _step(study: Repository, move: str, chance: random.Random) -> None:
     outs = ["results/tangents/pca2/columns.png", "results/report/index.html", "results/jacobian/summary.csv"]
     match move:
         case "probe":
-            study.edit_params(lambda values: values["tangents"].update(probe=chance.choice(["zero", "one"])))
+            study.edit_params(lambda values: values["tangents"].update(example=chance.choice(["zero", "one"])))
         case "source":
             page = study.root / PAGE
             page.write_text(page.read_text(encoding="utf-8") + f"<!-- {chance.randrange(3)} -->\n", encoding="utf-8")

@@ -42,7 +42,8 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
     table = pd.concat(tables).sort_index(kind="stable")  # image by image
     columns = [*head, *keys.columns]
     write_parquet(folder / "angles.parquet", table[[*columns, *table.columns.difference(columns, sort=False)]])
-    steps, drawn = [], {}
+    steps: list[pd.DataFrame] = []
+    drawn: dict[str, Tensor] = {}
     for example in params.examples:
         image, space = tangent_space(surface, data.examples({example: params.examples[example]}, surface.dtype))
         if example in params.invariance.pictures:

@@ -44,13 +44,8 @@ def metrics(errors: pd.DataFrame) -> str:
     """The errors on the test images as JSON, a mapping for each manifold: what DVC calls metrics."""
     test = errors[errors["split"] == "test"].set_index("manifold")
     chosen = test[["latent_dim", "mse", "psnr_db", "ssim"]].to_dict("index")
-    return (
-        json.dumps(
-            {
-                name: {key: None if pd.isna(row[key]) else float(f"{row[key]:.6g}") for key in row}
-                for name, row in chosen.items()
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    numbers = {
+        name: {key: None if pd.isna(value) else float(f"{value:.6g}") for key, value in row.items()}
+        for name, row in chosen.items()
+    }
+    return json.dumps(numbers, indent=1) + "\n"

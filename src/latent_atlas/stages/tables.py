@@ -75,7 +75,11 @@ def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int]
 
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     """The rows of ``folder/NAME/file`` (CSV or Parquet) for each name, in that order, as one long table."""
-    read = pd.read_parquet if file.endswith(".parquet") else pd.read_csv
-    tables = [read(folder / name / file) for name in names]
+    tables = [
+        pd.read_parquet(folder / name / file)
+        if file.endswith(".parquet")
+        else pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""])
+        for name in names
+    ]
     rows = [table for table in tables if len(table)] or tables[:1]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

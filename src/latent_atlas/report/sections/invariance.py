@@ -172,7 +172,7 @@ def published_table(angles: pd.DataFrame, params: Params) -> str | None:
     frame = pd.DataFrame(rows)
     formats = {column: "{:.2f}".format for column in frame.columns if column != "manifold"}
     caption = (
-        f"Angles at {published.EXAMPLE} in degrees, beside the reference study's. PCA's do not depend on a training and "
-        f"must agree; the autoencoders are trained anew"
+        f"Angles at {published.EXAMPLE} in degrees, beside the reference study's. PCA's do not depend on a training "
+        f"and must agree; the autoencoders are trained anew"
     )
     return table(frame, formats, caption)

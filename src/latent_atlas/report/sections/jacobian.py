@@ -46,8 +46,8 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     }
     frame = sample[["manifold", *columns]].rename(columns={key: head for key, (head, _) in columns.items()})
     caption = (
-        f"Decoder Jacobians in float64 at {params.sample.size} images of the {params.sample.split} split. Full rank: the "
-        f"share of the images at which the decoder is an immersion"
+        f"Decoder Jacobians in float64 at {params.sample.size} images of the {params.sample.split} split. Full rank: "
+        f"the share of the images at which the decoder is an immersion"
     )
     return table(frame, dict(columns.values()), caption)
 
@@ -106,8 +106,8 @@ def _published_loss(exact: pd.DataFrame, rough: pd.DataFrame) -> list[str]:
         )
         said.append(
             f"The reference study found rank {rank} of {k} for {name} in float32 and could not say why. Trained here, "
-            f"{name} has {_span(mine['rank'])} in float64 and {_span(single['rank'])} in float32 over the examples. Its "
-            f"smallest singular value is at least {ratio:.1g} of the largest: {judged}"
+            f"{name} has {_span(mine['rank'])} in float64 and {_span(single['rank'])} in float32 over the examples. "
+            f"Its smallest singular value is at least {ratio:.1g} of the largest: {judged}"
         )
     return said
 
