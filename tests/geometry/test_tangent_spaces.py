@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from surfaces import angle_deg
 from torch import Tensor
 
 from latent_atlas.data.images import as_float
 from latent_atlas.geometry import tangent_spaces as population
-from latent_atlas.geometry.angles import angle_deg
 from latent_atlas.geometry.bases import orthonormal_basis
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace
 from latent_atlas.geometry.tangent_spaces import TangentSpaces, measure

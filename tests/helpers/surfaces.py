@@ -93,6 +93,14 @@ def degrees_by_least_squares(motion: Tensor, matrix: Tensor) -> float:
     return math.degrees(math.asin(float(beyond.norm() / motion.norm())))
 
 
+def angle_deg(displacement: Tensor, basis: Tensor) -> float:
+    """Angle between a displacement (P,) and the span of an orthonormal basis (P, r), by two projections."""
+    tangential = basis @ (basis.T @ displacement)
+    correction = basis @ (basis.T @ (displacement - tangential))
+    tangential, normal = tangential + correction, displacement - tangential - correction
+    return math.degrees(math.atan2(float(normal.norm()), float(tangential.norm())))
+
+
 def collapsed(trained: Study) -> Checkpoint:
     """A network whose decoder draws the same image of every code."""
     checkpoint = Checkpoint.load(trained.folder / "checkpoints" / "fc2.safetensors")

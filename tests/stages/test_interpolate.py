@@ -247,8 +247,8 @@ class TestParams:
     @pytest.mark.parametrize(
         ("pairs", "message"),
         [
-            ({"a": ["sneaker", "sneaker"]}, r"interpolate.pairs.a: .* is a walk from an image to itself"),
-            ({"a": ["sneaker", "twin"]}, r"interpolate.pairs.a: .* is a walk from an image to itself"),
+            ({"a": ["sneaker", "sneaker"]}, r"interpolate.pairs.a: .* is a path from an image to itself"),
+            ({"a": ["sneaker", "twin"]}, r"interpolate.pairs.a: .* is a path from an image to itself"),
             ({"a": ["sneaker", "boot"]}, r"interpolate.pairs.a: 'boot' is no example; choose one of sneaker, twin"),
             ({"a": ["sneaker"]}, r"interpolate.pairs.a: .* is not allowed"),
             ({"a b": ["sneaker", "twin"]}, r"interpolate.pairs.a b: a name must start with a letter"),

@@ -200,9 +200,8 @@ class TestSteps:
 
     def test_step_of_the_examples_table_has_the_same_angle(self, steps: pd.DataFrame, angles: pd.DataFrame) -> None:
         here = steps[(steps["transformation"] == "rotation") & (steps["step"] == 1)]["angle_deg"].tolist()
-        there = angles[(angles["transformation"] == "rotation") & (angles["example"] == "pullover")][
-            "angle_deg"
-        ].tolist()
+        chosen = (angles["transformation"] == "rotation") & (angles["example"] == "pullover")
+        there = angles[chosen]["angle_deg"].tolist()
         assert len(here) == len(MANIFOLDS)
         assert list(map(float, here)) == pytest.approx(list(map(float, there)), rel=1e-10)
 
@@ -271,13 +270,13 @@ class TestGather:
 
     def test_section(self, measured: Study) -> None:
         section = sections.section(measured.folder / "results", measured.params)
-        assert len(section.sentences) == 5
-        assert "brightness by pca2_uncentred (0.0°, " in section.sentences[1]
+        assert len(section.sentences) == 6
+        assert "brightness by pca2_uncentred (0.0°, " in section.sentences[2]
         assert "still" not in "".join(section.sentences)
         assert "nan" not in "".join(section.sentences)
         assert len(section.pictures) == 3
         assert len(section.folded) == len(TRANSFORMED) + 1
-        assert section.tables == []  # nothing was published of the digits
+        assert len(section.tables) == 1  # of the sample; nothing was published of the digits
 
     def test_study_without_a_training_or_pictures(self, measured: Study, digits_file: Path, tmp_path: Path) -> None:
         """All models imported, no motion to be drawn."""
@@ -382,7 +381,7 @@ class TestParams:
 
 def at_an_example(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
     """A table of (manifold, transformation, angle, chance)."""
-    return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "random_subspace_deg"])
+    return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "chance_deg"])
 
 
 class TestBestKnown:
@@ -396,9 +395,9 @@ class TestBestKnown:
             "pullover",
         )  # fmt: skip
         assert said == [
-            "At pullover, each motion is known best, against chance, as follows: "
+            "At pullover, the manifold with the smallest angle against chance is, for each transformation: "
             "turn by a (60.0°, 20.0° below chance), push by b (20.0°, 40.0° below chance).",
-            "The motion that each surface knows best against chance: turn for a; push for b.",
+            "The transformation with the smallest angle against chance: turn for a; push for b.",
         ]
 
     def test_worse_than_chance(self) -> None:
@@ -461,14 +460,14 @@ class TestEpochSentences:
         )  # fmt: skip
         assert said == [
             "From the first epoch to the last, the angle fell together with the test error in 2 of 2 cases (models × "
-            "motions); most for a and turn: from 70.0° to 60.0° while the error fell from 0.0500 to 0.0200."
+            "transformations); most for a and turn: from 70.0° to 60.0° while the error fell from 0.0500 to 0.0200."
         ]
 
     def test_rising(self) -> None:
         said = sections.epoch_sentences(over_epochs(("a", 1, 60.0, 0.05), ("a", 2, 66.0, 0.03)))
         assert said == [
             "From the first epoch to the last, the angle fell together with the test error in 0 of 1 cases (models × "
-            "motions)."
+            "transformations)."
         ]
 
     def test_angle_that_falls_while_the_error_rises(self) -> None:
@@ -513,7 +512,7 @@ class TestPublishedTable:
         """The table, for a run whose angles are all 12.345 degrees."""
         rows = [
             {"manifold": name, "example": "pullover", "transformation": motion, "angle_deg": 12.345,
-             "random_subspace_deg": 81.91}
+             "chance_deg": 81.91}
             for name in study.params.manifolds
             for motion in study.params.invariance.transformations
         ]  # fmt: skip

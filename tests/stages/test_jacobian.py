@@ -66,13 +66,13 @@ def results(trained: Study, digits_file: Path) -> Path:
 @pytest.fixture(scope="module")
 def spectra(results: Path) -> pd.DataFrame:
     """All singular values."""
-    return pd.read_csv(results / "jacobian" / "spectra.csv")
+    return pd.read_csv(results / "jacobian" / "values.csv")
 
 
 @pytest.fixture(scope="module")
 def summary(results: Path) -> pd.DataFrame:
     """What they say."""
-    return pd.read_csv(results / "jacobian" / "summary.csv")
+    return pd.read_csv(results / "jacobian" / "examples.csv")
 
 
 class TestStage:
@@ -182,9 +182,7 @@ class TestRefused:
     """What cannot be measured."""
 
     @pytest.mark.parametrize("stage", ["jacobian", "invariance", "tangents", "interpolate"])
-    def test_example_outside_the_training_set(
-        self, stage: str, study: Study, trained: Study, digits_file: Path
-    ) -> None:
+    def test_example_outside_its_split(self, stage: str, study: Study, trained: Study, digits_file: Path) -> None:
         study.edit("examples", {"sneaker": "train/6", "pullover": "train/1500"})
         (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
         done = measure(study, stage, "pca2", digits_file)
@@ -252,8 +250,8 @@ class TestSentences:
         (said,) = self.loss(("fc128", "x", 128, 128, 128, 0.01), ("fc16", "x", 16, 16, 16, 0.1))
         assert said == (
             "The reference study found rank 125 of 128 for fc128 in float32 and could not say why. Trained here, fc128 "
-            "has rank 128 in float64 and rank 128 in float32 over the examples. Its smallest singular value is at least "
-            "0.001 of the largest: far above what float64 resolves, and above float32's tolerance of 9e-05."
+            "has rank 128 in float64 and rank 128 in float32 over the examples. Its smallest singular value is at "
+            "least 0.001 of the largest: far above what float64 resolves, and above float32's tolerance of 9e-05."
         )
 
     def test_published_loss_is_one_of_precision(self) -> None:

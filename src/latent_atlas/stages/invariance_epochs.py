@@ -39,8 +39,9 @@ def invariance_epochs(
     states = load_file(snapshots)
     study = params.invariance.epoch_study
     chosen = {name: entry for name, entry in transformations(params).items() if name in study.transformations}
-    example = {study.example: params.examples[study.example]}
-    x = Images.load(images).examples(example, torch.float64)  # 1 x C x H x W
+    data = Images.load(images)
+    ((split, index),) = data.places({study.example: params.examples[study.example]})
+    x = data.pixels(split)[index : index + 1]  # 1 x C x H x W
     tables = []
     for epoch, error in errors.items():
         prefix = f"{epoch}/"
