@@ -17,19 +17,19 @@ study: $(VENV)/installed
 test: $(VENV)/installed-dev
 	@$(BIN)/pytest
 
-## test-engines: that Snakemake and DVC agree, whatever happens (several minutes)
+## test-engines: check that Snakemake and DVC agree in all tested cases (several minutes)
 test-engines: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "engines and not slow"
 
-## test-cluster: that the pipeline runs on a real SLURM, which the tests start (root, and SLURM's packages, are needed)
+## test-cluster: check that the pipeline runs on a real SLURM, which the tests start (needs root and the SLURM packages)
 test-cluster: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "slurm and not slow" -rs
 
-## test-faults: what a cluster does to jobs, on the same SLURM (a quarter of an hour)
+## test-faults: check failures of nodes and jobs on the same SLURM (15 minutes)
 test-faults: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "slurm and slow" -rs
 
-## check: formatting, lints, types and layers
+## check: formatting, lints, types, and dvc.yaml against the Snakefile
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
@@ -38,7 +38,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
 
-## bench: what the work costs beside the usual way and the hardware's floor; needs a finished run (half an hour)
+## bench: measure the cost, compared with a baseline and the hardware limit; needs a finished run (half an hour)
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py
 
@@ -70,6 +70,6 @@ clean:
 distclean: clean
 	rm -rf data .dvc/cache .dvc/tmp $(VENV) src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-## help: this list
+## help: show this list
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
