@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from latent_atlas.geometry import layers as module
 from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
 from latent_atlas.models.registry import build
+from latent_atlas.report.figures import layers as pictures
 from latent_atlas.report.sections import layers as sections
+from latent_atlas.stages.layers import TABLES
+from latent_atlas.stages.tables import gathered
 
 MODELS = ("fc2", "fc4")
 LINEAR_RANKS = {16: [256, 128, 16, 16, 128, 256], 32: [256, 128, 32, 32, 128, 256], 128: [256, 128, 128, 128, 128, 256]}
@@ -475,6 +478,56 @@ class TestStage:
             "This encoder is no plain stack of layers: layer 2 is not fed with the output of the layer before it."
         )
         assert set(pd.read_csv(study.folder / "out" / "layers.csv")["part"]) == {"decoder"}
+
+    def test_networks_without_any_listed_layer(self, study: Study, digits_file: Path) -> None:
+        (study.folder / "networks_with_skips.py").write_text(
+            "from torch import nn\n\n"
+            "class Around(nn.Module):\n"
+            "    def __init__(self, *inner):\n"
+            "        super().__init__()\n"
+            "        self.inner = nn.Sequential(*inner)\n\n"
+            "    def forward(self, x):\n"
+            "        return x + self.inner(x)\n\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self, input_shape, latent_dim):\n"
+            "        super().__init__()\n"
+            "        self.encoder = nn.Sequential(nn.Flatten(), Around(nn.Linear(64, 64)), nn.Linear(64, latent_dim))\n"
+            "        layers = [nn.Linear(latent_dim, 64), Around(nn.Linear(64, 64)), nn.Unflatten(1, input_shape)]\n"
+            "        self.decoder = nn.Sequential(*layers)\n\n"
+            "    def forward(self, x):\n"
+            "        return self.decoder(self.encoder(x))\n"
+        )
+        study.edit("models", {"around": {"architecture": "networks_with_skips:Net", "latent_dim": 2}})
+        succeeded(study.run(*study.train_arguments("around", digits_file, "checkpoints")))
+        one = {"model": "around", "checkpoint": "checkpoints/around.safetensors", "folder": "results/layers/around"}
+        succeeded(study.run(*options("layers", **one)))
+        succeeded(study.run("layers-summary", "--folder", "results/layers"))
+        folder = study.folder / "results" / "layers"
+        for file in ("layers.csv", "spectra.csv"):
+            assert list(pd.read_csv(folder / file).columns) == list(TABLES[file])
+        section = sections.section(study.folder / "results", study.params)
+        assert "The weights alone cannot tell for around." in section.sentences[0]
+        assert section.folded_tables == []
+
+    def test_summary_of_some_models_without_rows(self, tmp_path: Path) -> None:
+        columns = TABLES["spectra.csv"]
+        row = ("fc", "decoder", "dlayer1", "Linear", 1, 0.5)
+        for name, rows in {"around": [], "fc": [row], "half": [("half", "encoder", *row[2:])]}.items():
+            (tmp_path / name).mkdir()
+            pd.DataFrame(rows, columns=list(columns)).to_csv(tmp_path / name / "spectra.csv", index=False)
+        table = gathered(tmp_path, ["around", "fc", "half"], "spectra.csv")
+        assert table["order"].tolist() == [1, 1]
+        assert table["order"].dtype == int
+        pictures.layer_spectra(table, tmp_path / "spectra.svg")
+        assert (tmp_path / "spectra.svg").exists()
+
+
+def test_each_rule_asks_for_memory_and_time() -> None:
+    text = (Path(__file__).parents[2] / "workflow" / "rules" / "layers.smk").read_text()
+    for rule in text.split("rule ")[1:]:
+        name = rule.split(":")[0]
+        assert f'mem_mb=memory("{name}")' in rule
+        assert f'runtime=runtime("{name}")' in rule
 
 
 class TestSentences:

@@ -9,8 +9,9 @@ import pandas as pd
 
 
 def gathered(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
-    """The rows of ``folder/NAME/file`` for each name, in that order, as one long table."""
-    return pd.concat([pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""]) for name in names])
+    """The rows of ``folder/NAME/file`` for each name, in that order, as one long table; some may have no rows."""
+    tables = [pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""]) for name in names]
+    return pd.concat([table for table in tables if len(table)] or tables)
 
 
 def numeric_angles(table: pd.DataFrame) -> pd.DataFrame:
