@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -241,21 +242,65 @@ class Squared(nn.Module):
         return self.two(self.one(x)) ** 2 if self.last else self.two(self.one(x) ** 2)
 
 
+class Ending(nn.Module):
+    """A layer, and a function after it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(3, 3), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
 class TestNoStack:
     """Networks that are no plain stack of layers are not judged."""
 
     @pytest.mark.parametrize("example", [torch.zeros(1, 3), torch.ones(1, 3)])
     def test_skip_connection(self, example: Tensor) -> None:
-        with pytest.raises(ValueError, match="layer after is not fed with the output of the layer before it"):
-            layers(Skip(first=False), example)
-        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
-            layers(Skip(first=True), example)
+        for first in (False, True):
+            with pytest.raises(ValueError, match="the operation add is not fed with the output of the layer before it"):
+                layers(Skip(first), example)
 
     def test_function_that_is_no_layer(self) -> None:
-        with pytest.raises(ValueError, match="layer two is not fed with the output of the layer before it"):
-            layers(Squared(last=False), torch.zeros(1, 3))
-        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
-            layers(Squared(last=True), torch.zeros(1, 3))
+        for last in (False, True):
+            with pytest.raises(ValueError, match="the operation pow_1 is no layer"):
+                layers(Squared(last), torch.zeros(1, 3))
+
+    @pytest.mark.parametrize(
+        ("function", "reason"),
+        [
+            (lambda x: torch.maximum(x, -9 * torch.ones(3)), "the operation maximum is"),
+            (lambda x: x.clamp(min=-9), "the operation clamp is no layer"),
+            (lambda x: x.clone().clamp_(-9, 9), "the operation clone is no layer"),
+            (lambda x: x if x.sum() < 99 else x * 0, "cannot be followed"),
+            (lambda x: x if isinstance(x, torch.fx.Proxy) else x.clamp(-9, 9), "something other than its layers"),
+            (lambda x: x.reshape(1, -1), "the operation reshape is no layer"),
+            (lambda x: torch.flatten(x, 0).reshape(-1, 3), "does not map each point"),
+        ],
+    )
+    def test_function_that_does_nothing_near_zero(self, function: Callable[[Tensor], Tensor], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            layers(Ending(function), torch.zeros(1, 3))
+
+    def test_hooks_and_parametrizations(self) -> None:
+        hooked = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+        hooked[1].register_forward_hook(lambda layer, given, out: out.clamp(-9, 9))
+        with pytest.raises(ValueError, match="a hook or a function of its own changes 1"):
+            layers(hooked, torch.zeros(1, 3))
+        computed = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)))
+        with pytest.raises(ValueError, match="the weights of 0 are computed from others"):
+            layers(computed, torch.zeros(1, 3))
+
+    def test_functions_that_are_layers(self) -> None:
+        def ends(function: Callable[[Tensor], Tensor]) -> list[str]:
+            return [layer.kind for layer in layers(Ending(function), torch.zeros(1, 3))][1:]
+
+        assert ends(lambda x: torch.clamp(x, 0.0, max=1.0)) == ["Hardtanh"]
+        assert immersion(layers(Ending(lambda x: x.clamp(-9, 9)), torch.zeros(1, 3))).verdict == "undetermined"
+        assert ends(lambda x: torch.tanh(nn.functional.elu(x).sigmoid())) == ["ELU", "Sigmoid", "Tanh"]
+        assert ends(lambda x: x.view(x.size(0), 3, 1).flatten(1)) == ["Flatten", "Unflatten", "Flatten"]
+        assert ends(lambda x: torch.flatten(x.view(x.shape[0], -1), start_dim=1)) == ["Flatten", "Flatten"]
 
 
 class TestVerdict:
@@ -475,7 +520,8 @@ class TestStage:
         verdicts = pd.read_csv(study.folder / "out" / "verdicts.csv").set_index("part")
         assert verdicts["verdict"].to_dict() == {"encoder": "undetermined", "decoder": "yes"}
         assert verdicts.loc["encoder", "reason"] == (
-            "This encoder is no plain stack of layers: layer 2 is not fed with the output of the layer before it."
+            "This encoder is no plain stack of layers: the operation add is not fed with the output of the layer "
+            "before it alone."
         )
         assert set(pd.read_csv(study.folder / "out" / "layers.csv")["part"]) == {"decoder"}
 
