@@ -125,7 +125,7 @@ def _as_layers(node: fx.Node, sizes: set[fx.Node]) -> list[nn.Module]:
     known = node.op == "call_method" or node.target in (getattr(torch, name, None), getattr(functional, name, None))
     options: tuple[Any, ...] = node.args[1:]
     if known and name == "flatten" and (options or "start_dim" in node.kwargs):
-        return [nn.Flatten(*options, **node.kwargs)]
+        return [nn.Flatten(*options, **dict[str, Any](node.kwargs))]
     if known and not node.kwargs and name in ("view", "reshape"):
         shape = options[0] if len(options) == 1 and isinstance(options[0], (tuple, list)) else options
         if len(shape) > 1 and (shape[0] in sizes or shape[0] == -1) and all(type(n) is int for n in shape[1:]):
