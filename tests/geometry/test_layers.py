@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from latent_atlas.geometry import layers as module
 from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
 from latent_atlas.models.registry import build
+from latent_atlas.report.figures import layers as pictures
 from latent_atlas.report.sections import layers as sections
+from latent_atlas.stages.layers import TABLES
+from latent_atlas.stages.tables import gathered
 
 MODELS = ("fc2", "fc4")
 LINEAR_RANKS = {16: [256, 128, 16, 16, 128, 256], 32: [256, 128, 32, 32, 128, 256], 128: [256, 128, 128, 128, 128, 256]}
@@ -79,7 +83,7 @@ class TestOperator:
     """The singular values of a convolution as a matrix."""
 
     @pytest.mark.parametrize("name", list(CONVOLUTIONS))
-    def test_are_those_of_the_explicit_matrix(self, name: str) -> None:
+    def test_are_those_of_the_explicit_matrix(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         layer, shape = CONVOLUTIONS[name]
         layer = layer.double()
         layer.reset_parameters()  # from the seed that every test starts with
@@ -90,6 +94,9 @@ class TestOperator:
         expected = np.linalg.svd(matrix.numpy(), compute_uv=False)
         found = operator_spectrum(layer, shape, tuple(out.shape[1:]))
         assert found.values.shape == expected.shape
+        assert found.values.numpy() == pytest.approx(expected, abs=1e-13 * float(expected[0]))
+        monkeypatch.setattr(module, "SMALL", 0)  # as for a large one
+        found = operator_spectrum(layer, shape, tuple(out.shape[1:]))
         largest = float(expected[0])
         well_above = expected > 1e-3 * largest
         assert found.values.numpy()[well_above] == pytest.approx(expected[well_above], rel=1e-9)
@@ -115,6 +122,7 @@ class TestOperator:
     ) -> None:
         layer, shape = CONVOLUTIONS[name]
         layer = layer.double()
+        monkeypatch.setattr(module, "SMALL", 0)
         with torch.no_grad():
             output_shape = tuple(layer(torch.zeros(1, *shape).double()).shape[1:])
             whole = operator_spectrum(layer, shape, output_shape)
@@ -238,21 +246,65 @@ class Squared(nn.Module):
         return self.two(self.one(x)) ** 2 if self.last else self.two(self.one(x) ** 2)
 
 
+class Ending(nn.Module):
+    """A layer, and a function after it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(3, 3), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
 class TestNoStack:
     """Networks that are no plain stack of layers are not judged."""
 
     @pytest.mark.parametrize("example", [torch.zeros(1, 3), torch.ones(1, 3)])
     def test_skip_connection(self, example: Tensor) -> None:
-        with pytest.raises(ValueError, match="layer after is not fed with the output of the layer before it"):
-            layers(Skip(first=False), example)
-        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
-            layers(Skip(first=True), example)
+        for first in (False, True):
+            with pytest.raises(ValueError, match="the operation add is not fed with the output of the layer before it"):
+                layers(Skip(first), example)
 
     def test_function_that_is_no_layer(self) -> None:
-        with pytest.raises(ValueError, match="layer two is not fed with the output of the layer before it"):
-            layers(Squared(last=False), torch.zeros(1, 3))
-        with pytest.raises(ValueError, match="something other than its layers shapes the output"):
-            layers(Squared(last=True), torch.zeros(1, 3))
+        for last in (False, True):
+            with pytest.raises(ValueError, match="the operation pow_1 is no layer"):
+                layers(Squared(last), torch.zeros(1, 3))
+
+    @pytest.mark.parametrize(
+        ("function", "reason"),
+        [
+            (lambda x: torch.maximum(x, -9 * torch.ones(3)), "the operation maximum is"),
+            (lambda x: x.clamp(min=-9), "the operation clamp is no layer"),
+            (lambda x: x.clone().clamp_(-9, 9), "the operation clone is no layer"),
+            (lambda x: x if x.sum() < 99 else x * 0, "cannot be followed"),
+            (lambda x: x if isinstance(x, torch.fx.Proxy) else x.clamp(-9, 9), "something other than its layers"),
+            (lambda x: x.reshape(1, -1), "the operation reshape is no layer"),
+            (lambda x: torch.flatten(x, 0).reshape(-1, 3), "does not map each point"),
+        ],
+    )
+    def test_function_that_does_nothing_near_zero(self, function: Callable[[Tensor], Tensor], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            layers(Ending(function), torch.zeros(1, 3))
+
+    def test_hooks_and_parametrizations(self) -> None:
+        hooked = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+        hooked[1].register_forward_hook(lambda layer, given, out: out.clamp(-9, 9))
+        with pytest.raises(ValueError, match="a hook or a function of its own changes 1"):
+            layers(hooked, torch.zeros(1, 3))
+        computed = nn.Sequential(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3)))
+        with pytest.raises(ValueError, match="the weights of 0 are computed from others"):
+            layers(computed, torch.zeros(1, 3))
+
+    def test_functions_that_are_layers(self) -> None:
+        def ends(function: Callable[[Tensor], Tensor]) -> list[str]:
+            return [layer.kind for layer in layers(Ending(function), torch.zeros(1, 3))][1:]
+
+        assert ends(lambda x: torch.clamp(x, 0.0, max=1.0)) == ["Hardtanh"]
+        assert immersion(layers(Ending(lambda x: x.clamp(-9, 9)), torch.zeros(1, 3))).verdict == "undetermined"
+        assert ends(lambda x: torch.tanh(nn.functional.elu(x).sigmoid())) == ["ELU", "Sigmoid", "Tanh"]
+        assert ends(lambda x: x.view(x.size(0), 3, 1).flatten(1)) == ["Flatten", "Unflatten", "Flatten"]
+        assert ends(lambda x: torch.flatten(x.view(x.shape[0], -1), start_dim=1)) == ["Flatten", "Flatten"]
 
 
 class TestVerdict:
@@ -317,36 +369,59 @@ class TestVerdict:
         found = immersion(stacked(linear(2, 2), norm(2, 0), nn.ELU(), linear(9, 2), nn.Sigmoid()))
         assert found.verdict == "no"
         assert found.reason == (
-            "The rank of 1 (BatchNorm1d, 2 to 2) is 1, so the rank of the whole cannot reach the 2 that an immersion "
-            "needs."
+            "The rank of 1 (BatchNorm1d, 2 to 2) is at most 1, so the rank of the whole cannot reach the 2 that an "
+            "immersion needs."
         )
 
     def test_zero_scales_that_leave_too_few(self) -> None:
         found = submersion(stacked(linear(5, 9), norm(5, 0, 1, 2, 4), nn.ELU(), linear(2, 5)))
         assert found.verdict == "no"
         assert found.reason == (
-            "The rank of 1 (BatchNorm1d, 5 to 5) is 1, so the rank of the whole cannot reach the 2 that a submersion "
-            "needs."
+            "The rank of 1 (BatchNorm1d, 5 to 5) is at most 1, so the rank of the whole cannot reach the 2 that a "
+            "submersion needs."
         )
 
-    def test_layer_that_lacks_rank(self) -> None:
+    def test_layer_that_lacks_rank_to_rounding(self) -> None:
         found = immersion(stacked(linear(4, 2, rank=1), nn.ELU(), linear(9, 4)))
-        assert found.verdict == "no"
-        assert "The rank of 0 (Linear, 2 to 4) is 1" in found.reason
+        assert found.verdict == "undetermined"
+        assert "The rank of 0 (Linear, 2 to 4) is 1 to rounding: its smallest singular value, " in found.reason
+        assert "does not exceed the tolerance, " in found.reason
         late = submersion(stacked(linear(5, 9), nn.ELU(), linear(3, 5, rank=2)))
-        assert late.verdict == "no"
-        assert "The rank of 2 (Linear, 5 to 3) is 2, so the rank of the whole cannot reach the 3" in late.reason
+        assert late.verdict == "undetermined"
+
+    def test_layer_with_weights_of_zero(self) -> None:
+        layer = linear(4, 2)
+        with torch.no_grad():
+            layer.weight[:, 1] = 0
+        found = immersion(stacked(layer, nn.ELU(), linear(9, 4)))
+        assert found.verdict == "no"
+        assert "The rank of 0 (Linear, 2 to 4) is at most 1" in found.reason
+        pixel = nn.ConvTranspose2d(2, 4, 1)
+        with torch.no_grad():
+            pixel.weight.copy_(layer.weight.T[:, :, None, None])
+        assert immersion(layers(pixel, torch.zeros(1, 2, 1, 3))).verdict == "no"
+
+    @pytest.mark.parametrize("smallest", [0.5, 1e-11, 1e-20])
+    @pytest.mark.parametrize("side", [1, 3, 40])
+    def test_one_verdict_for_a_product_and_a_convolution_of_pixels(self, smallest: float, side: int) -> None:
+        product, pixel = nn.Linear(3, 3).double(), nn.Conv2d(3, 3, 1).double()
+        with torch.no_grad():
+            product.weight.copy_(torch.diag(torch.tensor([2.0, 1.0, smallest])))
+            pixel.weight.copy_(product.weight[:, :, None, None])
+        verdict = immersion(layers(product, torch.zeros(1, 3))).verdict
+        assert verdict == ("undetermined" if smallest == 1e-20 else "yes")
+        assert immersion(layers(pixel, torch.zeros(1, 3, side, side))).verdict == verdict
 
     def test_layer_that_lacks_rank_but_has_enough(self) -> None:
         """Rank 3 of a layer from 4 to 9 dimensions may suffice for 2."""
         found = immersion(stacked(linear(4, 2), nn.ELU(), linear(9, 4, rank=3)))
         assert found.verdict == "undetermined"
-        assert "2 (Linear) maps 4 dimensions to 9 with rank 3, which is not one-to-one" in found.reason
+        assert "The rank of 2 (Linear, 4 to 9) is 3 to rounding" in found.reason
 
     def test_bottleneck_below_the_latent_dimension(self) -> None:
         found = immersion(stacked(linear(2, 3), nn.ELU(), linear(9, 2)))
         assert found.verdict == "no"
-        assert "The rank of 0 (Linear, 3 to 2) is 2" in found.reason
+        assert "The rank of 0 (Linear, 3 to 2) is at most 2" in found.reason
 
     def test_relu(self) -> None:
         for found in (
@@ -362,7 +437,7 @@ class TestVerdict:
         assert found.reason == "Nothing is known here of the derivative of 1 (SiLU)."
 
     def test_certain_loss_counts_more_than_what_is_unknown(self) -> None:
-        assert immersion(stacked(linear(4, 2), nn.SiLU(), linear(9, 4, rank=1))).verdict == "no"
+        assert immersion(stacked(linear(4, 2), nn.SiLU(), linear(1, 4))).verdict == "no"
 
 
 @pytest.fixture(scope="module")
@@ -472,9 +547,60 @@ class TestStage:
         verdicts = pd.read_csv(study.folder / "out" / "verdicts.csv").set_index("part")
         assert verdicts["verdict"].to_dict() == {"encoder": "undetermined", "decoder": "yes"}
         assert verdicts.loc["encoder", "reason"] == (
-            "This encoder is no plain stack of layers: layer 2 is not fed with the output of the layer before it."
+            "This encoder is no plain stack of layers: the operation add is not fed with the output of the layer "
+            "before it alone."
         )
         assert set(pd.read_csv(study.folder / "out" / "layers.csv")["part"]) == {"decoder"}
+
+    def test_networks_without_any_listed_layer(self, study: Study, digits_file: Path) -> None:
+        (study.folder / "networks_with_skips.py").write_text(
+            "from torch import nn\n\n"
+            "class Around(nn.Module):\n"
+            "    def __init__(self, *inner):\n"
+            "        super().__init__()\n"
+            "        self.inner = nn.Sequential(*inner)\n\n"
+            "    def forward(self, x):\n"
+            "        return x + self.inner(x)\n\n"
+            "class Net(nn.Module):\n"
+            "    def __init__(self, input_shape, latent_dim):\n"
+            "        super().__init__()\n"
+            "        self.encoder = nn.Sequential(nn.Flatten(), Around(nn.Linear(64, 64)), nn.Linear(64, latent_dim))\n"
+            "        layers = [nn.Linear(latent_dim, 64), Around(nn.Linear(64, 64)), nn.Unflatten(1, input_shape)]\n"
+            "        self.decoder = nn.Sequential(*layers)\n\n"
+            "    def forward(self, x):\n"
+            "        return self.decoder(self.encoder(x))\n"
+        )
+        study.edit("models", {"around": {"architecture": "networks_with_skips:Net", "latent_dim": 2}})
+        succeeded(study.run(*study.train_arguments("around", digits_file, "checkpoints")))
+        one = {"model": "around", "checkpoint": "checkpoints/around.safetensors", "folder": "results/layers/around"}
+        succeeded(study.run(*options("layers", **one)))
+        succeeded(study.run("layers-summary", "--folder", "results/layers"))
+        folder = study.folder / "results" / "layers"
+        for file in ("layers.csv", "spectra.csv"):
+            assert list(pd.read_csv(folder / file).columns) == list(TABLES[file])
+        section = sections.section(study.folder / "results", study.params)
+        assert "The weights alone cannot tell for around." in section.sentences[0]
+        assert section.folded_tables == []
+
+    def test_summary_of_some_models_without_rows(self, tmp_path: Path) -> None:
+        columns = TABLES["spectra.csv"]
+        row = ("fc", "decoder", "dlayer1", "Linear", 1, 0.5)
+        for name, rows in {"around": [], "fc": [row], "half": [("half", "encoder", *row[2:])]}.items():
+            (tmp_path / name).mkdir()
+            pd.DataFrame(rows, columns=list(columns)).to_csv(tmp_path / name / "spectra.csv", index=False)
+        table = gathered(tmp_path, ["around", "fc", "half"], "spectra.csv")
+        assert table["order"].tolist() == [1, 1]
+        assert table["order"].dtype == int
+        pictures.layer_spectra(table, tmp_path / "spectra.svg")
+        assert (tmp_path / "spectra.svg").exists()
+
+
+def test_each_rule_asks_for_memory_and_time() -> None:
+    text = (Path(__file__).parents[2] / "workflow" / "rules" / "layers.smk").read_text()
+    for rule in text.split("rule ")[1:]:
+        name = rule.split(":")[0]
+        assert f'mem_mb=memory("{name}")' in rule
+        assert f'runtime=runtime("{name}")' in rule
 
 
 class TestSentences:

@@ -12,6 +12,9 @@ rule layers:
         "logs/layers/{model}.benchmark.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        mem_mb=memory("layers"),
+        runtime=runtime("layers"),
     shell:
         "latent-atlas layers --model {wildcards.model} --checkpoint {input.checkpoint} --folder results/layers/{wildcards.model} "
         "--log {log}"

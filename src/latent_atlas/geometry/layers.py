@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.geometry.chain import trace
 from latent_atlas.geometry.spectra import Spectrum, spectrum
@@ -26,6 +26,7 @@ from latent_atlas.kernels.convolutions import plain
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
 CHUNK = 64 * 2**20  # bytes that a chunk of an operator's columns may take
+SMALL = 2**20  # entries of an operator up to which its matrix is decomposed
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Layer:
         Of its linear map in float64; None for layers that are not linear.
     bijective : bool or None
         For a layer that is not linear: whether its derivative is invertible everywhere; None if unknown.
+    bound : int
+        What the rank cannot exceed, by the dimensions and by weights that are exactly zero: free of rounding.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Layer:
     parameters: int
     spectrum: Spectrum | None
     bijective: bool | None
+    bound: int
 
     @property
     def inputs(self) -> int:
@@ -67,7 +71,7 @@ class Layer:
 
     @property
     def rank(self) -> int | None:
-        """Largest rank of its derivative; None if unknown."""
+        """Largest rank of its derivative, for a linear map to rounding; None if unknown."""
         if self.spectrum is not None:
             return self.spectrum.rank
         return self.inputs if self.bijective else None
@@ -133,9 +137,25 @@ def _layer(name: str, module: nn.Module, given: Tensor, out: Tensor) -> Layer:
     elif isinstance(module, (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Threshold)):
         bijective = False
     parameters = sum(parameter.numel() for parameter in module.parameters())
+    bound = _bound(module, given[0], out[0], values)
     return Layer(
-        name, type(module).__name__, tuple(given.shape[1:]), tuple(out.shape[1:]), parameters, values, bijective
+        name, type(module).__name__, tuple(given.shape[1:]), tuple(out.shape[1:]), parameters, values, bijective, bound
     )
+
+
+def _bound(module: nn.Module, given: Tensor, out: Tensor, values: Spectrum | None) -> int:
+    """What the rank cannot exceed: the dimensions without those that weights of exactly zero cut off."""
+    inputs, outputs = given.numel(), out.numel()
+    if isinstance(module, _BatchNorm) and values is not None:
+        return inputs - int((values.values == 0).sum())
+    if isinstance(module, (nn.Linear, _ConvNd)):
+        used = module.weight != 0  # channels x channels of a group x ...
+        first, second = int(used.flatten(1).any(1).sum()), int(used.transpose(0, 1).flatten(1).any(1).sum())
+        transposed = isinstance(module, _ConvTransposeNd)
+        first_size, second_size = (inputs, outputs) if transposed else (outputs, inputs)
+        by_second = second * second_size // len(used[0]) if getattr(module, "groups", 1) == 1 else second_size
+        return min(first * first_size // len(used), by_second)
+    return min(inputs, outputs)
 
 
 def _scales(module: _BatchNorm, given: Tensor) -> Spectrum:
@@ -153,10 +173,18 @@ def _scales(module: _BatchNorm, given: Tensor) -> Spectrum:
 def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Spectrum:
     """Singular values of a layer without its bias, as a linear map between its input and output spaces.
 
-    Exactly, in float64, through the Gram matrix of the smaller side: A Aᵀ or Aᵀ A, written down where a plain
-    convolution's is known, else applied to the columns of the identity a chunk at a time. Squaring costs half of the
-    digits: singular values below about √(n ε) · σ max count as zero.
+    In float64. A plain convolution of kernels 1 x 1 or as large as the image is the matrix of its kernels, once for
+    each pixel; other small operators are written down as matrices. Large ones go through the Gram matrix of the smaller
+    side, A Aᵀ or Aᵀ A, written down where a plain convolution's is known, else applied to the columns of the identity
+    a chunk at a time. Squaring costs half of the digits: singular values below about √(n ε) · σ max count as zero.
     """
+    inputs, outputs = math.prod(input_shape), math.prod(output_shape)
+    small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
+    weight = layer.weight if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and plain(layer) else None
+    pixels = math.prod(small[1:])
+    if weight is not None and (pixels == 1 or weight.shape[2:] == (1, 1)):
+        kernels = spectrum(weight.flatten(1))
+        return Spectrum(kernels.values.repeat_interleave(pixels), kernels.tolerance)
     zero = torch.zeros(1, *input_shape, dtype=torch.float64)
     offset = layer(zero)
 
@@ -169,16 +197,15 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
             (gradient,) = torch.autograd.grad(layer(x), x, y)
         return gradient
 
-    inputs, outputs = math.prod(input_shape), math.prod(output_shape)
-    small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
-    fewer = math.prod(small) == min(inputs, outputs)
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and plain(layer) and fewer:
-        gram = _patch_gram(layer.weight, *small[1:])
+    if inputs * outputs <= SMALL:
+        return spectrum(_rows(inputs, input_shape, forward, outputs))
+    if weight is not None and math.prod(small) == min(inputs, outputs):
+        gram = _patch_gram(weight, *small[1:])
     elif inputs <= outputs:
-        gram = _gram(inputs, input_shape, lambda x: adjoint(forward(x)), outputs)
+        gram = _rows(inputs, input_shape, lambda x: adjoint(forward(x)), outputs)
     else:
-        gram = _gram(outputs, output_shape, lambda y: forward(adjoint(y)), inputs)
-    squares = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
+        gram = _rows(outputs, output_shape, lambda y: forward(adjoint(y)), inputs)
+    squares = torch.linalg.eigvalsh((gram + gram.T) / 2).flip(0).clamp(min=0)
     size = len(squares)
     tolerance = math.sqrt(size * torch.finfo(torch.float64).eps * float(squares[0]))
     return Spectrum(squares.sqrt(), tolerance)
@@ -213,17 +240,16 @@ def _patch_gram(weight: Tensor, height: int, width: int) -> Tensor:
     return entries.permute(0, 2, 3, 1, 4, 5).reshape(size, size)
 
 
-def _gram(size: int, shape: tuple[int, ...], apply: Callable[[Tensor], Tensor], other: int) -> Tensor:
-    """A symmetric operator on R^size, given by its action on batches, as a matrix (size, size)."""
+def _rows(size: int, shape: tuple[int, ...], apply: Callable[[Tensor], Tensor], other: int) -> Tensor:
+    """The transposed matrix (size, ...) of an operator on R^size, given by its action on batches."""
     chunk = max(1, CHUNK // (8 * max(size, other)))
-    columns = []
+    rows = []
     for start in range(0, size, chunk):
         count = min(chunk, size - start)
         basis = torch.zeros(count, size, dtype=torch.float64)
         basis[torch.arange(count), start + torch.arange(count)] = 1
-        columns.append(apply(basis.reshape(count, *shape)).reshape(count, size))
-    gram = torch.cat(columns)  # size x size
-    return (gram + gram.T) / 2
+        rows.append(apply(basis.reshape(count, *shape)).flatten(1))
+    return torch.cat(rows)
 
 
 def submersion(stack: list[Layer]) -> Verdict:
@@ -238,11 +264,11 @@ def immersion(stack: list[Layer]) -> Verdict:
 
 def _verdict(stack: list[Layer], name: str, word: str, needed: int, good: Callable[[Layer], bool | None]) -> Verdict:
     for layer in stack:
-        if layer.rank is not None and layer.rank < needed:
+        if layer.bound < needed:
             article = "an" if name[0] in "aeiou" else "a"
             reason = (
-                f"The rank of {layer.name} ({layer.kind}, {layer.inputs} to {layer.outputs}) is {layer.rank}, so "
-                f"the rank of the whole cannot reach the {needed} that {article} {name} needs."
+                f"The rank of {layer.name} ({layer.kind}, {layer.inputs} to {layer.outputs}) is at most "
+                f"{layer.bound}, so the rank of the whole cannot reach the {needed} that {article} {name} needs."
             )
             return Verdict(name, "no", reason)
     for layer in stack:
@@ -276,6 +302,13 @@ def _open(layer: Layer, word: str) -> str:
     if layer.spectrum is None:
         return (
             f"The derivative of {layer.name} ({layer.kind}) vanishes in places, so that the weights alone cannot tell."
+        )
+    values = layer.spectrum
+    if layer.rank != layer.bound:
+        return (
+            f"The rank of {layer.name} ({layer.kind}, {layer.inputs} to {layer.outputs}) is {layer.rank} to rounding: "
+            f"its smallest singular value, {values.sigma_min:.3g}, does not exceed the tolerance, "
+            f"{values.tolerance:.3g}, so that the weights alone cannot tell."
         )
     return (
         f"{layer.name} ({layer.kind}) maps {layer.inputs} dimensions to {layer.outputs} with rank {layer.rank}, "

@@ -17,7 +17,14 @@ from latent_atlas.models.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-TABLES = ("layers.csv", "spectra.csv", "verdicts.csv")
+TABLES = {
+    "layers.csv": (
+        "model", "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
+        "rank", "sigma_max", "sigma_min", "rank_tolerance",
+    ),
+    "spectra.csv": ("model", "part", "layer", "kind", "order", "singular_value"),
+    "verdicts.csv": ("model", "part", "property", "verdict", "reason"),
+}  # fmt: skip
 
 
 @stage("model")
@@ -53,8 +60,8 @@ def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
         verdict = judge(stack)
         verdicts.append(head | {"property": verdict.property, "verdict": verdict.verdict, "reason": verdict.reason})
         log.info(f"{part}: {verdict.property} {verdict.verdict}")
-    for file, content in zip(TABLES, (rows, spectra, verdicts), strict=True):
-        write_table(folder / file, pd.DataFrame(content))
+    for (file, columns), content in zip(TABLES.items(), (rows, spectra, verdicts), strict=True):
+        write_table(folder / file, pd.DataFrame(content, columns=list(columns)))
 
 
 def _row(layer: geometry.Layer) -> dict[str, object]:

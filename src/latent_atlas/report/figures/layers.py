@@ -10,9 +10,9 @@ from latent_atlas.report.figures.style import PAGE_WIDTH, figure, palette, save
 
 
 def layer_spectra(table: pd.DataFrame, path: Path) -> None:
-    """Singular values of each linear or convolutional layer, a panel for each model and part."""
-    models = list(table["model"].drop_duplicates())
-    parts = list(table["part"].drop_duplicates())
+    """Singular values of each linear or convolutional layer, a panel for each model and part that has any."""
+    models = list(table["model"].drop_duplicates()) or ["no layers"]
+    parts = list(table["part"].drop_duplicates()) or ["no spectra"]
     with figure(PAGE_WIDTH, 2.0 * len(models) + 0.3) as fig:
         grid = fig.subplots(len(models), len(parts), squeeze=False, sharey=True)
         for line, model in zip(grid, models, strict=True):
@@ -23,6 +23,9 @@ def layer_spectra(table: pd.DataFrame, path: Path) -> None:
                     layer = rows[rows["layer"] == name]
                     axes.loglog(layer["order"], layer["singular_value"].clip(lower=1e-17), color=colour, label=name)
                 axes.set_title(f"{model}, {part}")
+                if not names:
+                    axes.set_axis_off()
+                    continue
                 axes.legend(fontsize=7, loc="lower left")
             line[0].set_ylabel("singular value")
         for axes in grid[-1]:

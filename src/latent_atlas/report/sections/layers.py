@@ -20,7 +20,9 @@ def section(results: Path, params: Params) -> Section:
         sentences=sentences(verdicts),
         tables=[table(verdicts, {}, "What the weights say, and why")],
         pictures=[Picture.of(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
-        folded_tables=[_table(layers[layers["model"] == model], model) for model in params.models],
+        folded_tables=[
+            _table(layers[layers["model"] == model], model) for model in params.models if model in set(layers["model"])
+        ],
     )
 
 
@@ -39,6 +41,8 @@ def sentences(verdicts: pd.DataFrame) -> list[str]:
 
 def _table(layers: pd.DataFrame, model: str) -> str:
     chain = " → ".join(str(number) for number in _dimensions(layers))
+    parts = list(layers["part"].drop_duplicates())
+    alone = f", {parts[0]} alone" if len(parts) == 1 else ""
     total = int(layers["parameters"].sum())
     columns = ["part", "layer", "kind", "input_shape", "output_shape", "parameters", "rank", "sigma_max", "sigma_min"]
     formats = {
@@ -47,7 +51,7 @@ def _table(layers: pd.DataFrame, model: str) -> str:
         "sigma_max": "{:.4g}".format,
         "sigma_min": "{:.4g}".format,
     }
-    return table(layers[columns], formats, f"{model}: {total:,} parameters; dimensions {chain}")
+    return table(layers[columns], formats, f"{model}{alone}: {total:,} parameters; dimensions {chain}")
 
 
 def _dimensions(layers: pd.DataFrame) -> list[int]:
