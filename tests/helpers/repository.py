@@ -161,7 +161,8 @@ class Repository:
         return found
 
     def stale(self) -> set[str]:
-        """The stages that both engines would run; they must agree."""
+        """The stages that both engines would run, by a dvc.yaml that is up to date; they must agree."""
+        self.run("latent-atlas", "pipeline")
         by_snakemake = self.stale_for_snakemake()
         by_dvc = self.stale_for_dvc()
         assert by_snakemake == by_dvc, (

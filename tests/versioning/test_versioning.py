@@ -273,6 +273,17 @@ def test_dvc_yaml_edited_by_hand(study: Repository) -> None:
     study.run("latent-atlas", "pipeline", "--check")
 
 
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--summary",), ("--list-changes", "code"), ("--touch",)])
+def test_dry_run_writes_nothing(study: Repository, arguments: tuple[str, ...]) -> None:
+    study.replace("dvc.yaml", "latent-atlas report", "latent-atlas --version; latent-atlas report")
+    journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
+    journal.write_text(json.dumps({"train-fc4": _lock(study)["train-fc4"]}) + "\n", encoding="utf-8")
+    files = [study.root / "dvc.yaml", study.root / "dvc.lock", journal]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    study.snakemake(*arguments)
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
+
+
 def test_config_on_the_command_line_is_refused(study: Repository) -> None:
     done = study.snakemake("--dry-run", "--config", "epochs=3", check=False)
     assert done.returncode

@@ -81,7 +81,8 @@ def attach(workflow: Any, extras_file: str) -> None:
         if not isinstance(persistence, FilePersistence):
             raise WorkflowError("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = SharedPersistence
-        persistence.share(Memory(root, extras.get("in_git", [])), records=not (workflow.dryrun or workflow.touch))
+        runs = workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
+        persistence.share(Memory(root, extras.get("in_git", [])), records=runs)
         try:
             persistence.memory.entries  # noqa: B018 -- a damaged lock file is to be told before the jobs are looked at
             build()
@@ -169,7 +170,10 @@ class SharedPersistence(FilePersistence):
         self._facts, self._verdicts = {}, {}
 
     def settle(self, workflow: Any, extras: dict[str, Any]) -> None:
-        """Once all jobs are known: bring ``dvc.yaml`` up to date and take over what a killed run has left."""
+        """Once all jobs are known and are to run: update ``dvc.yaml``, and record what a killed run has left.
+
+        A dry run writes nothing, unless ``latent-atlas pipeline`` has started it to write ``dvc.yaml``.
+        """
         jobs = {self.facts(job).name: self.facts(job) for job in workflow.dag.jobs if job.output}
         foreign = next((dep for job in jobs.values() for dep in job.deps if Path(dep).is_absolute()), None)
         if foreign:
@@ -181,9 +185,12 @@ class SharedPersistence(FilePersistence):
         path = self.memory.root / "dvc.yaml"
         batched = getattr(workflow.dag_settings, "batch", None) is not None
         whole = not batched and any(job.rule.name == workflow.default_target for job in workflow.dag.jobs)
-        if os.environ.get(MODE_VARIABLE) == "check":
+        mode = os.environ.get(MODE_VARIABLE)
+        if mode == "check":
             if not whole or pipeline.current(path) != pipeline.render(jobs.values(), extras):
                 raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
+            return
+        if not (self._records or mode):
             return
         if whole:
             if pipeline.write(path, pipeline.render(jobs.values(), extras)):
