@@ -2,7 +2,7 @@
 
 Snakemake decides whether a job must run from three sources: missing outputs, inputs newer than
 outputs unless their checksum is the recorded one, and differences to its record of the job. The last two it asks of
-its persistence; that object is given another class here, whose answers come from :class:`~.memory.Memory`. The
+its persistence; that object is given another class here, whose answers come from :class:`~.lock_file.LockFile`. The
 end of a job is heard of by wrapping ``finish`` of the job graph, which also leaves out jobs that were planned only
 because of those before them and turn out to be current. Dates of files fail no job, and failures are shown also where
 Snakemake is to be quiet. Nothing else of it is changed.
@@ -33,7 +33,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.versioning import pipeline
 from latent_atlas.versioning.command import MODE_VARIABLE
-from latent_atlas.versioning.lock_file import COMMAND, PARAMS, Memory, VersioningError, available
+from latent_atlas.versioning.lock_file import COMMAND, PARAMS, LockFile, VersioningError, available
 from latent_atlas.versioning.pipeline import Job
 
 TESTED_VERSION = "9.27.1"
@@ -82,7 +82,7 @@ def attach(workflow: Any, extras_file: str) -> None:
             raise WorkflowError("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = SharedPersistence
         runs = workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
-        persistence.share(Memory(root, extras.get("in_git", [])), records=runs)
+        persistence.share(LockFile(root, extras.get("in_git", [])), records=runs)
         try:
             persistence.memory.entries  # noqa: B018 -- a damaged lock file is to be told before the jobs are looked at
             build()
@@ -158,13 +158,13 @@ def workflow_log(message: str) -> None:
 class SharedPersistence(FilePersistence):
     """Snakemake's records, judged by what DVC remembers."""
 
-    memory: Memory
+    memory: LockFile
     max_checksum_file_size: int
     _records: bool
     _facts: dict[Any, Job]
     _verdicts: dict[Any, str | None]
 
-    def share(self, memory: Memory, records: bool) -> None:
+    def share(self, memory: LockFile, records: bool) -> None:
         """Start to answer from a memory, and to write to it if ``records``."""
         self.memory, self._records = memory, records
         self._facts, self._verdicts = {}, {}
@@ -303,7 +303,9 @@ class SharedPersistence(FilePersistence):
     def started(self, job: Any, external_jobid: str | None = None) -> None:
         super().started(job, external_jobid)
         if job.output and self._records:
-            self.memory.started(self.facts(job))
+            before = ((maker, files) for maker, files in job.dag.dependencies[job].items() if job.dag.needrun(maker))
+            unfinished = {str(file) for maker, files in before if not job.dag.finished(maker) for file in files}
+            self.memory.started(self.facts(job), unfinished)
 
     async def finished(self, job: Any) -> None:
         """Called also for jobs that failed: what counts as success is heard of in :meth:`follow`."""

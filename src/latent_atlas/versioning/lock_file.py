@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ def available(root: Path) -> bool:
     return (root / ".dvc").is_dir() and any((folder / ".git").exists() for folder in (root, *root.parents))
 
 
-class Memory:
+class LockFile:
     """``dvc.lock`` of a repository, with what has ended since it was written.
 
     A job that has ended is first noted in a journal, which a kill cannot take away, and from there written to
@@ -144,10 +144,13 @@ class Memory:
 
     # writing
 
-    def started(self, job: Job) -> None:
-        """Note what a job reads, to see at its end whether that changed under it."""
+    def started(self, job: Job, unfinished: Collection[str] = ()) -> None:
+        """Note what a job reads, to see at its end whether that changed under it.
+
+        ``unfinished`` names inputs that other jobs have yet to make: they are not compared.
+        """
         self._look_anew(job)
-        self._starts[job.name] = {path: self.hash(path) for path in job.deps}
+        self._starts[job.name] = {path: self.hash(path) for path in job.deps if path not in unfinished}
 
     def succeeded(self, job: Job) -> None:
         """Note that a job has ended well: in the journal at once, in ``dvc.lock`` at the next flush.
@@ -158,8 +161,9 @@ class Memory:
         self._look_anew(job)
         before = self._starts.pop(job.name, None)
         entry = self._entry(job)
-        unchanged = before == _hashes_of(entry, "deps") and self._params_stand(job)
-        if not unchanged or None in _hashes_of(entry, "outs").values():
+        deps = _hashes_of(entry, "deps")
+        unchanged = before is not None and before.items() <= deps.items() and self._params_stand(job)
+        if not unchanged or None in {*deps.values(), *_hashes_of(entry, "outs").values()}:
             return
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         with self.journal.open("a", encoding="utf-8") as file:
@@ -184,6 +188,8 @@ class Memory:
 
     def _params_stand(self, job: Job) -> bool:
         """Whether the parameter file still says what the job was started with."""
+        if not job.params:
+            return True
         try:
             return canonical(values_at(self._params(), *job.params)) == canonical(dict(job.params))
         except ParamsError:
