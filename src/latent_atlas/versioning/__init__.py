@@ -6,3 +6,12 @@ only memory. ``engine`` lets Snakemake ask it whether a job is current, and writ
 ``pipeline`` derives ``dvc.yaml`` from Snakemake's jobs, so that the Snakefile stays the one definition; ``lock_file``
 reads and writes what DVC remembers.
 """
+
+from typing import Any
+
+
+def attach(workflow: Any, extras_file: str) -> None:
+    """Let a workflow share its memory with DVC: see :func:`.engine.attach`. Called at the end of a Snakefile."""
+    from latent_atlas.versioning import engine
+
+    engine.attach(workflow, extras_file)

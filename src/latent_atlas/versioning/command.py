@@ -28,3 +28,7 @@ def pipeline(check: bool) -> None:
         click.echo(f"{done.stdout}{done.stderr}".strip(), err=True)
         sys.exit(1)
     click.echo("dvc.yaml is what the Snakefile says")
+
+
+if __name__ == "__main__":
+    pipeline()

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import snakemake
-from ruamel.yaml import YAML
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import DefaultFilter
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
@@ -30,10 +29,18 @@ from snakemake.settings.types import ExecMode
 from snakemake.utils import format as snakemake_format
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from latent_atlas.errors import LatentAtlasError
 from latent_atlas.versioning import pipeline
 from latent_atlas.versioning.command import MODE_VARIABLE
-from latent_atlas.versioning.lock_file import COMMAND, PARAMS, LockFile, VersioningError, available
+from latent_atlas.versioning.common import VersioningError, read_yaml
+from latent_atlas.versioning.lock_file import (
+    COMMAND,
+    INPUT,
+    OUTPUT,
+    PARAMS,
+    UNKNOWN,
+    LockFile,
+    available,
+)
 from latent_atlas.versioning.pipeline import Job
 
 TESTED_VERSION = "9.27.1"
@@ -74,7 +81,10 @@ def attach(workflow: Any, extras_file: str) -> None:
     if not main:
         return
     build = workflow._build_dag
-    extras = YAML(typ="safe", pure=True).load(Path(extras_file).read_text(encoding="utf-8"))
+    try:
+        extras = read_yaml(Path(extras_file))
+    except VersioningError as error:
+        raise WorkflowError(str(error)) from error
 
     def build_with_shared_memory() -> None:
         persistence = workflow._persistence
@@ -87,9 +97,10 @@ def attach(workflow: Any, extras_file: str) -> None:
             persistence.memory.entries  # noqa: B018 -- a damaged lock file is to be told before the jobs are looked at
             build()
             persistence.settle(workflow, extras)
-        except LatentAtlasError as error:
+        except VersioningError as error:
             raise WorkflowError(str(error)) from error
         persistence.follow(workflow.dag)
+        persistence.lists = workflow.executor_plugin is None
 
     workflow._build_dag = build_with_shared_memory
 
@@ -160,14 +171,15 @@ class SharedPersistence(FilePersistence):
 
     memory: LockFile
     max_checksum_file_size: int
+    lists: bool  # whether jobs are only listed from now on, not planned
     _records: bool
     _facts: dict[Any, Job]
-    _verdicts: dict[Any, str | None]
+    _verdicts: dict[Any, list[str]]
 
     def share(self, memory: LockFile, records: bool) -> None:
         """Start to answer from a memory, and to write to it if ``records``."""
         self.memory, self._records = memory, records
-        self._facts, self._verdicts = {}, {}
+        self._facts, self._verdicts, self.lists = {}, {}, False
 
     def settle(self, workflow: Any, extras: dict[str, Any]) -> None:
         """Once all jobs are known and are to run: update ``dvc.yaml``, and record what a killed run has left.
@@ -186,17 +198,19 @@ class SharedPersistence(FilePersistence):
         batched = getattr(workflow.dag_settings, "batch", None) is not None
         whole = not batched and any(job.rule.name == workflow.default_target for job in workflow.dag.jobs)
         mode = os.environ.get(MODE_VARIABLE)
-        if mode == "check":
-            if not whole or pipeline.current(path) != pipeline.render(jobs.values(), extras):
-                raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
-            return
         if not (self._records or mode):
             return
+        rules = [rule.name for rule in workflow.rules]
+        text = pipeline.render(jobs.values(), extras, pipeline.current(path), rules) if whole else ""
+        if mode == "check":
+            if not whole or not pipeline.same(pipeline.current(path), text):
+                raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
+            return
         if whole:
-            if pipeline.write(path, pipeline.render(jobs.values(), extras)):
+            if pipeline.write(path, text):
                 workflow_log("dvc.yaml brought up to date with the Snakefile")
         elif not pipeline.holds(path, jobs.values(), extras):
-            subprocess.run([sys.executable, "-m", "latent_atlas.cli", "pipeline"], check=False, capture_output=True)
+            subprocess.run([sys.executable, "-m", "latent_atlas.versioning.command"], check=False, capture_output=True)
         if self._records or not self.locked:
             self.tell(lambda: self.memory.take_over(jobs.values()))
 
@@ -237,7 +251,7 @@ class SharedPersistence(FilePersistence):
         """Write to the memory; a failure is told and costs nothing but the record."""
         try:
             write()
-        except LatentAtlasError as error:
+        except VersioningError as error:
             workflow_log(f"Warning: {error}")
 
     def facts(self, job: Any) -> Job:
@@ -249,6 +263,8 @@ class SharedPersistence(FilePersistence):
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
             deps, outs = (tuple(dict.fromkeys(map(str, files))) for files in (job.input, job.output))
+            if job.rule.shellcmd is None:
+                raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # Neither threads nor resources may stand in a command: they are this machine's, not the study's.
             command = snakemake_format(
                 job.rule.shellcmd,
@@ -261,13 +277,18 @@ class SharedPersistence(FilePersistence):
             self._facts[job] = Job(name, command, deps, outs, params)
         return self._facts[job]
 
-    def verdict(self, job: Any) -> str | None:
-        """Why a job must run, or None."""
+    def verdict(self, job: Any) -> list[str]:
+        """All that says that a job must run."""
         if not job.output:
-            return None
+            return []
         if job not in self._verdicts:
-            self._verdicts[job] = self.memory.stale(self.facts(job))
+            self._verdicts[job] = list(self.memory.changes(self.facts(job)))
         return self._verdicts[job]
+
+    def changed(self, job: Any, file: Any, *changes: str) -> Any:
+        """As Snakemake has it: whether one output is affected by any of these changes, or the outputs that are."""
+        found = not {*changes}.isdisjoint(self.verdict(job))
+        return found if file is not None else list(job.output) * found
 
     # what Snakemake asks when it decides which jobs must run
 
@@ -277,17 +298,18 @@ class SharedPersistence(FilePersistence):
     def has_outdated_metadata(self, job: Any) -> bool:
         return False
 
-    def code_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
-        return [self.verdict(job) == COMMAND]
+    def code_changed(self, job: Any, file: Any = None) -> Any:
+        return self.changed(job, file, COMMAND)
 
-    def input_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
-        return [self.verdict(job) not in (None, COMMAND, PARAMS)]
+    def input_changed(self, job: Any, file: Any = None) -> Any:
+        """To plan, this stands also for outputs that changed and for jobs that are not known; to list, it does not."""
+        return self.changed(job, file, INPUT, *([] if self.lists else [OUTPUT, UNKNOWN]))
 
     def software_stack_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
         return []
 
     def params_changed(self, job: Any, file: Any = None) -> Any:
-        if self.verdict(job) != PARAMS:
+        if PARAMS not in self.verdict(job):
             return NO_PARAMS_CHANGE
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
@@ -296,7 +318,7 @@ class SharedPersistence(FilePersistence):
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:
-        return [] if self.verdict(job) is None else await super().incomplete(job)
+        return [] if not self.verdict(job) else await super().incomplete(job)
 
     # what Snakemake tells when a job starts and ends
 
