@@ -54,17 +54,11 @@ def attach(workflow: Any, extras_file: str) -> None:
     workflow : snakemake.workflow.Workflow
     extras_file : str
         YAML with what ``dvc.yaml`` says beyond the stages: see :func:`.pipeline.render`.
-
-    Raises
-    ------
-    WorkflowError
-        With a Snakemake other than the tested one.
     """
-    if snakemake.__version__ != TESTED_VERSION:
-        raise WorkflowError(
-            f"this is Snakemake {snakemake.__version__}; sharing one memory with DVC reaches into its private parts "
-            f"and was tested with {TESTED_VERSION} only: pip install snakemake=={TESTED_VERSION}"
-        )
+    if aside := stands_aside():
+        if workflow.is_main_process:
+            workflow_log(aside)
+        return
     main = workflow.exec_mode == ExecMode.DEFAULT
     if main:
         show_failures()
@@ -103,6 +97,18 @@ def attach(workflow: Any, extras_file: str) -> None:
         persistence.lists = workflow.executor_plugin is None
 
     workflow._build_dag = build_with_shared_memory
+
+
+def stands_aside() -> str | None:
+    """Why nothing is versioned by this Snakemake or in this environment, or None."""
+    if os.environ.get("LATENT_ATLAS_VERSIONING") == "off":
+        return "LATENT_ATLAS_VERSIONING is off: nothing is versioned, all else works"
+    if snakemake.__version__ != TESTED_VERSION:
+        return (
+            f"versioning was tested with Snakemake {TESTED_VERSION}, and this is {snakemake.__version__}: "
+            f"nothing is versioned, all else works"
+        )
+    return None
 
 
 def show_failures() -> None:
