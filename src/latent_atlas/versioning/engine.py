@@ -43,7 +43,7 @@ from latent_atlas.versioning.lock_file import (
 )
 from latent_atlas.versioning.pipeline import Job
 
-TESTED_VERSION = "9.27.1"
+TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
 
 def attach(workflow: Any, extras_file: str) -> None:
@@ -103,9 +103,9 @@ def stands_aside() -> str | None:
     """Why nothing is versioned by this Snakemake or in this environment, or None."""
     if os.environ.get("LATENT_ATLAS_VERSIONING") == "off":
         return "LATENT_ATLAS_VERSIONING is off: nothing is versioned, all else works"
-    if snakemake.__version__ != TESTED_VERSION:
+    if snakemake.__version__ not in TESTED_VERSIONS:
         return (
-            f"versioning was tested with Snakemake {TESTED_VERSION}, and this is {snakemake.__version__}: "
+            f"versioning was tested with Snakemake {', '.join(TESTED_VERSIONS)}, and this is {snakemake.__version__}: "
             f"nothing is versioned, all else works"
         )
     return None
