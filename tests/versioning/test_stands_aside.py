@@ -12,7 +12,7 @@ from latent_atlas.versioning import attach, engine
 @pytest.mark.parametrize(("version", "switch"), [("1.0", "on"), (engine.TESTED_VERSIONS[0], "off")])
 def test_stands_aside(monkeypatch: pytest.MonkeyPatch, version: str, switch: str) -> None:
     said: list[str] = []
-    monkeypatch.setattr(engine.snakemake, "__version__", version)
+    monkeypatch.setattr("snakemake.__version__", version)
     monkeypatch.setattr(engine, "workflow_log", said.append)
     monkeypatch.setenv("LATENT_ATLAS_VERSIONING", switch)
     attach(SimpleNamespace(is_main_process=True), "missing.yaml")  # touches nothing of the workflow
