@@ -53,5 +53,5 @@ onerror:
     records.gather()
 
 
-engine.attach(workflow, "workflow/versioning.yaml")
+attach(workflow, "workflow/versioning.yaml")
 cluster.attach(workflow)

@@ -146,10 +146,10 @@ class Repository:
     def closure(self, stages: Iterable[str]) -> set[str]:
         """Stages and all that depend on them, by the files of dvc.yaml."""
         pipeline = YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        maker = {_path(out): name for name, stage in pipeline.items() for out in stage["outs"]}
+        maker = {_path(out): name for name, stage in pipeline.items() for out in stage.get("outs", [])}
         after: dict[str, set[str]] = {name: set() for name in pipeline}
         for name, stage in pipeline.items():
-            for dep in stage["deps"]:
+            for dep in stage.get("deps", []):
                 if dep in maker:
                     after[maker[dep]].add(name)
         found, todo = set(), list(stages)
@@ -161,7 +161,8 @@ class Repository:
         return found
 
     def stale(self) -> set[str]:
-        """The stages that both engines would run; they must agree."""
+        """The stages that both engines would run, by a dvc.yaml that is up to date; they must agree."""
+        self.run("latent-atlas", "pipeline")
         by_snakemake = self.stale_for_snakemake()
         by_dvc = self.stale_for_dvc()
         assert by_snakemake == by_dvc, (
@@ -176,7 +177,7 @@ class Repository:
     def contents(self) -> dict[str, bytes]:
         """Every output of every stage, byte by byte."""
         pipeline = YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        outs = [_path(out) for stage in pipeline.values() for out in stage["outs"]]
+        outs = [_path(out) for stage in pipeline.values() for out in stage.get("outs", [])]
         return {out: (self.root / out).read_bytes() for out in outs}
 
 

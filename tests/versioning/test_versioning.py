@@ -273,6 +273,40 @@ def test_dvc_yaml_edited_by_hand(study: Repository) -> None:
     study.run("latent-atlas", "pipeline", "--check")
 
 
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--summary",), ("--list-changes", "code"), ("--touch",)])
+def test_dry_run_writes_nothing(study: Repository, arguments: tuple[str, ...]) -> None:
+    study.replace("dvc.yaml", "latent-atlas report", "latent-atlas --version; latent-atlas report")
+    journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
+    journal.write_text(json.dumps({"train-fc4": _lock(study)["train-fc4"]}) + "\n", encoding="utf-8")
+    files = [study.root / "dvc.yaml", study.root / "dvc.lock", journal]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    study.snakemake(*arguments)
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
+
+
+def test_summary_and_changes_are_true(study: Repository) -> None:
+    def statuses() -> dict[str, str]:
+        lines = study.snakemake("--summary").stdout.splitlines()
+        rows = [line.split("\t") for line in lines if line.startswith(("results/", "data/"))]
+        return {row[0]: row[-2] for row in rows}
+
+    def listed(change: str) -> set[str]:
+        lines = study.snakemake("--list-changes", change).stdout.splitlines()
+        return {line for line in lines if line.startswith(("results/", "data/"))}
+
+    assert set(statuses().values()) == {"ok"}
+    assert [listed(change) for change in ("code", "input", "params")] == [set(), set(), set()]
+    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.replace("workflow/rules/tangents.smk", "latent-atlas tangents ", "latent-atlas  tangents ")
+    study.replace("src/latent_atlas/stages/pca.py", "from __future__", "# a comment\nfrom __future__")
+    tangents = {file for file in statuses() if file.startswith("results/tangents/")}
+    assert tangents
+    assert listed("code") == tangents == listed("params")
+    assert "results/pca/spectrum.csv" in listed("input")
+    assert not listed("input") & tangents
+    assert {status for file, status in statuses().items() if file in tangents} == {"rule implementation changed"}
+
+
 def test_config_on_the_command_line_is_refused(study: Repository) -> None:
     done = study.snakemake("--dry-run", "--config", "epochs=3", check=False)
     assert done.returncode

@@ -8,7 +8,7 @@ from latent_atlas.cluster import gpus as cluster
 from latent_atlas.study import resources as requests
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.cluster import records
-from latent_atlas.versioning import engine
+from latent_atlas.versioning import attach
 from latent_atlas.study.sources import (
     packaged,
     parameters,

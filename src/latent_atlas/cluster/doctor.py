@@ -96,14 +96,14 @@ def doctor(profile: Path | None, on_nodes: bool, probe: bool) -> None:
 
 def tools() -> Iterator[Finding]:
     """The programs and versions that a run needs."""
-    from latent_atlas.versioning.engine import TESTED_VERSION
+    from latent_atlas.versioning.engine import TESTED_VERSIONS
 
     found = version("snakemake")
-    if found == TESTED_VERSION:
+    if found in TESTED_VERSIONS:
         yield Finding("Snakemake", GOOD, found)
     else:
-        yield Finding("Snakemake", BAD, f"{found}, but {TESTED_VERSION} was tested",
-                      f"pip install snakemake=={TESTED_VERSION}")  # fmt: skip
+        yield Finding("Snakemake", BAD, f"{found}, but {TESTED_VERSIONS[0]} was tested",
+                      f"pip install snakemake=={TESTED_VERSIONS[0]}")  # fmt: skip
     if shutil.which("git") is None:
         yield Finding("git", BAD, "is not installed", "install it: DVC versions results beside git's revisions")
 

@@ -21,6 +21,10 @@ def pipeline(check: bool) -> None:
     """
     if not (Path(".dvc").is_dir() and Path("Snakefile").is_file()):
         raise click.ClickException("this folder is no DVC repository with a Snakefile: run it in the project's folder")
+    from latent_atlas.versioning.engine import stands_aside
+
+    if aside := stands_aside():
+        raise click.ClickException(aside)
     environment = os.environ | {MODE_VARIABLE: "check" if check else "write"}
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "host", "rules", "reason", "progress"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -28,3 +32,7 @@ def pipeline(check: bool) -> None:
         click.echo(f"{done.stdout}{done.stderr}".strip(), err=True)
         sys.exit(1)
     click.echo("dvc.yaml is what the Snakefile says")
+
+
+if __name__ == "__main__":
+    pipeline()

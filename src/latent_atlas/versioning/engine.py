@@ -2,7 +2,7 @@
 
 Snakemake decides whether a job must run from three sources: missing outputs, inputs newer than
 outputs unless their checksum is the recorded one, and differences to its record of the job. The last two it asks of
-its persistence; that object is given another class here, whose answers come from :class:`~.memory.Memory`. The
+its persistence; that object is given another class here, whose answers come from :class:`~.lock_file.LockFile`. The
 end of a job is heard of by wrapping ``finish`` of the job graph, which also leaves out jobs that were planned only
 because of those before them and turn out to be current. Dates of files fail no job, and failures are shown also where
 Snakemake is to be quiet. Nothing else of it is changed.
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import snakemake
-from ruamel.yaml import YAML
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import DefaultFilter
 from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
@@ -30,13 +29,21 @@ from snakemake.settings.types import ExecMode
 from snakemake.utils import format as snakemake_format
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from latent_atlas.errors import LatentAtlasError
 from latent_atlas.versioning import pipeline
 from latent_atlas.versioning.command import MODE_VARIABLE
-from latent_atlas.versioning.lock_file import COMMAND, PARAMS, Memory, VersioningError, available
+from latent_atlas.versioning.common import VersioningError, read_yaml
+from latent_atlas.versioning.lock_file import (
+    COMMAND,
+    INPUT,
+    OUTPUT,
+    PARAMS,
+    UNKNOWN,
+    LockFile,
+    available,
+)
 from latent_atlas.versioning.pipeline import Job
 
-TESTED_VERSION = "9.27.1"
+TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
 
 def attach(workflow: Any, extras_file: str) -> None:
@@ -47,17 +54,11 @@ def attach(workflow: Any, extras_file: str) -> None:
     workflow : snakemake.workflow.Workflow
     extras_file : str
         YAML with what ``dvc.yaml`` says beyond the stages: see :func:`.pipeline.render`.
-
-    Raises
-    ------
-    WorkflowError
-        With a Snakemake other than the tested one.
     """
-    if snakemake.__version__ != TESTED_VERSION:
-        raise WorkflowError(
-            f"this is Snakemake {snakemake.__version__}; sharing one memory with DVC reaches into its private parts "
-            f"and was tested with {TESTED_VERSION} only: pip install snakemake=={TESTED_VERSION}"
-        )
+    if aside := stands_aside():
+        if workflow.is_main_process:
+            workflow_log(aside)
+        return
     main = workflow.exec_mode == ExecMode.DEFAULT
     if main:
         show_failures()
@@ -74,23 +75,40 @@ def attach(workflow: Any, extras_file: str) -> None:
     if not main:
         return
     build = workflow._build_dag
-    extras = YAML(typ="safe", pure=True).load(Path(extras_file).read_text(encoding="utf-8"))
+    try:
+        extras = read_yaml(Path(extras_file))
+    except VersioningError as error:
+        raise WorkflowError(str(error)) from error
 
     def build_with_shared_memory() -> None:
         persistence = workflow._persistence
         if not isinstance(persistence, FilePersistence):
             raise WorkflowError("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = SharedPersistence
-        persistence.share(Memory(root, extras.get("in_git", [])), records=not (workflow.dryrun or workflow.touch))
+        runs = workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
+        persistence.share(LockFile(root, extras.get("in_git", [])), records=runs)
         try:
             persistence.memory.entries  # noqa: B018 -- a damaged lock file is to be told before the jobs are looked at
             build()
             persistence.settle(workflow, extras)
-        except LatentAtlasError as error:
+        except VersioningError as error:
             raise WorkflowError(str(error)) from error
         persistence.follow(workflow.dag)
+        persistence.lists = workflow.executor_plugin is None
 
     workflow._build_dag = build_with_shared_memory
+
+
+def stands_aside() -> str | None:
+    """Why nothing is versioned by this Snakemake or in this environment, or None."""
+    if os.environ.get("LATENT_ATLAS_VERSIONING") == "off":
+        return "LATENT_ATLAS_VERSIONING is off: nothing is versioned, all else works"
+    if snakemake.__version__ not in TESTED_VERSIONS:
+        return (
+            f"versioning was tested with Snakemake {', '.join(TESTED_VERSIONS)}, and this is {snakemake.__version__}: "
+            f"nothing is versioned, all else works"
+        )
+    return None
 
 
 def show_failures() -> None:
@@ -157,19 +175,23 @@ def workflow_log(message: str) -> None:
 class SharedPersistence(FilePersistence):
     """Snakemake's records, judged by what DVC remembers."""
 
-    memory: Memory
+    memory: LockFile
     max_checksum_file_size: int
+    lists: bool  # whether jobs are only listed from now on, not planned
     _records: bool
     _facts: dict[Any, Job]
-    _verdicts: dict[Any, str | None]
+    _verdicts: dict[Any, list[str]]
 
-    def share(self, memory: Memory, records: bool) -> None:
+    def share(self, memory: LockFile, records: bool) -> None:
         """Start to answer from a memory, and to write to it if ``records``."""
         self.memory, self._records = memory, records
-        self._facts, self._verdicts = {}, {}
+        self._facts, self._verdicts, self.lists = {}, {}, False
 
     def settle(self, workflow: Any, extras: dict[str, Any]) -> None:
-        """Once all jobs are known: bring ``dvc.yaml`` up to date and take over what a killed run has left."""
+        """Once all jobs are known and are to run: update ``dvc.yaml``, and record what a killed run has left.
+
+        A dry run writes nothing, unless ``latent-atlas pipeline`` has started it to write ``dvc.yaml``.
+        """
         jobs = {self.facts(job).name: self.facts(job) for job in workflow.dag.jobs if job.output}
         foreign = next((dep for job in jobs.values() for dep in job.deps if Path(dep).is_absolute()), None)
         if foreign:
@@ -181,15 +203,20 @@ class SharedPersistence(FilePersistence):
         path = self.memory.root / "dvc.yaml"
         batched = getattr(workflow.dag_settings, "batch", None) is not None
         whole = not batched and any(job.rule.name == workflow.default_target for job in workflow.dag.jobs)
-        if os.environ.get(MODE_VARIABLE) == "check":
-            if not whole or pipeline.current(path) != pipeline.render(jobs.values(), extras):
+        mode = os.environ.get(MODE_VARIABLE)
+        if not (self._records or mode):
+            return
+        rules = [rule.name for rule in workflow.rules]
+        text = pipeline.render(jobs.values(), extras, pipeline.current(path), rules) if whole else ""
+        if mode == "check":
+            if not whole or not pipeline.same(pipeline.current(path), text):
                 raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
             return
         if whole:
-            if pipeline.write(path, pipeline.render(jobs.values(), extras)):
+            if pipeline.write(path, text):
                 workflow_log("dvc.yaml brought up to date with the Snakefile")
         elif not pipeline.holds(path, jobs.values(), extras):
-            subprocess.run([sys.executable, "-m", "latent_atlas.cli", "pipeline"], check=False, capture_output=True)
+            subprocess.run([sys.executable, "-m", "latent_atlas.versioning.command"], check=False, capture_output=True)
         if self._records or not self.locked:
             self.tell(lambda: self.memory.take_over(jobs.values()))
 
@@ -230,7 +257,7 @@ class SharedPersistence(FilePersistence):
         """Write to the memory; a failure is told and costs nothing but the record."""
         try:
             write()
-        except LatentAtlasError as error:
+        except VersioningError as error:
             workflow_log(f"Warning: {error}")
 
     def facts(self, job: Any) -> Job:
@@ -242,6 +269,8 @@ class SharedPersistence(FilePersistence):
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
             deps, outs = (tuple(dict.fromkeys(map(str, files))) for files in (job.input, job.output))
+            if job.rule.shellcmd is None:
+                raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # Neither threads nor resources may stand in a command: they are this machine's, not the study's.
             command = snakemake_format(
                 job.rule.shellcmd,
@@ -254,13 +283,18 @@ class SharedPersistence(FilePersistence):
             self._facts[job] = Job(name, command, deps, outs, params)
         return self._facts[job]
 
-    def verdict(self, job: Any) -> str | None:
-        """Why a job must run, or None."""
+    def verdict(self, job: Any) -> list[str]:
+        """All that says that a job must run."""
         if not job.output:
-            return None
+            return []
         if job not in self._verdicts:
-            self._verdicts[job] = self.memory.stale(self.facts(job))
+            self._verdicts[job] = list(self.memory.changes(self.facts(job)))
         return self._verdicts[job]
+
+    def changed(self, job: Any, file: Any, *changes: str) -> Any:
+        """As Snakemake has it: whether one output is affected by any of these changes, or the outputs that are."""
+        found = not {*changes}.isdisjoint(self.verdict(job))
+        return found if file is not None else list(job.output) * found
 
     # what Snakemake asks when it decides which jobs must run
 
@@ -270,17 +304,18 @@ class SharedPersistence(FilePersistence):
     def has_outdated_metadata(self, job: Any) -> bool:
         return False
 
-    def code_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
-        return [self.verdict(job) == COMMAND]
+    def code_changed(self, job: Any, file: Any = None) -> Any:
+        return self.changed(job, file, COMMAND)
 
-    def input_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
-        return [self.verdict(job) not in (None, COMMAND, PARAMS)]
+    def input_changed(self, job: Any, file: Any = None) -> Any:
+        """To plan, this stands also for outputs that changed and for jobs that are not known; to list, it does not."""
+        return self.changed(job, file, INPUT, *([] if self.lists else [OUTPUT, UNKNOWN]))
 
     def software_stack_changed(self, job: Any, file: Any = None) -> Iterable[bool]:
         return []
 
     def params_changed(self, job: Any, file: Any = None) -> Any:
-        if self.verdict(job) != PARAMS:
+        if PARAMS not in self.verdict(job):
             return NO_PARAMS_CHANGE
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
@@ -289,14 +324,16 @@ class SharedPersistence(FilePersistence):
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:
-        return [] if self.verdict(job) is None else await super().incomplete(job)
+        return [] if not self.verdict(job) else await super().incomplete(job)
 
     # what Snakemake tells when a job starts and ends
 
     def started(self, job: Any, external_jobid: str | None = None) -> None:
         super().started(job, external_jobid)
         if job.output and self._records:
-            self.memory.started(self.facts(job))
+            before = ((maker, files) for maker, files in job.dag.dependencies[job].items() if job.dag.needrun(maker))
+            unfinished = {str(file) for maker, files in before if not job.dag.finished(maker) for file in files}
+            self.memory.started(self.facts(job), unfinished)
 
     async def finished(self, job: Any) -> None:
         """Called also for jobs that failed: what counts as success is heard of in :meth:`follow`."""

@@ -7,14 +7,11 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latent_atlas.errors import LatentAtlasError, ParamsError
-from latent_atlas.files import write_text
-from latent_atlas.study.schema import canonical, read
-from latent_atlas.study.sources import values_at
+from latent_atlas.versioning.common import VersioningError, canonical, read_yaml, values_at, write_text
 from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml
 
 if TYPE_CHECKING:
@@ -22,11 +19,10 @@ if TYPE_CHECKING:
 
 COMMAND = "its command changed"
 PARAMS = "its parameters changed"
+INPUT = "its input changed"
+OUTPUT = "its output is missing or changed"
+UNKNOWN = "dvc.lock does not know it"
 PATIENCE_S = 60  # how long to wait for another DVC command to release its lock
-
-
-class VersioningError(LatentAtlasError):
-    """DVC's side cannot be read or written."""
 
 
 def available(root: Path) -> bool:
@@ -34,7 +30,7 @@ def available(root: Path) -> bool:
     return (root / ".dvc").is_dir() and any((folder / ".git").exists() for folder in (root, *root.parents))
 
 
-class Memory:
+class LockFile:
     """``dvc.lock`` of a repository, with what has ended since it was written.
 
     A job that has ended is first noted in a journal, which a kill cannot take away, and from there written to
@@ -92,21 +88,22 @@ class Memory:
 
     def stale(self, job: Job) -> str | None:
         """Why a job must run, by content alone; None if its outputs are what it would make."""
+        return next(self.changes(job), None)
+
+    def changes(self, job: Job) -> Iterator[str]:
+        """All that differs from what is known of a job."""
         entry = self.entries.get(job.name)
         if entry is None:
-            return "dvc.lock does not know it"
+            yield UNKNOWN
+            return
         if entry.get("cmd") != job.command:
-            return COMMAND
+            yield COMMAND
         if canonical((entry.get("params") or {}).get(PARAMS_FILE) or {}) != canonical(dict(job.params)):
-            return PARAMS
-        for kind, paths in (("deps", job.deps), ("outs", job.outs)):
+            yield PARAMS
+        for kind, paths, change in (("deps", job.deps, INPUT), ("outs", job.outs, OUTPUT)):
             known = _hashes_of(entry, kind)
-            if set(known) != set(paths):
-                return f"its set of {kind} changed"
-            for path in paths:
-                if self.hash(path) != known[path]:
-                    return f"{path} is missing or changed"
-        return None
+            if set(known) != set(paths) or any(self.hash(path) != known[path] for path in paths):
+                yield change
 
     def recorded(self, job: Job, path: str) -> str | None:
         """The MD5 that an input had when the job ran last."""
@@ -144,10 +141,13 @@ class Memory:
 
     # writing
 
-    def started(self, job: Job) -> None:
-        """Note what a job reads, to see at its end whether that changed under it."""
+    def started(self, job: Job, unfinished: Collection[str] = ()) -> None:
+        """Note what a job reads, to see at its end whether that changed under it.
+
+        ``unfinished`` names inputs that other jobs have yet to make: they are not compared.
+        """
         self._look_anew(job)
-        self._starts[job.name] = {path: self.hash(path) for path in job.deps}
+        self._starts[job.name] = {path: self.hash(path) for path in job.deps if path not in unfinished}
 
     def succeeded(self, job: Job) -> None:
         """Note that a job has ended well: in the journal at once, in ``dvc.lock`` at the next flush.
@@ -158,8 +158,9 @@ class Memory:
         self._look_anew(job)
         before = self._starts.pop(job.name, None)
         entry = self._entry(job)
-        unchanged = before == _hashes_of(entry, "deps") and self._params_stand(job)
-        if not unchanged or None in _hashes_of(entry, "outs").values():
+        deps = _hashes_of(entry, "deps")
+        unchanged = before is not None and before.items() <= deps.items() and self._params_stand(job)
+        if not unchanged or None in {*deps.values(), *_hashes_of(entry, "outs").values()}:
             return
         self.journal.parent.mkdir(parents=True, exist_ok=True)
         with self.journal.open("a", encoding="utf-8") as file:
@@ -184,9 +185,11 @@ class Memory:
 
     def _params_stand(self, job: Job) -> bool:
         """Whether the parameter file still says what the job was started with."""
+        if not job.params:
+            return True
         try:
-            return canonical(values_at(self._params(), *job.params)) == canonical(dict(job.params))
-        except ParamsError:
+            return canonical(values_at(self._params(), job.params)) == canonical(dict(job.params))
+        except VersioningError:
             return False
 
     def _params(self) -> dict[str, Any]:
@@ -194,7 +197,7 @@ class Memory:
         path = self.root / PARAMS_FILE
         text = path.read_bytes() if path.exists() else b""
         if self._read_params is None or self._read_params[0] != text:
-            self._read_params = (text, read(path))
+            self._read_params = (text, read_yaml(path))
         return self._read_params[1]
 
     def take_over(self, jobs: Iterable[Job]) -> None:
@@ -234,7 +237,7 @@ class Memory:
                     plain_yaml().dump({"schema": "2.0", "stages": stages}, text)
                     write_text(self.lock_file, text.getvalue())
                 self.journal.unlink(missing_ok=True)
-        except LatentAtlasError:
+        except VersioningError:
             raise
         except Exception as error:
             raise VersioningError(f"what has ended could not be told to DVC ({error}); it is kept for later") from error
@@ -294,7 +297,7 @@ def remembered(file: Path, source: str, make: Callable[[], Any]) -> Any:
         if kept["of"] == checksum:
             return kept["made"]
     made = make()
-    with contextlib.suppress(LatentAtlasError, TypeError):
+    with contextlib.suppress(VersioningError, TypeError):
         write_text(file, json.dumps({"of": checksum, "made": made}))
     return made
 

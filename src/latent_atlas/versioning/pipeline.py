@@ -11,13 +11,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from latent_atlas.files import write_text
+from latent_atlas.versioning.common import write_text
 
 PARAMS_FILE = "params.yaml"
 HEADER = """\
-# Derived from the Snakefile: do not edit. `latent-atlas pipeline` writes it, `latent-atlas pipeline --check` compares;
-# every `snakemake` brings it up to date.
+# Derived from the Snakefile by each run of `snakemake`, and by `latent-atlas pipeline`; with `--check` it compares.
+# Kept as they are: stages of your own, whose names begin with no rule and a hyphen, and `frozen`.
 """
+RULES = "# Rules: "
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Job:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-def render(jobs: Iterable[Job], extras: Mapping[str, Any]) -> str:
+def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rules: Iterable[str] = ()) -> str:
     """The text of ``dvc.yaml``.
 
     Parameters
@@ -51,11 +52,19 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any]) -> str:
     extras : mapping
         ``in_git``: patterns of outputs that git holds, not DVC's cache. All else (``metrics``, ``plots``,
         ``artifacts``) is copied, but for what names an output that no job has.
+    before : str
+        The text that is to be replaced. Its stages that belong to no rule are kept, and so is ``frozen``.
+    rules : iterable of str
+        Names of the rules of the Snakefile. The text names them, to know the stages of a rule that is gone.
     """
     jobs = sorted(jobs, key=lambda job: job.name)
     patterns = list(extras.get("in_git", []))
     outputs = {out for job in jobs for out in job.outs}
-    document: dict[str, Any] = {"stages": {job.name: _stage(job, patterns) for job in jobs}}
+    old = _stages(before)
+    stages = {job.name: _stage(job, patterns) | _frozen(old.get(job.name)) for job in jobs}
+    known = {*rules, *(word for line in before.splitlines() if line.startswith(RULES) for word in line.split()[2:])}
+    own = {name: stage for name, stage in old.items() if name not in stages and name.split("-")[0] not in known}
+    document: dict[str, Any] = {"stages": stages | own}
     document["metrics"] = [path for path in extras.get("metrics", []) if path in outputs]
     document["plots"] = [
         {name: settings} for name, settings in extras.get("plots", {}).items() if set(settings["y"]) <= outputs
@@ -67,7 +76,15 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any]) -> str:
     }
     text = io.StringIO()
     plain_yaml().dump({key: value for key, value in document.items() if value}, text)
-    return HEADER + text.getvalue()
+    return HEADER + f"{RULES}{' '.join(sorted(rules))}\n" + text.getvalue()
+
+
+def _stages(text: str) -> dict[str, Any]:
+    return dict((plain_yaml().load(text) or {}).get("stages") or {})
+
+
+def _frozen(stage: Any) -> dict[str, bool]:
+    return {"frozen": True} if isinstance(stage, dict) and stage.get("frozen") else {}
 
 
 def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
@@ -105,14 +122,18 @@ def current(path: Path) -> str:
 
 def holds(path: Path, jobs: Iterable[Job], extras: Mapping[str, Any]) -> bool:
     """Whether ``dvc.yaml`` already says the same of these jobs."""
-    stages = (YAML(typ="safe").load(current(path)) or {}).get("stages", {})
-    patterns = list(extras.get("in_git", []))
-    return all(stages.get(job.name) == _stage(job, patterns) for job in jobs)
+    stages, patterns = _stages(current(path)), list(extras.get("in_git", []))
+    return all(stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs)
+
+
+def same(text: str, other: str) -> bool:
+    """Whether two texts say the same, in whatever order and form."""
+    return text == other or plain_yaml().load(text) == plain_yaml().load(other)
 
 
 def write(path: Path, text: str) -> bool:
     """Bring ``dvc.yaml`` up to date; whether it had to be written."""
-    if current(path) == text:
+    if same(current(path), text):
         return False
     write_text(path, text)
     return True

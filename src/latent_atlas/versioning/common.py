@@ -1,0 +1,67 @@
+"""What the modules of versioning share: their error, and small helpers for files and values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+
+class VersioningError(Exception):
+    """A file of DVC, of the workflow or of its parameters that cannot be read or written."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, so that a reader sees all of it or none.
+
+    Raises
+    ------
+    VersioningError
+        If the folder cannot be made or written to, or the disk is full.
+    """
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise VersioningError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping, read as YAML 1.2 (``5e-3`` is a number).
+
+    Raises
+    ------
+    VersioningError
+        If the file is missing, not YAML or no mapping.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise VersioningError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise VersioningError(f"{path} must be a mapping, not {type(values).__name__}")
+    return values
+
+
+def canonical(values: Any) -> str:
+    """Values as JSON with sorted keys: equal values give equal text."""
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def values_at(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """The values at dotted keys, None for a key that is missing."""
+    chosen: dict[str, Any] = {}
+    for key in keys:
+        value: Any = values
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        chosen[key] = value
+    return chosen

@@ -1,0 +1,30 @@
+"""What is kept when dvc.yaml is written anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from latent_atlas.versioning import pipeline
+from latent_atlas.versioning.pipeline import Job
+
+TRAIN = Job("train-a", "train a", ("data",), ("a",))
+
+
+def test_stages_of_a_users_own_and_frozen_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "dvc.yaml"
+    jobs = [TRAIN, Job("train-b", "train b", ("data",), ("b",)), Job("test", "test a", ("a",), ("t",))]
+    assert pipeline.write(path, pipeline.render(jobs, {}, "", ["test", "train"]))
+    document = YAML().load(path)
+    document["stages"]["train-a"]["frozen"] = True
+    document["stages"]["mine"] = {"cmd": "plot a", "deps": ["a"]}
+    YAML().dump(document, path)  # as DVC does: in its own form, comments kept
+    text = pipeline.current(path)
+    assert pipeline.same(text, pipeline.render(jobs, {}, text, ["test", "train"]))
+    assert pipeline.holds(path, jobs, {})
+    kept = pipeline.render([replace(TRAIN, command="train a more")], {}, text, ["train"])  # a job and a rule are gone
+    stages = YAML(typ="safe").load(kept)["stages"]
+    assert set(stages) == {"train-a", "mine"}
+    assert stages["train-a"] == {"cmd": "train a more", "deps": ["data"], "outs": ["a"], "frozen": True}
