@@ -337,7 +337,7 @@ class TestFaster:
     def test_training_mode_takes_functional_transformations(self) -> None:
         layer = build("convolutional", SHAPE, 4).train().get_submodule("decoder.dconv2")
         x = torch.rand(2, 8, 6, 6)
-        _, tangent = torch.func.jvp(layer, (x,), (x,))
+        _, tangent = torch.func.jvp(layer, (x,), (x,))  # type: ignore[misc]
         assert torch.allclose(tangent, layer(x))
 
     @pytest.mark.parametrize("fails", [False, True])
