@@ -11,7 +11,6 @@ measured in the same run and on the same threads.
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import functools
 import importlib.util
@@ -105,7 +104,7 @@ class Bench:
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
 
-            decoder = usual.of_torch(copy.deepcopy(surface.decoder))
+            decoder = surface.decoder
             usual_s = seconds(lambda decoder=decoder, codes=codes: usual.reverse_mode(decoder, codes[:4]), 1) * 64
             floor = 256 * surface.latent_dim * operations(surface) / rate
             ours = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
@@ -121,7 +120,7 @@ class Bench:
             surface = self.manifold(name)
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
-            theirs = usual.stochman(usual.of_torch(copy.deepcopy(surface.decoder)), codes)
+            theirs = usual.stochman(surface.decoder, codes)
             assert torch.allclose(theirs(codes[:4]), surface.jacobian(codes[:4]), atol=1e-4)
             usual_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16]), 1) * 16
             ours_s = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
@@ -146,10 +145,7 @@ class Bench:
             surface = self.manifold(name)
             x = self.test(4)
 
-            plain = copy.deepcopy(surface)
-            if isinstance(plain, Autoencoder):
-                usual.of_torch(plain.model)
-            usual_s = seconds(lambda plain=plain, x=x: usual.least_squares(plain, x, MOTIONS), 1) * 250
+            usual_s = seconds(lambda surface=surface, x=x: usual.least_squares(surface, x, MOTIONS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
             measure(surface, pixels, MOTIONS, device=self.device)

@@ -1,6 +1,6 @@
 """The ways in which others do the same work: what tutorials write, and the packages made for it.
 
-Each is the plainest code that gives the right numbers, with torch's own layers, not the project's.
+Each is the plainest code that gives the right numbers, with torch's own layers, of which the networks are made.
 """
 
 from __future__ import annotations
@@ -17,18 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from latent_atlas.geometry.chain import trace
 from latent_atlas.data.images import Images
 from latent_atlas.geometry.manifold import Autoencoder, Manifold
-from latent_atlas.kernels import convolutions
 from latent_atlas.training.loop import mean_error
 from latent_atlas.geometry.transformations import Transformation
 from latent_atlas.data import torchvision_import
-
-
-def of_torch(model: nn.Module) -> nn.Module:
-    """The network with torch's own layers in place of the project's; it is changed."""
-    for module in model.modules():
-        if type(module).__module__ == convolutions.__name__:
-            module.__class__ = getattr(nn, type(module).__name__)
-    return model
 
 
 # Jacobians
@@ -71,7 +62,7 @@ def geomstats(surface: Autoencoder, codes: Tensor) -> tuple[Tensor, float]:
     from geomstats.geometry.base import ImmersedSet
     from geomstats.geometry.euclidean import Euclidean
 
-    decoder = of_torch(surface.to(torch.float64).decoder)
+    decoder = surface.to(torch.float64).decoder
     pixels = decoder(codes[:1].double()).numel()
 
     class Surface(ImmersedSet):
@@ -93,8 +84,13 @@ def least_squares(surface: Manifold, x: Tensor, motions: Mapping[str, tuple[Tran
     """Angles in degrees between motions and tangent spaces, an image and a motion at a time."""
     angles = []
     for image in x:
-        code = surface.encode(image[None])
-        decoded = surface.decode(code)
+        if isinstance(surface, Autoencoder):
+            with torch.no_grad():
+                code = surface.encoder(image[None])
+                decoded = surface.decoder(code)
+        else:
+            code = surface.encode(image[None])
+            decoded = surface.decode(code)
         if isinstance(surface, Autoencoder):
             jacobian = torch.autograd.functional.jacobian(lambda z: surface.decoder(z).flatten(), code).flatten(1)
         else:
@@ -132,7 +128,7 @@ class Pictures(Dataset):
 def epochs(build: Callable[[], nn.Module], pixels: Tensor, stop: Callable[[int], bool]) -> Iterator[nn.Module]:
     """The training loop of tutorials; gives the network after each epoch, or when it is to stop."""
     torch.manual_seed(0)
-    model = of_torch(build()).train()
+    model = build().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     step = 0
     while True:

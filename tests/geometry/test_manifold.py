@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace, load_manifold
+from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
 
@@ -167,7 +168,8 @@ class TestFiles:
         assert isinstance(surface, Autoencoder)
         assert (surface.family, surface.latent_dim, surface.image_shape) == ("convolutional", 4, (1, 10, 10))
         x = random(3, 1, 10, 10).float()
-        assert torch.equal(surface.reconstruct(x), model(x))
+        with faster(model):
+            assert torch.equal(surface.reconstruct(x), model(x))
 
     def test_principal_subspace(self, tmp_path: Path) -> None:
         surface = PrincipalSubspace(orthonormal_rows(4, 18), random(18), (2, 3, 3), "pca_uncentred")

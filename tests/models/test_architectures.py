@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
 from latent_atlas.kernels import convolutions
-from latent_atlas.kernels.convolutions import gather, kernel_gradient, spread
+from latent_atlas.kernels.convolutions import conv2d_valid, conv_transpose2d_valid, faster, kernel_gradient
 from latent_atlas.models.registry import build, import_path
 
 SHAPE = (1, 28, 28)
@@ -314,6 +314,51 @@ class TestConvolutions:
     def test_are_adjoint(self, channels: int) -> None:
         weight = torch.randn(channels, 3, 4, 3, dtype=torch.float64)
         x, y = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, channels, 5, 6, dtype=torch.float64)
-        inner = (gather(x, weight) * y).sum()
-        assert torch.allclose((x * spread(y, weight)).sum(), inner)
+        inner = (conv2d_valid(x, weight) * y).sum()
+        assert torch.allclose((x * conv_transpose2d_valid(y, weight)).sum(), inner)
         assert torch.allclose((kernel_gradient(x, y, weight) * weight).sum(), inner)
+
+
+class TestFaster:
+    """The project's layers stand in for torch's around a computation, and leave no trace."""
+
+    def kinds(self, model: nn.Module) -> set[type]:
+        """The classes of its convolutions."""
+        return {
+            type(layer)
+            for layer in model.modules()
+            if "Conv" in type(layer).__name__ and "weight" in vars(layer)["_parameters"]
+        }
+
+    def test_networks_are_made_of_torchs_layers(self) -> None:
+        model = build("convolutional", SHAPE, 4)
+        assert self.kinds(model) == {nn.Conv2d, nn.ConvTranspose2d}
+
+    def test_training_mode_takes_functional_transformations(self) -> None:
+        layer = build("convolutional", SHAPE, 4).train().get_submodule("decoder.dconv2")
+        x = torch.rand(2, 8, 6, 6)
+        _, tangent = torch.func.jvp(layer, (x,), (x,))  # type: ignore[misc]
+        assert torch.allclose(tangent, layer(x))
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_layers_are_exchanged_and_restored(self, fails: bool) -> None:
+        model = build("convolutional", SHAPE, 4).eval()
+        x = torch.rand(3, *SHAPE)
+        expected = model(x)
+        try:
+            with faster(model), faster(model):
+                assert self.kinds(model) == {convolutions.Conv2d, convolutions.ConvTranspose2d}
+                assert torch.allclose(model(x), expected, atol=1e-5)
+                if fails:
+                    raise KeyError
+        except KeyError:
+            pass
+        assert self.kinds(model) == {nn.Conv2d, nn.ConvTranspose2d}
+
+    def test_derived_classes_stay(self) -> None:
+        class Own(nn.Conv2d):
+            pass
+
+        layer = Own(1, 1, 3)
+        with faster(layer):
+            assert type(layer) is Own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from latent_atlas.errors import CheckpointError, TrainingError
 from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 from latent_atlas.models.registry import build
 from latent_atlas.training.loop import Progress, Schedule, mean_error, train
+from latent_atlas.training.schedule import BETA1_HIGH, BETA1_LOW, BETA2, one_cycle
+from latent_atlas.training.state import source_files
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(epochs=3, batch_size=128, peak_learning_rate=0.005, precision="float32", seed=0)
@@ -110,6 +114,99 @@ class TestReproducible:
         assert same_state(model, straight["fully_connected"][0])
 
 
+class TestState:
+    """What lies on disk between epochs, and when it is taken up."""
+
+    def test_each_epochs_weights_are_written_once(self, digits: Images, tmp_path: Path) -> None:
+        state = tmp_path / "model.resume"
+        folder = tmp_path / "model.resume.snapshots"
+        sizes, written = [], []
+
+        def watch(progress: Progress) -> None:
+            if state.exists():
+                sizes.append(state.stat().st_size)
+                written.append((folder / "1.pt").stat().st_mtime_ns)
+
+        trained(digits, replace(SCHEDULE, epochs=5), report=watch, resume=state)
+        assert len(sizes) == 4
+        assert max(sizes) - min(sizes) < 4096  # rows of the curve
+        assert len(set(written)) == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_missing_weights_of_an_epoch(self, digits: Images, straight: dict[str, Trained], tmp_path: Path) -> None:
+        state = tmp_path / "model.resume"
+        with pytest.raises(KeyboardInterrupt):
+            trained(digits, report=Interruption(2), resume=state)
+        (tmp_path / "model.resume.snapshots" / "1.pt").unlink()
+        watcher = Interruption(None)
+        model, _ = trained(digits, report=watcher, resume=state)
+        assert watcher.heard == [1, 2, 3]
+        assert same_state(model, straight["fully_connected"][0])
+
+    def test_code_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        helper = tmp_path / "helper_of_a_user.py"
+        helper.write_text("X = 1\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.import_module("helper_of_a_user")
+        files = source_files()
+        assert helper in files
+        names = {path.name for path in files}
+        assert {"convolutions.py", "images.py", "loop.py", "fully_connected.py", "registry.py"} <= names
+        assert not any("site-packages" in path.parts for path in files)
+        assert Path(importlib.__file__) not in files
+
+    def test_changed_helper_starts_anew(self, digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        helper = tmp_path / "another_helper_of_a_user.py"
+        helper.write_text("X = 1\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        importlib.import_module("another_helper_of_a_user")
+        state = tmp_path / "states" / "model.resume"
+        with pytest.raises(KeyboardInterrupt):
+            trained(digits, report=Interruption(2), resume=state)
+        helper.write_text("X = 2\n")
+        watcher = Interruption(None)
+        trained(digits, report=watcher, resume=state)
+        assert watcher.heard == [1, 2, 3]
+
+
+class TestGlobalState:
+    """A training leaves torch as it found it."""
+
+    @pytest.mark.parametrize("epoch", [None, 1])
+    def test_is_restored(self, epoch: int | None, digits: Images) -> None:
+        def settings() -> tuple[Any, ...]:
+            return (
+                torch.are_deterministic_algorithms_enabled(),
+                torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+                torch.get_rng_state().tolist(),
+            )
+
+        before = settings()
+        with contextlib.suppress(KeyboardInterrupt):
+            trained(digits, report=Interruption(epoch))
+        assert settings() == before
+
+    def test_returned_network_has_torchs_layers(self, straight: dict[str, Trained]) -> None:
+        kinds = {type(layer) for layer in straight["convolutional"][0].modules()}
+        assert {nn.Conv2d, nn.ConvTranspose2d} <= kinds
+        assert not any(kind.__module__.startswith("latent_atlas.kernels") for kind in kinds)
+
+
+def test_momentum_cycles_against_the_learning_rate() -> None:
+    model = nn.Linear(1, 1)
+    optimizer, cycle = one_cycle(model, SCHEDULE, 100, CPU)
+    betas = []
+    for _ in range(99):
+        betas.append(optimizer.param_groups[0]["betas"])
+        optimizer.step()
+        cycle.step()
+    first = [beta for beta, _ in betas]
+    assert first[0] == pytest.approx(BETA1_HIGH)
+    assert min(first) == pytest.approx(BETA1_LOW)
+    assert first[-1] == pytest.approx(BETA1_HIGH, abs=1e-3)
+    assert {beta for _, beta in betas} == {BETA2}
+
+
 class TestResult:
     """What a training gives back."""
 
@@ -125,11 +222,14 @@ class TestResult:
 
     def test_curve(self, digits: Images, straight: dict[str, Trained]) -> None:
         model, curve = straight["fully_connected"]
-        assert list(curve.columns) == ["epoch", "step", "learning_rate", "train_mse", "test_mse"]
+        assert list(curve.columns) == [
+            "epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse",
+        ]  # fmt: skip
         assert curve["epoch"].tolist() == [1, 2, 3]
         assert curve["step"].tolist() == [12, 24, 36]  # 1,500 images in batches of at most 128
         assert curve["test_mse"].is_monotonic_decreasing
-        assert curve["train_mse"].is_monotonic_decreasing
+        assert curve["train_loss"].is_monotonic_decreasing
+        assert curve["train_mse"].iloc[-1] == mean_error(model, digits.train[: len(digits.test)])
         assert curve["test_mse"].iloc[-1] == mean_error(model, digits.test)
 
     def test_learning_rate_goes_through_one_cycle(self, digits: Images) -> None:
@@ -307,6 +407,7 @@ class TestCommand:
         assert second.exit_code == 0, second.output
         assert "epoch 1/3" not in second.stderr
         assert "epoch 2/3" in second.stderr
+        assert "goes on after epoch 1 of" in second.stderr
         study.run(*study.train_arguments("fc4", digits_file, "b"))
         assert (study.folder / "a" / "fc4.safetensors").read_bytes() == (
             study.folder / "b" / "fc4.safetensors"

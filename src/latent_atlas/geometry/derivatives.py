@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.geometry.chain import trace
-from latent_atlas.kernels.convolutions import ConvTranspose2d, plain, spread
+from latent_atlas.kernels.convolutions import conv_transpose2d_valid, faster, is_plain
 
 POINTWISE = (
     nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish,
@@ -67,7 +67,7 @@ class Pushforward:
         # Random numbers, since an example of zeros would hide what is added to the input or multiplied by it.
         example = torch.rand(1, k, generator=torch.Generator().manual_seed(0)).to(like)
         calls = trace(part, example)
-        self.k = k
+        self.part, self.k = part, k
         self.steps = [_step(call.layer, call.given) for call in calls]
         self.widest = max(call.out.numel() for call in calls)
         self.memory = GPU_MEMORY if like.is_cuda else CPU_MEMORY
@@ -77,7 +77,8 @@ class Pushforward:
         values, tangents = [], z.new_empty(0)
         for start, stop, columns in self._chunks(len(z), z.element_size()):
             if columns.start == 0:
-                y, slopes = self._forward(z[start:stop])
+                with faster(self.part):
+                    y, slopes = self._forward(z[start:stop])
                 values.append(y)
                 if not len(tangents):
                     tangents = z.new_empty(len(z), self.k, y[0].numel())
@@ -136,14 +137,14 @@ def _times(tangents: Tensor, factor: Tensor | None) -> Tensor:
 def _step(layer: nn.Module, given: Tensor) -> _Step:
     """What a layer does to tangents, for points like the given one."""
     home = type(layer).forward.__module__
-    if not home.startswith(("torch.nn.modules.", ConvTranspose2d.__module__)) or layer._forward_hooks:
+    if not home.startswith("torch.nn.modules.") or layer._forward_hooks:
         raise ValueError(f"nothing is known here of the derivative of a {type(layer).__name__}")
     if (isinstance(layer, nn.Flatten) and layer.start_dim != 1) or (isinstance(layer, nn.Unflatten) and layer.dim == 0):
         raise ValueError("points are mixed with each other")
     if isinstance(layer, nn.Linear):
         return _Step(layer, lambda t: linear(t, layer.weight))
-    if isinstance(layer, nn.ConvTranspose2d) and plain(layer):
-        return _Step(layer, lambda t: spread(t, layer.weight))
+    if isinstance(layer, nn.ConvTranspose2d) and is_plain(layer):
+        return _Step(layer, lambda t: conv_transpose2d_valid(t, layer.weight))
     if isinstance(layer, _ConvNd) and layer.padding_mode == "zeros":
         return _Step(layer, _without_bias(layer))
     if isinstance(layer, _BatchNorm) and layer.running_var is not None:

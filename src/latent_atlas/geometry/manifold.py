@@ -19,6 +19,7 @@ from torch.func import jacfwd, vmap
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
+from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
 from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 
@@ -130,11 +131,13 @@ class Autoencoder(Manifold):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x)  # N x k
+        with faster(self.model):
+            return self.encoder(x)  # N x k
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        return self.decoder(z).reshape(-1, *self.image_shape)  # N x C x H x W
+        with faster(self.model):
+            return self.decoder(z).reshape(-1, *self.image_shape)  # N x C x H x W
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Autoencoder:
         import copy

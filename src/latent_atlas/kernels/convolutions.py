@@ -4,11 +4,15 @@ A convolution without padding gathers a patch of its input into each pixel; a tr
 patch. With one kernel the two are adjoint, so that the backward pass of each is the other, and beside them training
 needs only the gradient of the kernel. Each of the three is computed here in the way that suits the sizes. Libraries
 tune theirs for many channels: the vector units of a CPU hold 16 of them, so that half lies idle with 8, and
-fifteen sixteenths with one. What is computed is the same.
+fifteen sixteenths with one. What is computed is the same, to rounding.
+
+Networks are made of torch's own layers. :func:`faster` exchanges the layers of a network around a computation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,14 +24,14 @@ THIN = 4  # channels up to which products and sums are faster than a library's c
 LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers that it multiplies at once
 
 
-def plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+def is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     """Whether each pixel belongs to one whole patch, the patches a pixel apart."""
     return (layer.stride, layer.padding, layer.output_padding, layer.dilation, layer.groups, layer.padding_mode) == (
         (1, 1), (0, 0), (0, 0), (1, 1), 1, "zeros",
     )  # fmt: skip
 
 
-def gather(x: Tensor, weight: Tensor) -> Tensor:
+def conv2d_valid(x: Tensor, weight: Tensor) -> Tensor:
     """A convolution.
 
     Parameters
@@ -50,7 +54,7 @@ def gather(x: Tensor, weight: Tensor) -> Tensor:
     return y.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)  # N x O x H' x W'
 
 
-def spread(x: Tensor, weight: Tensor) -> Tensor:
+def conv_transpose2d_valid(x: Tensor, weight: Tensor) -> Tensor:
     """A transposed convolution.
 
     Parameters
@@ -69,18 +73,20 @@ def spread(x: Tensor, weight: Tensor) -> Tensor:
         return _from_one_pixel(x, weight)
     if weight.shape[1] > THIN or weight.is_cuda:
         return _with_margin(x, weight)
-    down, right = weight.shape[2:]
+    kernel_h, kernel_w = weight.shape[2:]
     height, width = x.shape[2:]
     patches = _patches(x, weight)  # N x I x K x L x H x W
-    y = x.new_zeros(len(x), weight.shape[1], height + down - 1, width + right - 1)
-    for i in range(down):
-        for j in range(right):
+    y = x.new_zeros(len(x), weight.shape[1], height + kernel_h - 1, width + kernel_w - 1)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
             y[:, :, i : i + height, j : j + width] += patches[:, :, i, j]
     return y
 
 
 def kernel_gradient(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of the sum of ``y * gather(x, weight)``, which is that of ``x * spread(y, weight)``, by the kernel.
+    """The gradient by the kernel of the sum of ``y * conv2d_valid(x, weight)``.
+
+    It is also that of the sum of ``x * conv_transpose2d_valid(y, weight)``.
 
     Parameters
     ----------
@@ -96,15 +102,15 @@ def kernel_gradient(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
     tensor
         (O, I, K, L)
     """
-    out, channels, down, right = weight.shape
+    out, channels, kernel_h, kernel_w = weight.shape
     if channels <= THIN and not x.is_cuda:
-        windows = x.unfold(2, down, 1).unfold(3, right, 1)  # N x I x H' x W' x K x L
+        windows = x.unfold(2, kernel_h, 1).unfold(3, kernel_w, 1)  # N x I x H' x W' x K x L
         windows = windows.permute(1, 4, 5, 0, 2, 3).flatten(3).flatten(0, 2)  # I·K·L x N·H'·W'
         return (windows @ y.permute(0, 2, 3, 1).flatten(0, 2)).T.reshape(weight.shape)
     if not _pairs(x, weight):
         return conv2d_weight(x, weight.shape, y)
     both = y.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).flatten(3).permute(0, 3, 1, 2)  # N x 2·O x H' x W'/2
-    left, shifted = conv2d_weight(x, (2 * out, channels, down, right + 1), both, stride=(1, 2)).chunk(2)
+    left, shifted = conv2d_weight(x, (2 * out, channels, kernel_h, kernel_w + 1), both, stride=(1, 2)).chunk(2)
     return left[..., :-1] + shifted[..., 1:]
 
 
@@ -112,13 +118,13 @@ class Conv2d(nn.Conv2d):
     """:class:`torch.nn.Conv2d`, faster onto one pixel and, on a CPU, for small images."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not plain(self) or x.dim() != 4:
+        if not is_plain(self) or x.dim() != 4:
             return super().forward(x)
         if x.shape[-2:] == self.kernel_size:
-            return _biased(gather(x, self.weight), self.bias)
-        if not _ours(x, self.weight):
+            return _biased(conv2d_valid(x, self.weight), self.bias)
+        if not _is_tuned_for(x, self.weight):
             return super().forward(x)
-        y = _Gather.apply(x, self.weight) if self.training else gather(x, self.weight)
+        y = _Conv2dValid.apply(x, self.weight) if self.training else conv2d_valid(x, self.weight)
         return _biased(y, self.bias)
 
 
@@ -126,52 +132,74 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     """:class:`torch.nn.ConvTranspose2d`, faster from one pixel and, on a CPU, for small images."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is not None or not plain(self) or x.dim() != 4:
+        if output_size is not None or not is_plain(self) or x.dim() != 4:
             return super().forward(x, output_size)
         if x.shape[-2:] == (1, 1):
             return _biased(_from_one_pixel(x, self.weight), self.bias)
-        if not _ours(x, self.weight):
+        if not _is_tuned_for(x, self.weight):
             return super().forward(x)
         if self.training:
-            y = _Spread.apply(x, self.weight)
+            y = _ConvTranspose2dValid.apply(x, self.weight)
         else:  # what any kind of differentiation takes
             y = _folded(x, self.weight) if self.out_channels <= THIN else _with_margin(x, self.weight)
         return _biased(y, self.bias)
 
 
-class _Gather(torch.autograd.Function):
-    """:func:`gather`, and its backward pass."""
+FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Conv2d, nn.ConvTranspose2d: ConvTranspose2d}
+
+
+@contextmanager
+def faster(model: nn.Module) -> Iterator[None]:
+    """Compute the convolutions of a network in the ways of this module, for as long as the block runs.
+
+    Only layers whose class is exactly one of torch's are exchanged, not those of a derived class. Weights, hooks and
+    names stay as they are. After the block, also when it fails, the layers are torch's again.
+
+    In training mode the layers of this module are no subject of ``torch.func``; in eval mode they are.
+    """
+    layers = [(layer, type(layer)) for layer in model.modules() if type(layer) in FASTER]
+    try:
+        for layer, kind in layers:
+            layer.__class__ = FASTER[kind]
+        yield
+    finally:
+        for layer, kind in layers:
+            layer.__class__ = kind
+
+
+class _Conv2dValid(torch.autograd.Function):
+    """:func:`conv2d_valid`, and its backward pass."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor) -> Tensor:
         context.save_for_backward(x, weight)
-        return gather(x, weight)
+        return conv2d_valid(x, weight)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = context.saved_tensors
-        to_x = spread(gradients[0], weight) if context.needs_input_grad[0] else None
+        to_x = conv_transpose2d_valid(gradients[0], weight) if context.needs_input_grad[0] else None
         to_weight = kernel_gradient(x, gradients[0], weight) if context.needs_input_grad[1] else None
         return to_x, to_weight
 
 
-class _Spread(torch.autograd.Function):
-    """:func:`spread`, and its backward pass."""
+class _ConvTranspose2dValid(torch.autograd.Function):
+    """:func:`conv_transpose2d_valid`, and its backward pass."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor) -> Tensor:
         context.save_for_backward(x, weight)
-        return spread(x, weight)
+        return conv_transpose2d_valid(x, weight)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = context.saved_tensors
-        to_x = gather(gradients[0], weight) if context.needs_input_grad[0] else None
+        to_x = conv2d_valid(gradients[0], weight) if context.needs_input_grad[0] else None
         to_weight = kernel_gradient(gradients[0], x, weight) if context.needs_input_grad[1] else None
         return to_x, to_weight
 
 
-def _ours(x: Tensor, weight: Tensor) -> bool:
+def _is_tuned_for(x: Tensor, weight: Tensor) -> bool:
     """Whether a CPU is to multiply numbers of full precision, as what is done here was tuned for."""
     full = x.dtype == weight.dtype in (torch.float32, torch.float64)
     return full and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
@@ -189,11 +217,11 @@ def _rows(images: Tensor, like: Tensor) -> Tensor:
 
 def _from_one_pixel(x: Tensor, weight: Tensor) -> Tensor:
     """A transposed convolution of one pixel: a product. The result lies in memory as the kernel does."""
-    channels, down, right = weight.shape[1:]
+    channels, kernel_h, kernel_w = weight.shape[1:]
     y = x.flatten(1) @ _rows(weight, weight)  # N x I·K·L
     if weight.is_contiguous(memory_format=torch.channels_last):
-        return y.view(len(x), down, right, channels).permute(0, 3, 1, 2)  # N x I x K x L
-    return y.view(len(x), channels, down, right)
+        return y.view(len(x), kernel_h, kernel_w, channels).permute(0, 3, 1, 2)  # N x I x K x L
+    return y.view(len(x), channels, kernel_h, kernel_w)
 
 
 def _with_margin(x: Tensor, weight: Tensor) -> Tensor:
@@ -201,23 +229,23 @@ def _with_margin(x: Tensor, weight: Tensor) -> Tensor:
 
     Half as much work again for small images, at a rate that is higher still.
     """
-    down, right = weight.shape[2:]
-    return conv2d(x, weight.flip(2, 3).transpose(0, 1).contiguous(), padding=(down - 1, right - 1))
+    kernel_h, kernel_w = weight.shape[2:]
+    return conv2d(x, weight.flip(2, 3).transpose(0, 1).contiguous(), padding=(kernel_h - 1, kernel_w - 1))
 
 
 def _patches(x: Tensor, weight: Tensor) -> Tensor:
     """What each pixel spreads: (N, I, K, L, H, W)."""
-    out, channels, down, right = weight.shape
+    out, channels, kernel_h, kernel_w = weight.shape
     kernels = weight.reshape(out, -1).T.expand(len(x), -1, -1)  # N x I·K·L x O
-    return torch.bmm(kernels, x.flatten(2)).view(len(x), channels, down, right, *x.shape[2:])
+    return torch.bmm(kernels, x.flatten(2)).view(len(x), channels, kernel_h, kernel_w, *x.shape[2:])
 
 
 def _folded(x: Tensor, weight: Tensor) -> Tensor:
-    """:func:`spread` to few channels without writing over anything, as functional transformations need it."""
-    down, right = weight.shape[2:]
+    """:func:`conv_transpose2d_valid` to few channels, without writing over anything, as ``torch.func`` needs it."""
+    kernel_h, kernel_w = weight.shape[2:]
     height, width = x.shape[2:]
     patches = _patches(x, weight).flatten(1, 3).flatten(2)  # N x I·K·L x H·W
-    return fold(patches, (height + down - 1, width + right - 1), (down, right))
+    return fold(patches, (height + kernel_h - 1, width + kernel_w - 1), (kernel_h, kernel_w))
 
 
 def _pairs(x: Tensor, weight: Tensor) -> bool:
@@ -232,4 +260,14 @@ def _paired(weight: Tensor) -> Tensor:
     return both.to(memory_format=torch.channels_last)
 
 
-__all__ = ["Conv2d", "ConvTranspose2d", "gather", "kernel_gradient", "plain", "spread"]
+plain = is_plain  # the earlier name
+
+__all__ = [
+    "Conv2d",
+    "ConvTranspose2d",
+    "conv2d_valid",
+    "conv_transpose2d_valid",
+    "faster",
+    "is_plain",
+    "kernel_gradient",
+]

@@ -50,6 +50,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         device,
         _say,
         resume=checkpoint.with_suffix(".resume"),
+        on_resume=lambda epochs: log.info(f"goes on after epoch {epochs} of a training that was interrupted"),
     )
     note(device=describe(device))
     if device.type == "cuda":

@@ -10,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
-from latent_atlas.kernels.convolutions import Conv2d, ConvTranspose2d
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -23,13 +22,13 @@ class ConvolutionalEncoder(nn.Module):
         channels, height, width = input_shape
         wide, narrow = widths
         rest = (height - 2 * (kernel - 1), width - 2 * (kernel - 1))
-        self.econv1 = Conv2d(channels, wide, kernel, bias=False)
+        self.econv1 = nn.Conv2d(channels, wide, kernel, bias=False)
         self.ebatch1 = nn.BatchNorm2d(wide)
         self.eact1 = nn.ELU()
-        self.econv2 = Conv2d(wide, narrow, kernel, bias=False)
+        self.econv2 = nn.Conv2d(wide, narrow, kernel, bias=False)
         self.ebatch2 = nn.BatchNorm2d(narrow)
         self.eact2 = nn.ELU()
-        self.econv3 = Conv2d(narrow, latent_dim, rest)
+        self.econv3 = nn.Conv2d(narrow, latent_dim, rest)
         self.eact3 = nn.ELU()
         self.flatten = nn.Flatten()
 
@@ -51,13 +50,13 @@ class ConvolutionalDecoder(nn.Module):
         wide, narrow = widths
         rest = (height - 2 * (kernel - 1), width - 2 * (kernel - 1))
         self.unflatten = nn.Unflatten(1, (latent_dim, 1, 1))
-        self.dconv1 = ConvTranspose2d(latent_dim, narrow, rest)
+        self.dconv1 = nn.ConvTranspose2d(latent_dim, narrow, rest)
         self.dbatch1 = nn.BatchNorm2d(narrow)
         self.dact1 = nn.ELU()
-        self.dconv2 = ConvTranspose2d(narrow, wide, kernel, bias=False)
+        self.dconv2 = nn.ConvTranspose2d(narrow, wide, kernel, bias=False)
         self.dbatch2 = nn.BatchNorm2d(wide)
         self.dact2 = nn.ELU()
-        self.dconv3 = ConvTranspose2d(wide, channels, kernel, bias=False)
+        self.dconv3 = nn.ConvTranspose2d(wide, channels, kernel, bias=False)
         self.dact3 = nn.Sigmoid()
 
     def forward(self, z: Tensor) -> Tensor:

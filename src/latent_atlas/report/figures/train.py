@@ -11,7 +11,7 @@ from latent_atlas.report.figures.style import ACCENT, FAINT, PAGE_WIDTH, figure,
 
 
 def learning_curve(table: pd.DataFrame, model: str, path: Path) -> None:
-    """Training and test error over the epochs of one training."""
+    """Errors on training and on test images after each epoch of one training."""
     with figure(5.5, 3.2) as fig:
         axes = fig.subplots()
         axes.plot(table["epoch"], table["train_mse"], "o--", color=FAINT, markersize=4, label="training images")

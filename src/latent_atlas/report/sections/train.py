@@ -25,6 +25,7 @@ def section(results: Path, params: Params) -> Section:
 
 
 def _sentence(curves: dict[str, pd.DataFrame]) -> str:
+    """Whether a model overfits, by its errors after the last epoch on training and on test images."""
     gaps = {name: table["test_mse"].iloc[-1] / table["train_mse"].iloc[-1] - 1 for name, table in curves.items()}
     name, gap = max(gaps.items(), key=lambda item: item[1])
     if gap <= 0.05:

@@ -1,0 +1,146 @@
+"""The state of a half-done training, in files, and what it must share with a training to belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import sysconfig
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import latent_atlas
+from latent_atlas.data.images import Images
+from latent_atlas.files import atomic_write
+from latent_atlas.training.devices import describe
+from latent_atlas.training.schedule import Schedule
+
+LIBRARY = Path(latent_atlas.__file__).resolve().parent
+TAKE_PART = ("training/*.py", "kernels/*.py", "models/**/*.py", "data/images.py")  # in the library
+INSTALLED = {"site-packages", "dist-packages"}
+STANDARD = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "scripts")]
+
+
+def fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: torch.device) -> str:
+    """What a stored state must share with a training to belong to it: code and fresh weights included."""
+    digest = hashlib.sha256(json.dumps(asdict(schedule), sort_keys=True).encode())
+    for path in source_files():
+        digest.update(path.read_bytes())
+    digest.update(
+        f"{describe(device)} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model}".encode()
+    )
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def source_files() -> list[Path]:
+    """The library's files that take part in a training, and those of all loaded modules that nobody installed."""
+    library = [path for pattern in TAKE_PART for path in LIBRARY.glob(pattern)]
+    loaded = {Path(file).resolve() for module in list(sys.modules.values()) if (file := _file(module))}
+    return sorted(library) + sorted(path for path in loaded if _is_the_users(path))
+
+
+def _file(module: object) -> str | None:
+    file = vars(module).get("__file__") if hasattr(module, "__dict__") else None  # lazy modules load nothing here
+    return file if isinstance(file, str) else None
+
+
+def _is_the_users(path: Path) -> bool:
+    if INSTALLED.intersection(path.parts) or path.is_relative_to(LIBRARY):
+        return False
+    return path.is_file() and not any(path.is_relative_to(folder) for folder in STANDARD)
+
+
+class Done(NamedTuple):
+    """What whole epochs have left behind."""
+
+    start_error: float
+    curve: list[dict[str, float]]
+    snapshots: list[dict[str, Tensor]]
+
+
+class State:
+    """The state of a training after an epoch: one file, and a folder beside it with the weights of each epoch.
+
+    The weights of an epoch are written once, before the state that counts on them. All files carry the fingerprint.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        fingerprint: str,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        cycle: torch.optim.lr_scheduler.OneCycleLR,
+        order: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self.path, self.fingerprint, self.device = path, fingerprint, device
+        self.model, self.optimizer, self.cycle, self.order = model, optimizer, cycle, order
+
+    def store(self, done: Done) -> None:
+        """Write the weights of the last epoch and the current state."""
+        if self.path is None:
+            return
+        snapshot = {"fingerprint": self.fingerprint, "weights": done.snapshots[-1]}
+        with atomic_write(self._snapshot(self.path, len(done.snapshots))) as aside:
+            torch.save(snapshot, aside)
+        state = {
+            "fingerprint": self.fingerprint,
+            "start_error": done.start_error,
+            "curve": done.curve,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
+            "order": self.order.get_state(),
+            "generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        with atomic_write(self.path) as aside:
+            torch.save(state, aside)
+
+    def restore(self) -> Done | None:
+        """Take up the stored state, if it is whole and belongs to this training."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state = self._load(self.path)
+            snapshots = [
+                self._load(self._snapshot(self.path, epoch))["weights"] for epoch in range(1, len(state["curve"]) + 1)
+            ]
+        except Exception:  # a damaged state, or that of another training, is worth no more than none
+            return None
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.cycle.load_state_dict(state["cycle"])
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["generator"])
+        if state["cuda_generator"] is not None:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.device)
+        return Done(state["start_error"], state["curve"], snapshots)
+
+    def remove(self) -> None:
+        """Remove all that was stored, the state last."""
+        if self.path is not None:
+            shutil.rmtree(self._folder(self.path), ignore_errors=True)
+            self.path.unlink(missing_ok=True)
+
+    def _load(self, path: Path) -> dict:
+        stored = torch.load(path, weights_only=True)
+        if stored["fingerprint"] != self.fingerprint:
+            raise ValueError(f"{path} belongs to another training")
+        return stored
+
+    @staticmethod
+    def _folder(path: Path) -> Path:
+        return path.with_name(f"{path.name}.snapshots")
+
+    @classmethod
+    def _snapshot(cls, path: Path, epoch: int) -> Path:
+        return cls._folder(path) / f"{epoch}.pt"
