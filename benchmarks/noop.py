@@ -47,12 +47,12 @@ def prepare(root: Path, stages: int) -> Repository:
 from pathlib import Path
 from ruamel.yaml import YAML
 from latent_atlas.study.schema import read
-from latent_atlas.versioning.lock_file import Memory
+from latent_atlas.versioning.lock_file import LockFile
 from latent_atlas.versioning.pipeline import Job
 from latent_atlas.study.sources import values_at
 
 stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
-values, memory, jobs = read("params.yaml"), Memory(Path.cwd()), []
+values, memory, jobs = read("params.yaml"), LockFile(Path.cwd()), []
 for name, stage in stages.items():
     outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
     for path in map(Path, outs):

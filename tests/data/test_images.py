@@ -74,3 +74,22 @@ def test_split_by_name(digits: Images) -> None:
     assert digits.pixels("test") is digits.test
     with pytest.raises(ValueError, match="must be 'train' or 'test', not 'validation'"):
         digits.pixels("validation")
+
+
+def test_floats_are_left_as_they_are_and_never_written_into() -> None:
+    pixels = torch.rand(2, 1, 3, 3)
+    kept = pixels.clone()
+    assert torch.equal(as_float(pixels), kept)
+    assert torch.equal(pixels, kept)
+    assert as_float(pixels, torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize("wrong", [torch.full((1, 1, 2, 2), 255.0), torch.tensor([[[[0.5, float("nan")]]]])])
+def test_floats_outside_the_range_are_refused(wrong: torch.Tensor) -> None:
+    with pytest.raises(DataError, match=r"must lie in \[0, 1\]"):
+        as_float(wrong)
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(DataError, match=r"uint8, or floats in \[0, 1\], not torch.int64"):
+        as_float(torch.zeros(1, 1, 2, 2, dtype=torch.int64))

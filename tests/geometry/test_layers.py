@@ -21,7 +21,7 @@ from latent_atlas.models.registry import build
 from latent_atlas.report.figures import layers as pictures
 from latent_atlas.report.sections import layers as sections
 from latent_atlas.stages.layers import TABLES
-from latent_atlas.stages.tables import gathered
+from latent_atlas.stages.tables import combined
 
 MODELS = ("fc2", "fc4")
 LINEAR_RANKS = {16: [256, 128, 16, 16, 128, 256], 32: [256, 128, 32, 32, 128, 256], 128: [256, 128, 128, 128, 128, 256]}
@@ -588,7 +588,7 @@ class TestStage:
         for name, rows in {"around": [], "fc": [row], "half": [("half", "encoder", *row[2:])]}.items():
             (tmp_path / name).mkdir()
             pd.DataFrame(rows, columns=list(columns)).to_csv(tmp_path / name / "spectra.csv", index=False)
-        table = gathered(tmp_path, ["around", "fc", "half"], "spectra.csv")
+        table = combined(tmp_path, ["around", "fc", "half"], "spectra.csv")
         assert table["order"].tolist() == [1, 1]
         assert table["order"].dtype == int
         pictures.layer_spectra(table, tmp_path / "spectra.svg")

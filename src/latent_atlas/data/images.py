@@ -149,5 +149,18 @@ class Images:
 
 
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 pixels to floats in [0, 1]: value / 255, the same shape."""
-    return pixels.to(dtype).div_(255)
+    """Images as floats in [0, 1], the same shape: uint8 pixels divided by 255, floats as they are.
+
+    Raises
+    ------
+    DataError
+        If the images are of another type, or floats outside [0, 1].
+    """
+    if pixels.dtype == torch.uint8:
+        return pixels.to(dtype).div_(255)
+    if not pixels.is_floating_point():
+        raise DataError(f"images must be uint8, or floats in [0, 1], not {pixels.dtype}")
+    if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails too
+        low, high = float(pixels.min()), float(pixels.max())
+        raise DataError(f"images as floats must lie in [0, 1]; these go from {low:g} to {high:g}: divide by 255?")
+    return pixels.to(dtype)
