@@ -153,7 +153,7 @@ class TestPrecision:
         """The ranks that the stage finds in each precision."""
         checkpoint.save(study.folder / "checkpoints" / "changed.safetensors")
         succeeded(measure(study, "jacobian", "changed", digits_file))
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "summary.csv")
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
         return {str(dtype): set(rows["rank"]) for dtype, rows in table.groupby("dtype")}
 
     def test_coordinate_that_hardly_counts(self, study: Study, trained: Study, digits_file: Path) -> None:
@@ -167,13 +167,13 @@ class TestPrecision:
         with torch.no_grad():
             changed.model.get_parameter("decoder.dlayer1.weight")[:, 1] = 0
         assert self.ranks(study, digits_file, changed) == {"float64": {3}, "float32": {3}}
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "summary.csv")
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
         exact = table[table["dtype"] == "float64"]
         assert (exact["sigma_min"] < exact["rank_tolerance"]).all()
 
     def test_decoder_that_draws_one_image_only(self, study: Study, trained: Study, digits_file: Path) -> None:
         assert self.ranks(study, digits_file, collapsed(trained)) == {"float64": {0}, "float32": {0}}
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "summary.csv")
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
         assert set(table["condition_number"]) == {math.inf}
         assert set(table["log_volume"]) == {-math.inf}
 
@@ -188,8 +188,8 @@ class TestRefused:
         done = measure(study, stage, "pca2", digits_file)
         assert done.exit_code == 1
         assert (
-            f"[{stage} pca2] error: example pullover: there is no training image 1500; digits as stored here has 1500, "
-            "so choose an index from 0 to 1499"
+            f"[{stage} pca2] error: example pullover: there is no image train/1500; digits as stored here has 1500 "
+            "train images, so choose an index from 0 to 1499"
         ) in done.stderr
         assert not (study.folder / "results").exists()
 
