@@ -63,7 +63,11 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
     old = _stages(before)
     stages = {job.name: _stage(job, patterns) | _frozen(old.get(job.name)) for job in jobs}
     known = {*rules, *(word for line in before.splitlines() if line.startswith(RULES) for word in line.split()[2:])}
-    own = {name: stage for name, stage in old.items() if name not in stages and name.split("-")[0] not in known}
+    own = {
+        name: stage
+        for name, stage in old.items()
+        if name not in stages and name.split("-")[0] not in known and not outputs & _outs(stage)
+    }
     document: dict[str, Any] = {"stages": stages | own}
     document["metrics"] = [path for path in extras.get("metrics", []) if path in outputs]
     document["plots"] = [
@@ -81,6 +85,12 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
 
 def _stages(text: str) -> dict[str, Any]:
     return dict((plain_yaml().load(text) or {}).get("stages") or {})
+
+
+def _outs(stage: Any) -> set[str]:
+    """Paths of what a stage makes; DVC refuses two stages that make the same file."""
+    outs = (stage.get("outs") if isinstance(stage, dict) else None) or []
+    return {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
 
 def _frozen(stage: Any) -> dict[str, bool]:
