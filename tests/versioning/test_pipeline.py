@@ -28,3 +28,10 @@ def test_stages_of_a_users_own_and_frozen_are_kept(tmp_path: Path) -> None:
     stages = YAML(typ="safe").load(kept)["stages"]
     assert set(stages) == {"train-a", "mine"}
     assert stages["train-a"] == {"cmd": "train a more", "deps": ["data"], "outs": ["a"], "frozen": True}
+
+
+def test_a_stage_whose_outputs_a_job_makes_is_not_kept() -> None:
+    """As one of a rule that has been renamed since: DVC refuses two stages that make the same file."""
+    before = "stages:\n  old:\n    cmd: make a\n    outs:\n    - a:\n        cache: false\n    - more\n"
+    stages = YAML(typ="safe").load(pipeline.render([TRAIN], {}, before, ["train"]))["stages"]
+    assert set(stages) == {"train-a"}
