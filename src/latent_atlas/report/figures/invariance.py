@@ -55,7 +55,7 @@ def displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], title
         for number, name in enumerate(rows):
             text = "undefined" if np.isnan(angles[name]) else f"{angles[name]:.1f}°"
             right.text(3 * width + 2, (number + 0.5) * height, text, ha="left", va="center")
-        for axes, heads in ((left, ("image", "transformed")), (right, ("displacement", "tangential", "normal"))):
+        for axes, heads in ((left, ("image", "transformed")), (right, ("displace-\nment", "tangential", "normal"))):
             for column, head in enumerate(heads):
                 axes.text((column + 0.5) * width, -3, head, ha="center", va="bottom", fontsize=8, color=FAINT)
         bar = fig.colorbar(drawn, ax=[left, right], location="bottom", fraction=0.03, pad=0.01, shrink=0.9)
