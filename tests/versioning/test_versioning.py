@@ -144,7 +144,7 @@ def _running(study: Repository) -> bool:
 
 
 def test_output_modified_by_hand(study: Repository) -> None:
-    table = study.root / "results/jacobian/fc4/summary.csv"
+    table = study.root / "results/jacobian/fc4/examples.csv"
     table.write_text(table.read_text(encoding="utf-8") + "by,hand\n", encoding="utf-8")
     assert study.stale() == study.closure(["jacobian-fc4"])
     study.snakemake()
