@@ -296,7 +296,7 @@ def test_summary_and_changes_are_true(study: Repository) -> None:
 
     assert set(statuses().values()) == {"ok"}
     assert [listed(change) for change in ("code", "input", "params")] == [set(), set(), set()]
-    study.edit_params(lambda values: values["tangents"].update(probe="one"))
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
     study.replace("workflow/rules/tangents.smk", "latent-atlas tangents ", "latent-atlas  tangents ")
     study.replace("src/latent_atlas/stages/pca.py", "from __future__", "# a comment\nfrom __future__")
     tangents = {file for file in statuses() if file.startswith("results/tangents/")}
