@@ -133,8 +133,13 @@ def devices(settings: dict[str, Any], params: Any) -> Iterator[Finding]:
 def dataset(params: Any) -> Iterator[Finding]:
     """Whether the dataset is here or can be had."""
     wish = params.dataset
-    if Path("data/images.safetensors").exists():
-        yield Finding("dataset", GOOD, "data/images.safetensors is here")
+    path = Path("data/images.safetensors")
+    if path.exists():
+        trouble = _wrong_images(path, wish.name)
+        if trouble:
+            yield Finding("dataset", BAD, f"{path} {trouble}", f"delete it; fetch will get {wish.name} again")
+        else:
+            yield Finding("dataset", GOOD, f"{path} holds {wish.name}")
         return
     if wish.folder is not None:
         folder = Path(wish.folder).expanduser()
@@ -161,6 +166,23 @@ def dataset(params: Any) -> Iterator[Finding]:
     else:
         yield Finding("dataset", BAD, f"no mirror answers ({tried})",
                       "bring its files here and name their folder as dataset.folder in params.yaml")  # fmt: skip
+
+
+def _wrong_images(path: Path, name: str) -> str:
+    """Why a file is not the images of a dataset; empty if it is. All of it is read, to compare its checksum."""
+    from safetensors import safe_open
+
+    from latent_atlas.data.images import Images
+
+    try:
+        images = Images.load(path)
+        with safe_open(path, framework="pt") as file:
+            stored = file.metadata()["sha256"]
+    except (LatentAtlasError, KeyError, ValueError):
+        return "is not a readable file of images"
+    if images.name != name:
+        return f"holds {images.name}, but params.yaml names {name}"
+    return "" if images.checksum == stored else "is damaged: its checksum is not the one it states"
 
 
 def remote() -> Iterator[Finding]:

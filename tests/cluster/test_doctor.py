@@ -1,0 +1,59 @@
+"""What the doctor says of a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support import Study
+
+from latent_atlas.cluster import doctor
+from latent_atlas.data.images import Images
+
+
+@pytest.fixture(autouse=True)
+def _here(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of a study of the digits."""
+    monkeypatch.chdir(study.folder)
+    Path("data").mkdir()
+
+
+def verdicts(study: Study) -> list[str]:
+    """The lines on the dataset."""
+    return [str(finding) for finding in doctor.dataset(study.params)]
+
+
+def test_images_of_the_dataset(study: Study, digits: Images) -> None:
+    digits.save(Path("data/images.safetensors"))
+    assert verdicts(study) == ["     ok  dataset: data/images.safetensors holds digits"]
+
+
+def test_any_other_file(study: Study, digits: Images) -> None:
+    path = Path("data/images.safetensors")
+    path.write_text("<html>")
+    assert "is not a readable file of images" in verdicts(study)[0]
+    save_file({"train": torch.zeros(2)}, path)
+    assert "is not a readable file of images" in verdicts(study)[0]
+
+
+def test_images_of_another_dataset(study: Study, digits: Images) -> None:
+    digits.save(Path("data/images.safetensors"))
+    study.edit("dataset.name", "MNIST")
+    (line,) = verdicts(study)
+    assert "PROBLEM" in line
+    assert "holds digits, but params.yaml names MNIST" in line
+
+
+def test_changed_pixel(study: Study, digits: Images) -> None:
+    from safetensors import safe_open
+
+    path = Path("data/images.safetensors")
+    digits.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors["train"][0, 0, 0, 0] += 1
+    save_file(tensors, path, metadata)
+    assert "is damaged" in verdicts(study)[0]
