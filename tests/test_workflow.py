@@ -16,6 +16,7 @@ from support import ROOT, SMALL, Study, planned
 
 from latent_atlas.errors import ParamsError
 from latent_atlas.study import sources as workflow
+from latent_atlas.study.manifolds import manifolds
 
 
 @dataclass
@@ -186,8 +187,8 @@ class TestRun:
             "pca2",
             "pca2_uncentred",
         ]
-        assert (
-            list(pd.read_csv(results / "reconstruct" / "errors.csv")["manifold"].unique()) == finished.params.manifolds
+        assert list(pd.read_csv(results / "reconstruct" / "errors.csv")["manifold"].unique()) == manifolds(
+            finished.params
         )
         assert not list(finished.folder.rglob("*.part*"))
         assert not list(finished.folder.rglob("*.resume"))

@@ -1,83 +1,81 @@
 """The command line: ``latent-atlas STAGE``, each stage loaded only when it is called.
 
-A stage's command, its module in ``stages`` and its rule bear the same name.
+A stage's command, its module in ``stages`` and its rule have the same name; a new module there is a new command.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import keyword
 import os
 import sys
 from pathlib import Path
 
-import click
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit("latent-atlas: the command line needs the workflow's packages: pip install 'latent-atlas[workflow]'")
 
 # One thread each unless the caller says otherwise, so that a job gives the same bytes whoever starts it.
 # Set before numpy or torch is loaded, which read these once.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-
-COMMANDS = {
-    "fetch": "Get the dataset, verify it, and store it as one file.",
-    "train": "Train one autoencoder.",
-    "train-summary": "Draw the learning curves.",
-    "import": "Bring in a trained state dict (.pth).",
-    "pca": "Fit PCA, the flat baseline.",
-    "reconstruct": "Reconstruct all images by one manifold.",
-    "reconstruct-summary": "Compare the manifolds' reconstructions.",
-    "interpolate": "Walk between images along one manifold.",
-    "interpolate-summary": "Compare the manifolds' walks.",
-    "layers": "Judge one autoencoder by the ranks of its layers.",
-    "layers-summary": "Join the models' layers and verdicts.",
-    "jacobian": "Singular values of one decoder's derivative.",
-    "jacobian-summary": "Compare the decoders' spectra.",
-    "tangents": "Draw the tangent vectors of one manifold.",
-    "invariance": "Angles of small motions to one manifold.",
-    "invariance-epochs": "The same after each epoch of a training.",
-    "invariance-summary": "Compare the manifolds' angles.",
-    "report": "Write the page that shows all results.",
-}
-
-
+PACKAGE = Path(__file__).parent
 TOOLS = {
-    "doctor": "Check this site before the first run.",
-    "pipeline": "Derive dvc.yaml from the Snakefile, or check it.",
-    "records": "Gather which machine made each result, and what it took.",
-    "resources": "Write what jobs were measured to take, for clusters.",
+    "doctor": "cluster/doctor.py",
+    "pipeline": "versioning/command.py",
+    "records": "cluster/records.py",
+    "resources": "cluster/measured.py",
 }
 
 
-TOOL_MODULES = {
-    "doctor": "cluster.doctor",
-    "pipeline": "versioning.command",
-    "records": "cluster.records",
-    "resources": "cluster.measured",
-}
+def stages() -> list[str]:
+    """Names of all stages' commands: of the modules in ``stages`` that define a function of their own name."""
+    files = sorted((PACKAGE / "stages").glob("*.py"))
+    return [_command(file.stem) for file in files if _summary(file, file.stem) is not None]
+
+
+def _command(function: str) -> str:
+    return function.rstrip("_").replace("_", "-")
+
+
+def _function(command: str) -> str:
+    name = command.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _file(command: str) -> Path:
+    return PACKAGE / TOOLS.get(command, f"stages/{_function(command)}.py")
+
+
+def _summary(file: Path, function: str) -> str | None:
+    """First line of the docstring of a command's function, read without importing it; None if it defines no such."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function and node.decorator_list:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return None
 
 
 class Stages(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *TOOLS]
+        return [*stages(), *TOOLS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        file = _file(cmd_name)
+        if not (cmd_name.replace("-", "").isidentifier() and file.is_file()):
             return None
-        name = cmd_name.replace("-", "_")
-        name += "_" if keyword.iskeyword(name) else ""
-        module = f"stages.{name}" if cmd_name in COMMANDS else TOOL_MODULES[cmd_name]
-        command = getattr(importlib.import_module(f"latent_atlas.{module}"), name)
-        assert isinstance(command, click.Command)
-        return command
+        module = importlib.import_module(f"latent_atlas.{file.parent.name}.{file.stem}")
+        command = getattr(module, _function(cmd_name), None)
+        return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Stages, in the order of the pipeline"):
-            formatter.write_dl(list(COMMANDS.items()))
-        with formatter.section("Tools"):
-            formatter.write_dl(list(TOOLS.items()))
+        for title, names in (("Stages", stages()), ("Tools", list(TOOLS))):
+            with formatter.section(title):
+                formatter.write_dl([(name, _summary(_file(name), _function(name)) or "") for name in names])
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"]})

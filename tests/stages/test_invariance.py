@@ -20,6 +20,7 @@ from latent_atlas.geometry.transformations import TRANSFORMATIONS, transformatio
 from latent_atlas.report.sections import invariance as sections
 from latent_atlas.stages.invariance import tangent_space
 from latent_atlas.statistics.chance import chance_angle_deg
+from latent_atlas.study.manifolds import manifolds, trained
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 MODELS = ("fc2", "fc4")
@@ -285,8 +286,8 @@ class TestGather:
         study.edit("examples", EXAMPLES)
         study.edit("models", {"fc2": study.values["models"]["fc2"] | {"state_dict": "fc2.pth"}})
         study.edit("invariance.pictures", [])
-        assert study.params.trained == []
-        for name in study.params.manifolds:
+        assert trained(study.params) == []
+        for name in manifolds(study.params):
             succeeded(measure(study, "invariance", name, digits_file))
             assert load_file(tmp_path / "results" / "invariance" / name / "pictures.safetensors") == {}
         succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
@@ -513,7 +514,7 @@ class TestPublishedTable:
         rows = [
             {"manifold": name, "example": "pullover", "transformation": motion, "angle_deg": 12.345,
              "chance_deg": 81.91}
-            for name in study.params.manifolds
+            for name in manifolds(study.params)
             for motion in study.params.invariance.transformations
         ]  # fmt: skip
         return sections.published_table(pd.DataFrame(rows), study.params)

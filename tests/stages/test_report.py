@@ -13,6 +13,7 @@ from support import Study
 from latent_atlas.data.images import Images
 from latent_atlas.report import page
 from latent_atlas.report.sections import reconstruct, train
+from latent_atlas.study.manifolds import manifolds
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "col", "source", "wbr"}
 
@@ -88,7 +89,7 @@ class TestPage:
         assert all(picture["alt"] for picture in read.all("img"))
 
     def test_names_every_manifold_and_the_data(self, read: Page, finished: Study, digits: Images) -> None:
-        for name in finished.params.manifolds:
+        for name in manifolds(finished.params):
             assert name in read.words
         assert "digits" in read.words
         assert "1,500 training" in read.words

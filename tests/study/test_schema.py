@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from support import ROOT, Study
 
 from latent_atlas.errors import ParamsError
 from latent_atlas.study import schema as config
+from latent_atlas.study import sources
+from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds
+from latent_atlas.study.models import training_of
 
 MODEL = {"architecture": "fully_connected", "latent_dim": 2}
 
@@ -34,7 +39,7 @@ class TestShipped:
         assert params.pca.latent_dims == [16, 32, 128]
 
     def test_small_one_of_the_tests_is_valid(self, study: Study) -> None:
-        assert study.params.manifolds == ["fc2", "fc4", "pca2", "pca2_uncentred"]
+        assert manifolds(study.params) == ["fc2", "fc4", "pca2", "pca2_uncentred"]
 
 
 class TestOneMistake:
@@ -95,7 +100,7 @@ class TestOneMistake:
                 "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
                 "or name a class of your own as 'module:Class'",
             ),
-            ("models.pca2", MODEL, "models.pca2: the name 'pca2' is taken by a flat surface; choose another"),
+            ("models.pca2", MODEL, "models.pca2: the name 'pca2' is that of a baseline; choose another"),
             ("models.16fc", MODEL, "models.16fc: a name must start with a letter and hold only letters, digits and _"),
             ("models.a/b", MODEL, "models.a/b: a name must start with a letter and hold only letters, digits and _"),
             ("pca.latent_dims", [2, 0], "pca.latent_dims.1: 0 is not allowed: input should be greater than 0"),
@@ -192,8 +197,8 @@ class TestMeaning:
     def test_training_of_a_model(self, study: Study) -> None:
         study.edit("models.fc4.training", {"epochs": 7, "seed": 3})
         params = study.params
-        assert params.training_of("fc2") == params.training
-        own = params.training_of("fc4")
+        assert training_of(params, "fc2") == params.training
+        own = training_of(params, "fc4")
         assert (own.epochs, own.seed) == (7, 3)
         assert (own.batch_size, own.peak_learning_rate, own.device) == (128, 0.005, "cpu")
         assert params.training.epochs == 2
@@ -201,16 +206,16 @@ class TestMeaning:
     def test_override_of_zero_counts(self, study: Study) -> None:
         study.edit("training.seed", 5)
         study.edit("models.fc4.training", {"seed": 0})
-        assert study.params.training_of("fc4").seed == 0
+        assert training_of(study.params, "fc4").seed == 0
 
     def test_manifolds_and_groups(self, study: Study) -> None:
         study.edit("models.mine", {"architecture": "package.module:Mine", "latent_dim": 3})
         study.edit("pca.latent_dims", [2, 4])
         params = study.params
-        assert params.manifolds == ["fc2", "fc4", "mine", "pca2", "pca4", "pca2_uncentred", "pca4_uncentred"]
-        assert params.pca_manifolds["pca4"] == (4, True)
-        assert params.pca_manifolds["pca2_uncentred"] == (2, False)
-        assert params.groups == {
+        assert manifolds(params) == ["fc2", "fc4", "mine", "pca2", "pca4", "pca2_uncentred", "pca4_uncentred"]
+        assert pca_manifolds(params)["pca4"] == (4, True)
+        assert pca_manifolds(params)["pca2_uncentred"] == (2, False)
+        assert groups(params) == {
             "fully_connected": ["fc2", "fc4"],
             "Mine": ["mine"],
             "pca": ["pca2", "pca4"],
@@ -236,3 +241,54 @@ class TestCanonical:
     @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
     def test_values_do_count(self, other: dict[str, Any]) -> None:
         assert config.canonical(other) != config.canonical({"a": [1, 2]})
+
+
+class TestNoBehaviour:
+    """What the engines do not watch computes nothing that a stage uses."""
+
+    def test_the_schema_holds_values_only(self) -> None:
+        sections = [cls for _, cls in inspect.getmembers(config, inspect.isclass) if issubclass(cls, config.Section)]
+        assert config.Params in sections
+        for section in sections:
+            computed = {
+                name
+                for name, member in vars(section).items()
+                if isinstance(member, property | classmethod | staticmethod) or inspect.isfunction(member)
+            }
+            checks = set(section.__pydantic_decorators__.model_validators)
+            assert {name for name in computed - checks if not name.startswith("__")} == set(), section
+
+    def test_stages_take_no_function_from_modules_that_are_not_watched(self) -> None:
+        allowed = {
+            "latent_atlas": set(),
+            "latent_atlas.study.schema": {"Params"},
+            "latent_atlas.command": {
+                "IN", "OUT", "add_metadata", "folder_option", "log", "manifold_options", "note", "stage",
+                "summary_options",
+            },
+        }  # fmt: skip
+        package = sources.PACKAGE
+        stages = [path.stem for path in (package / "stages").glob("*.py") if path.stem != "__init__"]
+        watched = {Path(file).resolve() for stage in stages for file in sources.sources(stage)}
+        assert package / "stages" / "train.py" in watched
+        for file in watched:
+            tree = ast.parse(file.read_text())
+            hidden = {child for node in ast.walk(tree) if _for_types(node) for child in ast.walk(node)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ImportFrom) and node.module in sources.HANDS_ON and node not in hidden:
+                    names = {alias.name for alias in node.names}
+                    modules = {f"{node.module}.{name}" for name in names} & _modules()
+                    assert not modules & sources.HANDS_ON, file
+                    taken = {name for name in names if f"{node.module}.{name}" not in modules}
+                    assert taken <= allowed.get(node.module, set()), f"{file} takes {taken} from {node.module}"
+
+
+def _for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _modules() -> set[str]:
+    return {
+        ".".join(("latent_atlas", *path.relative_to(sources.PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+        for path in sources.PACKAGE.rglob("*.py")
+    }

@@ -1,25 +1,25 @@
-# Names and helpers that all rules share. What they do is in src/latent_atlas/workflow.py.
+# Names and helpers that all rules share.
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from latent_atlas.study import schema as parameter_file
 from latent_atlas.cluster import gpus as cluster
-from latent_atlas.study import resources as requests
-from latent_atlas.errors import LatentAtlasError
 from latent_atlas.cluster import records
-from latent_atlas.versioning import attach
+from latent_atlas.errors import LatentAtlasError
+from latent_atlas.study import resources, schema
+from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
 from latent_atlas.study.sources import (
     packaged,
     parameters,
     put_commands_on_path,
+    values_of_wildcards,
     without_storage,
 )
-from latent_atlas.study.sources import (
-    sources as source_files,
-)
+from latent_atlas.study.sources import sources as source_files
+from latent_atlas.versioning import attach
 
 put_commands_on_path()
+STORAGE = workflow.storage_settings.default_storage_prefix
 STORED = workflow.storage_settings.default_storage_provider is not None
 
 
@@ -40,20 +40,20 @@ if config:
     )
 
 try:
-    STUDY = parameter_file.load("params.yaml")
-    VALUES = parameter_file.read("params.yaml")
-    TRAINED = STUDY.trained
-    IMPORTED = [name for name in STUDY.models if name not in TRAINED]
-    ARCHITECTURES = sorted({model.architecture for model in STUDY.models.values()})
-    REQUESTS = requests.Requests(
-        requests.read(Path(workflow.basedir) / requests.MEASURED), STUDY
+    STUDY = schema.load("params.yaml")
+    VALUES = schema.read("params.yaml")
+    requests = resources.Requests(
+        resources.read(Path(workflow.basedir) / resources.MEASURED), STUDY
     )
-    for architecture in ARCHITECTURES:
+    for architecture in {model.architecture for model in STUDY.models.values()}:
         sources("train", architecture)
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
-memory, runtime = REQUESTS.mem_mb, REQUESTS.runtime
+MANIFOLDS = manifolds(STUDY)
+PCA = pca_manifolds(STUDY)
+TRAINED = trained(STUDY)
+IMPORTED = [name for name in STUDY.models if name not in TRAINED]
 
 ENVIRONMENT = "../envs/latent-atlas.yaml"
 IMAGES = "data/images.safetensors"
@@ -66,21 +66,37 @@ def architecture_of(manifold):
     return [model.architecture] if model else []
 
 
-# Modules of a user's own transformations: sources of whatever applies them.
-MOTIONS = [
+# Modules of a user's own transformations: sources of the stages that apply them.
+TRANSFORMATIONS = [
     entry.function
     for entry in STUDY.invariance.transformations.values()
     if ":" in (entry.function or "")
 ]
 
 
+def one_of(names):
+    """The constraint of a wildcard that stands for one of these names."""
+    return "|".join(names) or "none"
+
+
 wildcard_constraints:
-    model="|".join(STUDY.models),
-    manifold="|".join(STUDY.manifolds),
+    model=one_of(STUDY.models),
+    manifold=one_of(MANIFOLDS),
 
 
 def every(outputs, **wildcards):
     """Outputs of a rule for all these wildcards, also where they lie in object storage."""
-    provider = workflow.storage_settings.default_storage_prefix
     files = [outputs] if isinstance(outputs, str) else outputs
-    return expand([without_storage(file, provider) for file in files], **wildcards)
+    return expand([without_storage(file, STORAGE) for file in files], **wildcards)
+
+
+def everything():
+    """All outputs of all rules above, each for all values of its wildcards."""
+    names = {"model": STUDY.models, "manifold": MANIFOLDS}
+    return [
+        file
+        for each in workflow.rules
+        for file in every(
+            getattr(rules, each.name).output, **values_of_wildcards(each, names)
+        )
+    ]

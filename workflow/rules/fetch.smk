@@ -1,3 +1,4 @@
+# Nodes of a cluster seldom reach the internet; the machine that submits to them does.
 rule fetch:
     input:
         sources=sources("fetch"),
@@ -5,13 +6,11 @@ rule fetch:
         images=IMAGES,
     log:
         "logs/fetch.log",
-    benchmark:
-        "logs/fetch.benchmark.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("fetch"),
-        runtime=runtime("fetch"),
+        **requests("fetch"),
     params:
         values=parameters(VALUES, "dataset"),
     shell:

@@ -9,13 +9,12 @@ rule interpolate:
         images="results/interpolate/{manifold}/images.safetensors",
     log:
         "logs/interpolate/{manifold}.log",
-    benchmark:
-        "logs/interpolate/{manifold}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("interpolate"),
-        runtime=runtime("interpolate"),
+        **requests("interpolate"),
     params:
         values=parameters(VALUES, "interpolate", "examples"),
     shell:
@@ -33,13 +32,10 @@ rule interpolate_pixels:
         images="results/interpolate/pixels/images.safetensors",
     log:
         "logs/interpolate_pixels.log",
-    benchmark:
-        "logs/interpolate_pixels.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("interpolate_pixels"),
-        runtime=runtime("interpolate_pixels"),
+        **requests("interpolate_pixels"),
     params:
         values=parameters(VALUES, "interpolate", "examples"),
     shell:
@@ -49,9 +45,9 @@ rule interpolate_pixels:
 rule interpolate_summary:
     input:
         pixels=rules.interpolate_pixels.output,
-        path=every(rules.interpolate.output.path, manifold=STUDY.manifolds),
-        summary=every(rules.interpolate.output.summary, manifold=STUDY.manifolds),
-        images=every(rules.interpolate.output.images, manifold=STUDY.manifolds),
+        path=every(rules.interpolate.output.path, manifold=MANIFOLDS),
+        summary=every(rules.interpolate.output.summary, manifold=MANIFOLDS),
+        images=every(rules.interpolate.output.images, manifold=MANIFOLDS),
         sources=sources("interpolate_summary"),
     output:
         paths="results/interpolate/paths.csv",
@@ -63,13 +59,12 @@ rule interpolate_summary:
         ),
     log:
         "logs/interpolate_summary.log",
-    benchmark:
-        "logs/interpolate_summary.benchmark.tsv"
+    group:
+        "compare"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("interpolate_summary"),
-        runtime=runtime("interpolate_summary"),
+        **requests("interpolate_summary"),
     params:
         values=parameters(VALUES, "interpolate", "examples", "models", "pca"),
     shell:

@@ -2,20 +2,21 @@ rule invariance:
     input:
         manifold=CHECKPOINT,
         images=IMAGES,
-        sources=lambda w: sources("invariance", *architecture_of(w.manifold), *MOTIONS),
+        sources=lambda w: sources(
+            "invariance", *architecture_of(w.manifold), *TRANSFORMATIONS
+        ),
     output:
         angles="results/invariance/{manifold}/angles.parquet",
         steps="results/invariance/{manifold}/steps.csv",
         pictures="results/invariance/{manifold}/pictures.safetensors",
     log:
         "logs/invariance/{manifold}.log",
-    benchmark:
-        "logs/invariance/{manifold}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("invariance"),
-        runtime=runtime("invariance"),
+        **requests("invariance"),
     params:
         values=parameters(VALUES, "invariance", "sample", "examples"),
     shell:
@@ -30,19 +31,20 @@ rule invariance_epochs:
         curve=rules.train.output.curve,
         images=IMAGES,
         sources=lambda w: sources(
-            "invariance_epochs", *architecture_of(w.model), *MOTIONS
+            "invariance_epochs", *architecture_of(w.model), *TRANSFORMATIONS
         ),
     output:
         epochs="results/invariance/{model}/epochs.csv",
     log:
         "logs/invariance_epochs/{model}.log",
-    benchmark:
-        "logs/invariance_epochs/{model}.benchmark.tsv"
+    wildcard_constraints:
+        model=one_of(TRAINED),
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("invariance_epochs"),
-        runtime=runtime("invariance_epochs"),
+        **requests("invariance_epochs"),
     params:
         values=parameters(VALUES, "invariance", "examples"),
     shell:
@@ -52,9 +54,9 @@ rule invariance_epochs:
 
 rule invariance_summary:
     input:
-        angles=every(rules.invariance.output.angles, manifold=STUDY.manifolds),
-        steps=every(rules.invariance.output.steps, manifold=STUDY.manifolds),
-        pictures=every(rules.invariance.output.pictures, manifold=STUDY.manifolds),
+        angles=every(rules.invariance.output.angles, manifold=MANIFOLDS),
+        steps=every(rules.invariance.output.steps, manifold=MANIFOLDS),
+        pictures=every(rules.invariance.output.pictures, manifold=MANIFOLDS),
         epochs=every(rules.invariance_epochs.output.epochs, model=TRAINED),
         sources=sources("invariance_summary"),
     output:
@@ -79,13 +81,12 @@ rule invariance_summary:
         ),
     log:
         "logs/invariance_summary.log",
-    benchmark:
-        "logs/invariance_summary.benchmark.tsv"
+    group:
+        "compare"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("invariance_summary"),
-        runtime=runtime("invariance_summary"),
+        **requests("invariance_summary"),
     params:
         values=parameters(VALUES, "invariance", "examples", "models", "pca"),
     shell:

@@ -9,13 +9,12 @@ rule jacobian:
         examples="results/jacobian/{manifold}/examples.csv",
     log:
         "logs/jacobian/{manifold}.log",
-    benchmark:
-        "logs/jacobian/{manifold}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("jacobian"),
-        runtime=runtime("jacobian"),
+        **requests("jacobian"),
     params:
         values=parameters(VALUES, "sample", "examples"),
     shell:
@@ -25,9 +24,9 @@ rule jacobian:
 
 rule jacobian_summary:
     input:
-        spectra=every(rules.jacobian.output.spectra, manifold=STUDY.manifolds),
-        values=every(rules.jacobian.output.values, manifold=STUDY.manifolds),
-        examples=every(rules.jacobian.output.examples, manifold=STUDY.manifolds),
+        spectra=every(rules.jacobian.output.spectra, manifold=MANIFOLDS),
+        values=every(rules.jacobian.output.values, manifold=MANIFOLDS),
+        examples=every(rules.jacobian.output.examples, manifold=MANIFOLDS),
         sources=sources("jacobian_summary"),
     output:
         summary="results/jacobian/summary.csv",
@@ -40,13 +39,12 @@ rule jacobian_summary:
         ),
     log:
         "logs/jacobian_summary.log",
-    benchmark:
-        "logs/jacobian_summary.benchmark.tsv"
+    group:
+        "compare"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("jacobian_summary"),
-        runtime=runtime("jacobian_summary"),
+        **requests("jacobian_summary"),
     params:
         values=parameters(VALUES, "examples", "models", "pca"),
     shell:

@@ -8,13 +8,12 @@ rule layers:
         verdicts="results/layers/{model}/verdicts.csv",
     log:
         "logs/layers/{model}.log",
-    benchmark:
-        "logs/layers/{model}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("layers"),
-        runtime=runtime("layers"),
+        **requests("layers"),
     shell:
         "latent-atlas layers --model {wildcards.model} --checkpoint {input.checkpoint} --folder results/layers/{wildcards.model} "
         "--log {log}"
@@ -33,13 +32,12 @@ rule layers_summary:
         pictures=multiext("results/layers/spectra", ".svg", ".png"),
     log:
         "logs/layers_summary.log",
-    benchmark:
-        "logs/layers_summary.benchmark.tsv"
+    group:
+        "compare"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("layers_summary"),
-        runtime=runtime("layers_summary"),
+        **requests("layers_summary"),
     params:
         values=parameters(VALUES, "models"),
     shell:

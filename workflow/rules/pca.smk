@@ -6,16 +6,13 @@ rule pca:
         components="results/pca/components.safetensors",
         spectrum="results/pca/spectrum.csv",
         pictures=multiext("results/pca/spectrum", ".svg", ".png"),
-        checkpoints=expand(CHECKPOINT, manifold=STUDY.pca_manifolds),
+        checkpoints=expand(CHECKPOINT, manifold=PCA),
     log:
         "logs/pca.log",
-    benchmark:
-        "logs/pca.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("pca"),
-        runtime=runtime("pca"),
+        **requests("pca"),
     params:
         values=parameters(VALUES, "pca"),
     shell:

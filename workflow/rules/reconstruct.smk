@@ -8,13 +8,12 @@ rule reconstruct:
         shown="results/reconstruct/{manifold}/shown.safetensors",
     log:
         "logs/reconstruct/{manifold}.log",
-    benchmark:
-        "logs/reconstruct/{manifold}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("reconstruct"),
-        runtime=runtime("reconstruct"),
+        **requests("reconstruct"),
     params:
         values=parameters(VALUES, "reconstruct"),
     shell:
@@ -24,8 +23,8 @@ rule reconstruct:
 
 rule reconstruct_summary:
     input:
-        errors=every(rules.reconstruct.output.errors, manifold=STUDY.manifolds),
-        shown=every(rules.reconstruct.output.shown, manifold=STUDY.manifolds),
+        errors=every(rules.reconstruct.output.errors, manifold=MANIFOLDS),
+        shown=every(rules.reconstruct.output.shown, manifold=MANIFOLDS),
         images=IMAGES,
         sources=sources("reconstruct_summary"),
     output:
@@ -34,17 +33,16 @@ rule reconstruct_summary:
         pictures=expand(
             "results/reconstruct/{split}_{picture}.png",
             split=["train", "test"],
-            picture=["images", "comparison", *STUDY.groups],
+            picture=["images", "comparison", *groups(STUDY)],
         ),
     log:
         "logs/reconstruct_summary.log",
-    benchmark:
-        "logs/reconstruct_summary.benchmark.tsv"
+    group:
+        "compare"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("reconstruct_summary"),
-        runtime=runtime("reconstruct_summary"),
+        **requests("reconstruct_summary"),
     params:
         values=parameters(VALUES, "reconstruct", "models", "pca"),
     shell:

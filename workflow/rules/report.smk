@@ -7,7 +7,7 @@ rule report:
         rules.interpolate_summary.output,
         rules.layers_summary.output,
         rules.jacobian_summary.output,
-        every(rules.tangents.output, manifold=STUDY.manifolds),
+        every(rules.tangents.output, manifold=MANIFOLDS),
         rules.invariance_summary.output,
         images=IMAGES,
         sources=sources("report"),
@@ -16,13 +16,10 @@ rule report:
         page="results/report/index.html",
     log:
         "logs/report.log",
-    benchmark:
-        "logs/report.benchmark.tsv"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("report"),
-        runtime=runtime("report"),
+        **requests("report"),
     params:
         values=parameters(VALUES, *VALUES),
     shell:

@@ -9,13 +9,12 @@ rule tangents:
         tangents="results/tangents/{manifold}/tangents.safetensors",
     log:
         "logs/tangents/{manifold}.log",
-    benchmark:
-        "logs/tangents/{manifold}.benchmark.tsv"
+    group:
+        "measure"
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("tangents"),
-        runtime=runtime("tangents"),
+        **requests("tangents"),
     params:
         values=parameters(VALUES, "tangents", "examples"),
     shell:

@@ -8,19 +8,16 @@ rule train:
         snapshots="results/train/{model}/snapshots.safetensors",
     log:
         "logs/train/{model}.log",
-    benchmark:
-        "logs/train/{model}.benchmark.tsv"
     wildcard_constraints:
-        model="|".join(TRAINED) or "none",
+        model=one_of(TRAINED),
     # The longest jobs first, or the last of them would run alone.
     priority: 10
     conda:
         ENVIRONMENT
     threads: STUDY.training.threads
     resources:
-        mem_mb=memory("train"),
-        runtime=runtime("train"),
-        # Its wish; a cluster's profile says how it is asked for.
+        **requests("train"),
+        # A cluster's profile says how it is requested.
         gpu=1,
     params:
         values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
@@ -38,15 +35,12 @@ rule import_:
         checkpoint="results/checkpoints/{model}.safetensors",
     log:
         "logs/import_/{model}.log",
-    benchmark:
-        "logs/import_/{model}.benchmark.tsv"
     wildcard_constraints:
-        model="|".join(IMPORTED) or "none",
+        model=one_of(IMPORTED),
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory("import_"),
-        runtime=runtime("import_"),
+        **requests("import_"),
     params:
         values=lambda w: parameters(VALUES, f"models.{w.model}"),
     shell:
@@ -54,28 +48,29 @@ rule import_:
         "--state-dict {input.state_dict} --checkpoint {output.checkpoint} --log {log}"
 
 
-rule train_summary:
-    input:
-        curves=every(rules.train.output.curve, model=TRAINED),
-        sources=sources("train_summary"),
-    output:
-        curves="results/train/curves.csv",
-        joint=multiext("results/train/curves", ".svg", ".png"),
-        pictures=expand(
-            "results/train/{model}/curve{ending}",
-            model=TRAINED,
-            ending=[".svg", ".png"],
-        ),
-    log:
-        "logs/train_summary.log",
-    benchmark:
-        "logs/train_summary.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=memory("train_summary"),
-        runtime=runtime("train_summary"),
-    params:
-        values=parameters(VALUES, "models"),
-    shell:
-        "latent-atlas train-summary --folder results/train --log {log}"
+if TRAINED:
+
+    rule train_summary:
+        input:
+            curves=every(rules.train.output.curve, model=TRAINED),
+            sources=sources("train_summary"),
+        output:
+            curves="results/train/curves.csv",
+            joint=multiext("results/train/curves", ".svg", ".png"),
+            pictures=expand(
+                "results/train/{model}/curve{ending}",
+                model=TRAINED,
+                ending=[".svg", ".png"],
+            ),
+        log:
+            "logs/train_summary.log",
+        group:
+            "compare"
+        conda:
+            ENVIRONMENT
+        resources:
+            **requests("train_summary"),
+        params:
+            values=parameters(VALUES, "models"),
+        shell:
+            "latent-atlas train-summary --folder results/train --log {log}"

@@ -12,7 +12,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.models.checkpoints import Checkpoint, load_state, read_state_dict
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
-from latent_atlas.stages.train import model_entry
+from latent_atlas.study.models import entry_of
 from latent_atlas.training.loop import mean_error
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoi
     The file is read without running any code that it may carry; its layer names and shapes must be those of
     the architecture.
     """
-    entry = model_entry(params, model)
+    entry = entry_of(params, model)
     data = Images.load(images)
     network = build(entry.architecture, data.shape, entry.latent_dim, entry.options)
     load_state(network, read_state_dict(state_dict), f"{state_dict} (as {model}: {entry.architecture}, "

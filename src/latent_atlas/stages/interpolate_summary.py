@@ -12,6 +12,7 @@ from latent_atlas.files import write_table
 from latent_atlas.report.figures import interpolate as pictures
 from latent_atlas.stages.interpolate import PIXELS
 from latent_atlas.stages.tables import combined
+from latent_atlas.study.manifolds import manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @summary_options
 def interpolate_summary(params: Params, folder: Path) -> None:
     """Join the walks of all manifolds and of pixel space, and draw a picture for each pair."""
-    names = [PIXELS, *params.manifolds]
+    names = [PIXELS, *manifolds(params)]
     table = combined(folder, names, "path.csv")
     write_table(folder / "paths.csv", table)
     summary = combined(folder, names, "summary.csv")

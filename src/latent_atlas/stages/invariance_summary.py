@@ -12,6 +12,7 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures import invariance as figures
 from latent_atlas.stages.tables import combined
+from latent_atlas.study.manifolds import groups, manifolds, trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -23,28 +24,28 @@ KEYS = ["manifold", "latent_dim", "transformation", "step", "unit"]
 @summary_options
 def invariance_summary(params: Params, folder: Path) -> None:
     """Summarize the manifolds' angles and draw displacements, heat maps and studies."""
-    table = combined(folder, params.manifolds, "angles.parquet")
+    table = combined(folder, manifolds(params), "angles.parquet")
     examples = table[table["example"].notna()]
-    steps = combined(folder, params.manifolds, "steps.csv")
-    epochs = combined(folder, params.trained, "epochs.csv")
+    steps = combined(folder, manifolds(params), "steps.csv")
+    epochs = combined(folder, trained(params), "epochs.csv")
     write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
     write_table(folder / "examples.csv", examples)
     write_table(folder / "steps.csv", steps)
     write_table(folder / "epochs.csv", epochs)
     for example in params.examples:
         figures.angle_map(examples[examples["example"] == example], example, folder / f"angles_{example}.svg")
-    figures.step_study(steps, params.groups, folder / "steps.svg")
+    figures.step_study(steps, groups(params), folder / "steps.svg")
     if len(epochs):
         figures.epoch_study(epochs, folder / "epochs.svg")
-    panels = {name: load_file(folder / name / "pictures.safetensors") for name in params.manifolds}
+    panels = {name: load_file(folder / name / "pictures.safetensors") for name in manifolds(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
             chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]
             angles = dict(zip(chosen["manifold"], chosen["angle_deg"], strict=True))
-            rows = {name: panels[name][f"{example}/{kind}"] for name in params.manifolds}
+            rows = {name: panels[name][f"{example}/{kind}"] for name in manifolds(params)}
             path = folder / "displacements" / example / f"{kind}.png"
             figures.displacements(rows, angles, f"{kind} of {example}", path)
-    log.info(f"{len(params.manifolds)} manifolds: {folder}")
+    log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 
 def summarized(table: pd.DataFrame) -> pd.DataFrame:

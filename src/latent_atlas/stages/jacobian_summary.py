@@ -11,6 +11,7 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures import jacobian as figures
 from latent_atlas.stages.tables import combined
+from latent_atlas.study.manifolds import groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
 @summary_options
 def jacobian_summary(params: Params, folder: Path) -> None:
     """Summarize the decoders' spectra and draw them at the examples."""
-    table = combined(folder, params.manifolds, "spectra.parquet")
-    values = combined(folder, params.manifolds, "values.csv")
-    examples = combined(folder, params.manifolds, "examples.csv")
+    table = combined(folder, manifolds(params), "spectra.parquet")
+    values = combined(folder, manifolds(params), "values.csv")
+    examples = combined(folder, manifolds(params), "examples.csv")
     write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
     write_table(folder / "examples.csv", examples)
     write_table(folder / "values.csv", values)
     for example in params.examples:
         figures.jacobian_spectra(
-            values[values["example"] == example], examples[examples["example"] == example], params.groups, example,
+            values[values["example"] == example], examples[examples["example"] == example], groups(params), example,
             folder / f"spectra_{example}.svg",
         )  # fmt: skip
-    log.info(f"{len(params.manifolds)} manifolds: {folder}")
+    log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 
 def summarized(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry.pca import fit
 from latent_atlas.report.figures import pca as pictures
+from latent_atlas.study.manifolds import pca_manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -30,7 +31,7 @@ def pca(params: Params, images: Path, components: Path, spectrum: Path, picture:
     data = Images.load(images)
     log.info(f"fitting {len(data.train)} images")
     principal = fit(data.train)
-    wanted = {name: principal.subspace(k, centred) for name, (k, centred) in params.pca_manifolds.items()}
+    wanted = {name: principal.subspace(k, centred) for name, (k, centred) in pca_manifolds(params).items()}
     share = principal.variance / principal.variance.sum()
     table = pd.DataFrame(
         {

@@ -15,6 +15,7 @@ from latent_atlas.data.images import SPLITS, Images, as_float
 from latent_atlas.files import write_table, write_text
 from latent_atlas.report.figures import reconstruct as pictures
 from latent_atlas.stages.tables import combined
+from latent_atlas.study.manifolds import groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Join the manifolds' errors into one table and draw their reconstructions side by side."""
     data = Images.load(images)
-    errors = combined(folder, params.manifolds, "errors.csv")
+    errors = combined(folder, manifolds(params), "errors.csv")
     write_table(folder / "errors.csv", errors)
     write_text(folder / "metrics.json", metrics(errors))
-    examples = {name: load_file(folder / name / "shown.safetensors") for name in params.manifolds}
+    examples = {name: load_file(folder / name / "shown.safetensors") for name in manifolds(params)}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
         pictures.grids({f"{split} images": originals}, folder / f"{split}_images.png")
-        for group, names in params.groups.items():
+        for group, names in groups(params).items():
             pictures.grids({name: examples[name][split] for name in names}, folder / f"{split}_{group}.png")
-        shown = {name: examples[name][split] for name in params.manifolds}
+        shown = {name: examples[name][split] for name in manifolds(params)}
         pictures.comparison(originals, shown, folder / f"{split}_comparison.png")
     log.info(f"{len(examples)} manifolds compared: {folder}")
 

@@ -10,17 +10,17 @@ import torch
 
 from latent_atlas.command import IN, OUT, log, note, stage
 from latent_atlas.data.images import Images
-from latent_atlas.errors import ParamsError
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
+from latent_atlas.study.models import entry_of, training_of
 from latent_atlas.training.devices import choose_device, describe
 from latent_atlas.training.loop import Progress, Schedule, mean_image_error
 from latent_atlas.training.loop import train as run_training
 
 if TYPE_CHECKING:
-    from latent_atlas.study.schema import ModelParams, Params
+    from latent_atlas.study.schema import Params
 
 
 @stage("model")
@@ -34,8 +34,8 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
 
     An interrupted training goes on from its last whole epoch when it is called again.
     """
-    entry = model_entry(params, model)
-    wish = params.training_of(model)
+    entry = entry_of(params, model)
+    wish = training_of(params, model)
     torch.set_num_threads(wish.threads)
     device = choose_device(wish.device)
     data = Images.load(images)
@@ -76,13 +76,6 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     write_safetensors(snapshots, named, {"model": model})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
-
-
-def model_entry(params: Params, model: str) -> ModelParams:
-    """The entry of a model in params.yaml."""
-    if model not in params.models:
-        raise ParamsError(f"params.yaml has no model {model!r}: it has {', '.join(params.models)}")
-    return params.models[model]
 
 
 def _say(progress: Progress) -> None:

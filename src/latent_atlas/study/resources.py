@@ -1,4 +1,4 @@
-"""What each rule asks of a cluster: memory and time, from what its jobs were measured to take.
+"""What each stage asks of a cluster: memory and time, from what its jobs were measured to take.
 
 The measurements stand in ``workflow/resources.yaml``. A request is a multiple of them, and grows with each attempt, so
 that a job that ran out of either is rescued by the next one.
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from latent_atlas.errors import ParamsError
+from latent_atlas.study.manifolds import manifolds
+from latent_atlas.study.models import training_of
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -22,57 +24,50 @@ MEASURED = Path("workflow/resources.yaml")
 TIME_FACTOR, MEMORY_FACTOR = 4, 1.5  # of a request to what was measured
 OVERHEAD_MB = 500  # of the two Snakemakes that stand between a scheduler and a job
 SHORTEST_MIN = 2
+UNKNOWN = {"seconds": 300.0, "memory_mb": 1000.0}  # of a stage that was never measured
 UNIT_IMAGES = 60_000
 TRAINING_IMAGES = {"CIFAR10": 50_000, "digits": 1_500}  # of the datasets that have another number
 MEMORY_STEP_MB = 100
 
 
 class Requests:
-    """Requests of all rules of a study.
+    """Requests of all stages of a study: called with a stage, it gives the ``resources`` of its rule.
 
     Parameters
     ----------
-    measured : mapping of rule to {"seconds": ..., "memory_mb": ...}
-        Seconds for a unit of work, as :func:`size` counts it; memory for a job.
+    measured : mapping of stage to {"seconds": ..., "memory_mb": ...}
+        Seconds for a unit of work, as :func:`size` counts it; memory for a job. Without a measurement it is
+        :data:`UNKNOWN`.
     params : Params
     """
 
     def __init__(self, measured: Mapping[str, Mapping[str, float]], params: Params) -> None:
         self.measured, self.params = measured, params
 
-    def runtime(self, rule: str) -> Callable[..., int]:
-        """Minutes for a job of a rule, as a function that Snakemake calls."""
+    def __call__(self, stage: str) -> dict[str, Callable[..., int]]:
+        """``runtime`` in minutes and ``mem_mb`` of a job, as functions that Snakemake calls."""
+        measured = self.measured.get(stage, UNKNOWN)
 
-        def minutes(wildcards: Any, attempt: int) -> int:
+        def runtime(wildcards: Any, attempt: int) -> int:
             name = next(iter(wildcards), "")
-            seconds = self._measured(rule)["seconds"] * size(rule, str(name), self.params)
+            seconds = measured["seconds"] * size(stage, str(name), self.params)
             return attempt * max(SHORTEST_MIN, math.ceil(TIME_FACTOR * seconds / 60))
 
-        return minutes
-
-    def mem_mb(self, rule: str) -> Callable[..., int]:
-        """Megabytes for a job of a rule, as a function that Snakemake calls."""
-
-        def megabytes(wildcards: Any, attempt: int) -> int:
-            wanted = MEMORY_FACTOR * self._measured(rule)["memory_mb"] + OVERHEAD_MB
+        def mem_mb(wildcards: Any, attempt: int) -> int:
+            wanted = MEMORY_FACTOR * measured["memory_mb"] + OVERHEAD_MB
             return attempt * MEMORY_STEP_MB * math.ceil(wanted / MEMORY_STEP_MB)
 
-        return megabytes
-
-    def _measured(self, rule: str) -> Mapping[str, float]:
-        if rule not in self.measured:
-            raise ParamsError(f"{MEASURED} has no rule {rule!r}: add the seconds and memory_mb that a job of it takes")
-        return self.measured[rule]
+        return {"runtime": runtime, "mem_mb": mem_mb}
 
 
-def size(rule: str, name: str, params: Params) -> float:
+def size(stage: str, name: str, params: Params) -> float:
     """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one."""
-    if rule == "train":
+    if stage == "train":
         images = TRAINING_IMAGES.get(params.dataset.name, UNIT_IMAGES)
-        return params.training_of(name).epochs * min(images, params.dataset.limit or images) / UNIT_IMAGES
-    if rule == "invariance_epochs":
-        return params.training_of(name).epochs
-    return len(params.manifolds) if rule.endswith("_summary") or rule == "report" else 1
+        return training_of(params, name).epochs * min(images, params.dataset.limit or images) / UNIT_IMAGES
+    if stage == "invariance_epochs":
+        return training_of(params, name).epochs
+    return len(manifolds(params)) if stage.endswith("_summary") or stage == "report" else 1
 
 
 def read(path: Path = MEASURED) -> dict[str, dict[str, float]]:
@@ -85,10 +80,10 @@ def read(path: Path = MEASURED) -> dict[str, dict[str, float]]:
     """
     try:
         measured = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-        return {rule: {key: float(entry[key]) for key in ("seconds", "memory_mb")} for rule, entry in measured.items()}
+        return {name: {key: float(entry[key]) for key in ("seconds", "memory_mb")} for name, entry in measured.items()}
     except FileNotFoundError as error:
         raise ParamsError(f"there is no {path}: git checkout {path}") from error
     except Exception as error:
         raise ParamsError(
-            f"{path} must hold seconds and memory_mb for each rule; it cannot be read: {error}"
+            f"{path} must hold seconds and memory_mb for each stage; it cannot be read: {error}"
         ) from error

@@ -28,9 +28,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from latent_atlas.errors import LatentAtlasError, ParamsError
+from latent_atlas.study.manifolds import pca_manifolds
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-# The keys of core.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
+# The keys of geometry.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
 TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -191,40 +192,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Params:
-        taken = {*self.pca_manifolds, "pixels"} & set(self.models)
+        taken = {*pca_manifolds(self), "pixels"} & set(self.models)
         if taken:
-            raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is taken by a flat surface; choose another")
+            raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is that of a baseline; choose another")
         return self
-
-    @property
-    def pca_manifolds(self) -> dict[str, tuple[int, bool]]:
-        """Name of each PCA manifold: its latent dimension, and whether it is centred."""
-        dims = self.pca.latent_dims
-        return {f"pca{k}": (k, True) for k in dims} | {f"pca{k}_uncentred": (k, False) for k in dims}
-
-    @property
-    def trained(self) -> list[str]:
-        """Names of the models that are trained here, not imported."""
-        return [name for name, model in self.models.items() if not model.state_dict]
-
-    @property
-    def manifolds(self) -> list[str]:
-        """Names of all manifolds: the models in the order of the file, then PCA."""
-        return [*self.models, *self.pca_manifolds]
-
-    @property
-    def groups(self) -> dict[str, list[str]]:
-        """Which manifolds stand side by side: those of one architecture, and PCA's two variants."""
-        groups: dict[str, list[str]] = {}
-        for name, model in self.models.items():
-            groups.setdefault(model.architecture.rpartition(":")[2], []).append(name)
-        for name, (_, centred) in self.pca_manifolds.items():
-            groups.setdefault("pca" if centred else "pca_uncentred", []).append(name)
-        return groups
-
-    def training_of(self, model: str) -> TrainingParams:
-        """The training section with what a model says otherwise."""
-        return self.training.model_copy(update=self.models[model].training.model_dump(exclude_none=True))
 
 
 def read(path: Path | str = "params.yaml") -> dict[str, Any]:

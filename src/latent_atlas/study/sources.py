@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,12 @@ def without_storage(file: str, prefix: str | None) -> str:
     """
     stored = getattr(file, "flags", {}).get("storage_object")
     return str(stored.query).removeprefix(prefix or "").lstrip("/") if stored else file
+
+
+def values_of_wildcards(rule: Any, names: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """For each wildcard of a rule, those of its ``names`` that the rule's constraint allows."""
+    constraints = rule.wildcard_constraints
+    return {
+        wildcard: [name for name in names[wildcard] if re.fullmatch(constraints.get(wildcard, ".*"), name)]
+        for wildcard in rule.wildcard_names
+    }

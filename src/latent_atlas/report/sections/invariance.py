@@ -8,6 +8,7 @@ import pandas as pd
 
 from latent_atlas.report import published
 from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.manifolds import pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -28,7 +29,7 @@ def section(results: Path, params: Params) -> Section:
         *step_sentences(steps),
     ]
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
-    if params.trained:
+    if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
         said += epoch_sentences(epochs)
         shown.append(Picture.of(folder / "epochs.svg", "Angle and test error after each epoch of each training."))
@@ -160,7 +161,7 @@ def published_table(angles: pd.DataFrame, params: Params) -> str | None:
     ]
     rows = []
     for manifold, known in published.ANGLES_DEG.items():
-        if manifold in params.pca_manifolds or published.same_model(params, manifold):
+        if manifold in pca_manifolds(params) or published.same_model(params, manifold):
             row: dict[str, object] = {"manifold": manifold}
             for kind in kinds:
                 row[kind] = here.loc[(manifold, kind), "angle_deg"]

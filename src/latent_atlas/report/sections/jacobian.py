@@ -8,6 +8,7 @@ import pandas as pd
 
 from latent_atlas.report import published
 from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.manifolds import manifolds, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -16,7 +17,7 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "jacobian"
     summary = pd.read_csv(folder / "examples.csv")
     sample = pd.read_csv(folder / "summary.csv")
-    curved = [name for name in params.manifolds if name not in params.pca_manifolds]
+    curved = [name for name in manifolds(params) if name not in pca_manifolds(params)]
     first, *others = params.examples
     alike = published.comparable(params) and all(
         published.same_model(params, name) for name in published.JACOBIANS if name in params.models

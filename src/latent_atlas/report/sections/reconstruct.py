@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.manifolds import groups, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -15,10 +16,10 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "reconstruct"
     errors = pd.read_csv(folder / "errors.csv")
     test = errors[errors["split"] == "test"]
-    groups = [(name, f"{split}_{name}.png") for split in ("test", "train") for name in params.groups]
+    pictures = [(name, f"{split}_{name}.png") for split in ("test", "train") for name in groups(params)]
     return Section(
         "Reconstruction",
-        sentences=sentences(test, set(params.pca_manifolds)),
+        sentences=sentences(test, set(pca_manifolds(params))),
         tables=[_table(errors)],
         pictures=[
             Picture.of(
@@ -32,7 +33,7 @@ def section(results: Path, params: Params) -> Section:
         ]
         + [
             Picture.of(folder / file, f"{file.split('_')[0].capitalize()} images reconstructed: {name}.")
-            for name, file in groups
+            for name, file in pictures
         ]
         + [Picture.of(folder / "train_comparison.png", "Ten training images by every manifold.")],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_atlas.report.page import Picture, Section
+from latent_atlas.study.manifolds import groups, manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -12,9 +13,9 @@ def section(results: Path, params: Params) -> Section:
     """Galleries of tangent vectors: of the first manifold of each group openly, of the others folded."""
     folder = results / "tangents"
     example = params.tangents.example
-    firsts = {names[0] for names in params.groups.values()}
+    firsts = {names[0] for names in groups(params).values()}
     shown, folded = [], []
-    for name in params.manifolds:
+    for name in manifolds(params):
         pictures = [
             Picture.of(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
             Picture.of(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),

@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.page import Picture, Section
+from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
 
 def section(results: Path, params: Params) -> Section:
     """The learning curves in one picture, with PCA's errors beside them, and each on its own."""
-    if not params.trained:
+    if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
     curves = {str(name): table for name, table in pd.read_csv(folder / "curves.csv").groupby("model", sort=False)}
