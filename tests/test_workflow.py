@@ -32,7 +32,7 @@ class Job:
 def jobs(done: subprocess.CompletedProcess[str]) -> list[Job]:
     """The jobs of a dry run that was asked for details and commands."""
     assert done.returncode == 0, done.stdout + done.stderr
-    _, *blocks = re.split(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, flags=re.MULTILINE)
+    _, *blocks = re.split(r"^ *(?:local)?rule (\w+):$", done.stdout + done.stderr, flags=re.MULTILINE)
 
     def entry(block: str, key: str) -> list[str]:
         found = re.search(rf"^ +{key}: (.*)$", block, flags=re.MULTILINE)

@@ -74,6 +74,11 @@ TRANSFORMATIONS = [
 ]
 
 
+def submitted_as(group):
+    """The group in which a cluster gets a rule's jobs; none where they run on this machine."""
+    return group if cluster.submits(workflow) else None
+
+
 def one_of(names):
     """The constraint of a wildcard that stands for one of these names."""
     return "|".join(names) or "none"

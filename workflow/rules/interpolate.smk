@@ -10,7 +10,7 @@ rule interpolate:
     log:
         "logs/interpolate/{manifold}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -60,7 +60,7 @@ rule interpolate_summary:
     log:
         "logs/interpolate_summary.log",
     group:
-        "compare"
+        submitted_as("compare")
     conda:
         ENVIRONMENT
     resources:

@@ -12,7 +12,7 @@ rule invariance:
     log:
         "logs/invariance/{manifold}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -40,7 +40,7 @@ rule invariance_epochs:
     wildcard_constraints:
         model=one_of(TRAINED),
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -82,7 +82,7 @@ rule invariance_summary:
     log:
         "logs/invariance_summary.log",
     group:
-        "compare"
+        submitted_as("compare")
     conda:
         ENVIRONMENT
     resources:

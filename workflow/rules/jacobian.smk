@@ -10,7 +10,7 @@ rule jacobian:
     log:
         "logs/jacobian/{manifold}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -40,7 +40,7 @@ rule jacobian_summary:
     log:
         "logs/jacobian_summary.log",
     group:
-        "compare"
+        submitted_as("compare")
     conda:
         ENVIRONMENT
     resources:

@@ -9,7 +9,7 @@ rule layers:
     log:
         "logs/layers/{model}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -33,7 +33,7 @@ rule layers_summary:
     log:
         "logs/layers_summary.log",
     group:
-        "compare"
+        submitted_as("compare")
     conda:
         ENVIRONMENT
     resources:

@@ -9,7 +9,7 @@ rule reconstruct:
     log:
         "logs/reconstruct/{manifold}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:
@@ -38,7 +38,7 @@ rule reconstruct_summary:
     log:
         "logs/reconstruct_summary.log",
     group:
-        "compare"
+        submitted_as("compare")
     conda:
         ENVIRONMENT
     resources:

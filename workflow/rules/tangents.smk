@@ -10,7 +10,7 @@ rule tangents:
     log:
         "logs/tangents/{manifold}.log",
     group:
-        "measure"
+        submitted_as("measure")
     conda:
         ENVIRONMENT
     resources:

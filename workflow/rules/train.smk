@@ -65,7 +65,7 @@ if TRAINED:
         log:
             "logs/train_summary.log",
         group:
-            "compare"
+            submitted_as("compare")
         conda:
             ENVIRONMENT
         resources:

@@ -20,6 +20,11 @@ def attach(workflow: Any) -> None:
         engine.when_planned(workflow, lambda: _fit(workflow))
 
 
+def submits(workflow: Any) -> bool:
+    """Whether the jobs of a workflow are, or would be, submitted to a cluster."""
+    return workflow.remote_exec or not workflow.local_exec or CHECK_VARIABLE in os.environ
+
+
 def _fit(workflow: Any) -> None:
     if workflow.local_exec and "gpu" not in workflow.global_resources and (gpus := visible_gpus()):
         workflow.register_resource("gpu", gpus)  # as many trainings at once; --resources gpu=N says otherwise
