@@ -6,12 +6,20 @@ CORES ?= all
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study test test-engines test-cluster test-faults check bench install clean distclean help
+DEMO := demo
+.PHONY: study demo test test-engines test-cluster test-faults check bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
 	@$(BIN)/snakemake --cores $(CORES)
 	@echo "The report: $(CURDIR)/$(REPORT)"
+
+## demo: a study of one minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
+demo: $(VENV)/installed
+	@mkdir -p $(DEMO)
+	@cp studies/demo.yaml $(DEMO)/params.yaml
+	@cd $(DEMO) && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
+	@echo "The report: $(CURDIR)/$(DEMO)/$(REPORT)"
 
 ## test: install what the tests need and run them
 test: $(VENV)/installed-dev

@@ -41,13 +41,13 @@ def _command(function: str) -> str:
     return function.rstrip("_").replace("_", "-")
 
 
-def _function(command: str) -> str:
+def function_of(command: str) -> str:
     name = command.replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _file(command: str) -> Path:
-    return PACKAGE / TOOLS.get(command, f"stages/{_function(command)}.py")
+    return PACKAGE / TOOLS.get(command, f"stages/{function_of(command)}.py")
 
 
 def _summary(file: Path, function: str) -> str | None:
@@ -69,13 +69,13 @@ class Stages(click.Group):
         if not (cmd_name.replace("-", "").isidentifier() and file.is_file()):
             return None
         module = importlib.import_module(f"latent_atlas.{file.parent.name}.{file.stem}")
-        command = getattr(module, _function(cmd_name), None)
+        command = getattr(module, function_of(cmd_name), None)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (("Stages", stages()), ("Tools", list(TOOLS))):
             with formatter.section(title):
-                formatter.write_dl([(name, _summary(_file(name), _function(name)) or "") for name in names])
+                formatter.write_dl([(name, _summary(_file(name), function_of(name)) or "") for name in names])
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"]})

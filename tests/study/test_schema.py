@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from support import ROOT, Study
 
+from latent_atlas.cli import function_of, stages
+from latent_atlas.data.sources import get
 from latent_atlas.errors import ParamsError
 from latent_atlas.study import schema as config
 from latent_atlas.study import sources
@@ -241,6 +243,48 @@ class TestCanonical:
     @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
     def test_values_do_count(self, other: dict[str, Any]) -> None:
         assert config.canonical(other) != config.canonical({"a": [1, 2]})
+
+
+class TestDefaults:
+    """What is left to the dataset."""
+
+    @pytest.fixture
+    @staticmethod
+    def unnamed(study: Study) -> Study:
+        for key in ("examples", "interpolate.pairs", "tangents.example", "invariance.pictures",
+                    "invariance.step_study.example", "invariance.epoch_study.example"):  # fmt: skip
+            study.edit(key, None)
+        return study
+
+    def test_examples_are_named_by_class_and_index(self, unnamed: Study) -> None:
+        params = unnamed.params
+        assert params.dataset.name == "digits"
+        digits = get("digits", "grey", None, unnamed.folder)
+        words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+        for name, place in params.examples.items():
+            split, index = place.split("/")
+            assert name == f"{words[digits.labels(split)[int(index)]]}_{index}"
+
+    def test_choices_among_them(self, unnamed: Study) -> None:
+        params = unnamed.params
+        assert params.interpolate.pairs == {"zero_0_one_1": ["zero_0", "one_1"], "two_2_eight_8": ["two_2", "eight_8"]}
+        assert params.invariance.pictures == ["zero_0", "one_1"]
+        assert {params.tangents.example, params.invariance.step_study.example,
+                params.invariance.epoch_study.example} == {"zero_0"}  # fmt: skip
+
+    def test_of_the_reference_study(self, unnamed: Study) -> None:
+        unnamed.edit("dataset.name", "FashionMNIST")
+        assert unnamed.params.examples == config.read(ROOT / "params.yaml")["examples"]
+
+    def test_of_a_dataset_of_unknown_classes(self, unnamed: Study) -> None:
+        unnamed.edit("dataset.name", "KMNIST")
+        assert unnamed.params.examples["train_3"] == "train/3"
+
+    def test_are_a_source_of_every_stage(self) -> None:
+        assert all(
+            "defaults.py" in {Path(file).name for file in sources.sources(stage)}
+            for stage in map(function_of, stages())
+        )
 
 
 class TestNoBehaviour:

@@ -7,6 +7,7 @@ from latent_atlas.cluster import gpus as cluster
 from latent_atlas.cluster import records
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
+from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
 from latent_atlas.study.sources import (
     packaged,
@@ -41,7 +42,7 @@ if config:
 
 try:
     STUDY = schema.load("params.yaml")
-    VALUES = schema.read("params.yaml")
+    VALUES = complete(schema.read("params.yaml"))
     requests = resources.Requests(
         resources.read(Path(workflow.basedir) / resources.MEASURED), STUDY
     )

@@ -28,6 +28,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from latent_atlas.errors import LatentAtlasError, ParamsError
+from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import pca_manifolds
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -228,7 +229,7 @@ def load(path: Path | str = "params.yaml") -> Params:
         Naming each wrong entry by its path, with its value and what is allowed.
     """
     try:
-        return Params.model_validate(read(path))
+        return Params.model_validate(complete(read(path)))
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise ParamsError("\n  ".join([f"{path} cannot be used:", *lines])) from error

@@ -17,6 +17,7 @@ from latent_atlas.models.registry import import_path
 from latent_atlas.study import schema as config
 
 PACKAGE = Path(__file__).parents[1]
+DEFAULTS = "latent_atlas.study.defaults"  # fills in values before a stage gets them
 # What only hands values on to a stage, and so cannot change what the stage makes of them: the rule's
 # command and parameters, which the engines watch, already tell all that passes through here.
 HANDS_ON = {
@@ -62,7 +63,7 @@ def sources(stage: str, *by_name: str) -> list[str]:
     Architectures and users' transformations are imported by name while the stage runs, so they are named here; of a
     user's module that file counts, not what it imports in turn.
     """
-    modules = {f"latent_atlas.stages.{stage}", *(import_path(name).partition(":")[0] for name in by_name)}
+    modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(import_path(name).partition(":")[0] for name in by_name)}
     found = set(modules)
     for module in modules:
         if module in _graph().modules:
