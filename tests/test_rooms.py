@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = "latent_atlas"
 ALLOWED = {"torch", "numpy", "scipy", "pandas", "safetensors"}
-GROUND = ("errors", "files", "kernels")
+GROUND = ("errors", "files", "imports", "kernels")
 LIBRARY = ("data", "models", "training", "geometry", "statistics")
 WORKFLOW = ("stages", "report", "study", "cluster", "versioning")
 

@@ -58,13 +58,13 @@ class TestSources:
     """The source files that a stage's results depend on."""
 
     def test_of_training_one_architecture(self) -> None:
-        found = names(workflow.sources("train", "convolutional"))
+        found = names(workflow.sources("train", workflow.architecture("convolutional")))
         assert {"train.py", "loop.py", "convolutional.py", "images.py", "files.py"} <= found
         assert not found & {"fully_connected.py", "cli.py", "config.py", "command.py", "workflow.py", "pca.py"}
 
     def test_of_fetching(self) -> None:
-        found = names(workflow.sources("fetch"))
-        assert {"fetch.py", "idx.py", "cifar10.py", "digits.py", "images.py"} <= found
+        found = names(workflow.sources("fetch", workflow.dataset("FashionMNIST")))
+        assert {"fetch.py", "idx.py", "images.py"} <= found
         assert not found & {"training.py", "train.py", "convolutional.py", "manifold.py"}
 
     def test_of_a_class_of_the_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ class TestSources:
     """Where datasets come from."""
 
     def test_unknown_dataset(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"unknown dataset 'Fashion': choose one of FashionMNIST, .*digits"):
+        with pytest.raises(DataError, match=r"unknown dataset 'Fashion': choose one of CIFAR10, .*FashionMNIST"):
             datasets.get("Fashion", "grey", None, tmp_path)
 
     def test_without_a_network_says_what_was_tried_and_what_to_do(self, study: Study) -> None:

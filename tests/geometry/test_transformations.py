@@ -235,24 +235,28 @@ class TestByName:
         assert transformation(name) is TRANSFORMATIONS[name]
 
     def test_users_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        (tmp_path / "own_motions_for_a_test.py").write_text(
+        (tmp_path / "own_transformations_for_a_test.py").write_text(
             "def upside_down(images, step):\n    return images[..., ::-1, :]\n\n"
             "def warm(images, step):\n    return images + step\n\nwarm.unit = 'kelvin'\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
-        found = transformation("own_motions_for_a_test:upside_down")
+        found = transformation("own_transformations_for_a_test:upside_down")
         assert isinstance(found, Transformation)
-        assert (found.name, found.unit, found.velocity) == ("own_motions_for_a_test:upside_down", "step", None)
+        assert (found.name, found.unit, found.velocity) == ("own_transformations_for_a_test:upside_down", "step", None)
         images = random(1, 1, 4, 3).numpy()
         assert np.array_equal(found.apply(images, 1.0), images[:, :, ::-1])
-        assert transformation("own_motions_for_a_test:warm").unit == "kelvin"
-        with pytest.raises(ParamsError, match=r"own_motions_for_a_test:cool' cannot be imported: .*'cool'"):
-            transformation("own_motions_for_a_test:cool")
+        assert transformation("own_transformations_for_a_test:warm").unit == "kelvin"
+        with pytest.raises(
+            ParamsError, match=r"own_transformations_for_a_test:cool': own_transformations_for_a_test has no cool"
+        ):
+            transformation("own_transformations_for_a_test:cool")
 
     def test_unknown(self) -> None:
         with pytest.raises(ParamsError, match=r"unknown transformation 'twist': choose one of rotation, .*blur"):
             transformation("twist")
-        with pytest.raises(ParamsError, match="'nowhere_at_all:twist' cannot be imported: No module"):
+        with pytest.raises(
+            ParamsError, match=r"'nowhere_at_all:twist': no module named 'nowhere_at_all'; put nowhere_at_all\.py"
+        ):
             transformation("nowhere_at_all:twist")
 
 

@@ -37,6 +37,8 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
         "epochs": 2,
         "batch_size": 128,
         "peak_learning_rate": 0.005,
+        "objective": "mse",
+        "snapshot_every": 1,
         "precision": "float32",
         "seed": 0,
         "device": "cpu",

@@ -229,7 +229,7 @@ class TestClassOfTheUser:
             ("Functions", "has no 'encoder' that is a torch.nn.Module"),
             ("Plain", "is not a class derived from torch.nn.Module"),
             ("function", "is not a class derived from torch.nn.Module"),
-            ("Absent", "has no class Absent"),
+            ("Absent", "has no Absent"),
         ],
     )
     def test_is_refused(self, module: str, name: str, says: str) -> None:

@@ -314,7 +314,7 @@ class TestUsersOwn:
         study.edit("invariance.transformations.rotation.function", "nowhere_to_be_found:turn")
         done = measure(study, "invariance", "pca2", digits_file)
         assert done.exit_code == 1
-        assert "transformation 'nowhere_to_be_found:turn' cannot be imported: No module named" in done.stderr
+        assert "transformation 'nowhere_to_be_found:turn': no module named 'nowhere_to_be_found'" in done.stderr
 
 
 class TestParams:

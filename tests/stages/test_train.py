@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from latent_atlas.data.images import Images
 from latent_atlas.errors import CheckpointError, TrainingError
+from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 from latent_atlas.models.registry import build
 from latent_atlas.training.loop import Progress, Schedule, mean_error, train
@@ -305,7 +306,7 @@ class TestFailures:
         assert "lower training.peak_learning_rate in params.yaml" in str(caught.value)
 
     def test_error_that_grows(self, digits: Images) -> None:
-        with pytest.raises(TrainingError, match=r"in epoch 1: the loss .* is far above the untrained network's 0\.2"):
+        with pytest.raises(TrainingError, match=r"in epoch 1: the loss .* is far above the 0\.2\d+ of the first batch"):
             train(Unbounded, digits, replace(SCHEDULE, peak_learning_rate=100), CPU)
 
     def test_loss_that_is_no_number(self, digits: Images) -> None:
@@ -332,6 +333,22 @@ class TestCheckpoint:
         assert (loaded.architecture, loaded.input_shape, loaded.latent_dim) == ("convolutional", (1, 8, 8), 2)
         assert loaded.options == {"kernel": 3}
         assert loaded.record == {"seed": "0", "note": "ä–1"}
+
+    def test_runs_no_code_that_it_alone_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "class_of_a_stranger.py").write_text(
+            "from pathlib import Path\n\nfrom latent_atlas.models.architectures.fully_connected import *\n\n"
+            f"Path({str(tmp_path / 'ran')!r}).touch()\nMine = FullyConnectedAutoencoder\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        name = "class_of_a_stranger:Mine"
+        path = tmp_path / "strange.safetensors"
+        Checkpoint(build("fully_connected", (1, 8, 8), 2), name, (1, 8, 8), 2).save(path)
+        for load in (Checkpoint.load, load_manifold):
+            with pytest.raises(CheckpointError, match=f"names the architecture '{name}', whose code would be run"):
+                load(path)
+        assert not (tmp_path / "ran").exists()
+        assert load_manifold(path, trust={name}).latent_dim == 2
+        assert (tmp_path / "ran").exists()
 
     def test_of_another_architecture_names_the_layers(self, straight: dict[str, Trained], tmp_path: Path) -> None:
         path = tmp_path / "wrong.safetensors"

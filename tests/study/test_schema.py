@@ -87,8 +87,7 @@ class TestOneMistake:
             (
                 "dataset.name",
                 "Fashion",
-                "dataset.name: 'Fashion' is not allowed: "
-                "input should be 'FashionMNIST', 'MNIST', 'KMNIST', 'CIFAR10' or 'digits'",
+                "dataset.name: 'Fashion' is no dataset; choose one of CIFAR10, digits, FashionMNIST, MNIST, KMNIST",
             ),
             ("models.fc2.latent_dim", 0, "models.fc2.latent_dim: 0 is not allowed: input should be greater than 0"),
             (

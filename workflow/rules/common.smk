@@ -9,7 +9,11 @@ from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
+from latent_atlas.study.models import training_of
 from latent_atlas.study.sources import (
+    architecture,
+    dataset,
+    objective,
     packaged,
     parameters,
     put_commands_on_path,
@@ -46,8 +50,8 @@ try:
     requests = resources.Requests(
         resources.read(Path(workflow.basedir) / resources.MEASURED), STUDY
     )
-    for architecture in {model.architecture for model in STUDY.models.values()}:
-        sources("train", architecture)
+    for model in STUDY.models.values():
+        sources("train", architecture(model.architecture))
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
@@ -64,7 +68,7 @@ CHECKPOINT = "results/checkpoints/{manifold}.safetensors"
 def architecture_of(manifold):
     """The architectures that a manifold's checkpoint needs to be read: one for a model, none for PCA."""
     model = STUDY.models.get(manifold)
-    return [model.architecture] if model else []
+    return [architecture(model.architecture)] if model else []
 
 
 # Modules of a user's own transformations: sources of the stages that apply them.

@@ -1,7 +1,7 @@
 # Nodes of a cluster seldom reach the internet; the machine that submits to them does.
 rule fetch:
     input:
-        sources=sources("fetch"),
+        sources=sources("fetch", dataset(STUDY.dataset.name)),
     output:
         images=IMAGES,
     log:

@@ -1,7 +1,11 @@
 rule train:
     input:
         images=IMAGES,
-        sources=lambda w: sources("train", *architecture_of(w.model)),
+        sources=lambda w: sources(
+            "train",
+            *architecture_of(w.model),
+            objective(training_of(STUDY, w.model).objective),
+        ),
     output:
         checkpoint="results/checkpoints/{model}.safetensors",
         curve="results/train/{model}/curve.csv",

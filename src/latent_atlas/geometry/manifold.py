@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -207,18 +207,20 @@ class PixelSpace(Manifold):
         return PixelSpace(self.image_shape, dtype)
 
 
-def load_manifold(path: Path) -> Manifold:
+def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     """The manifold that a safetensors file holds, in the precision that it was stored in.
+
+    ``trust`` names the architectures (``module:Class``) outside this package whose code may be run.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or holds no manifold.
+        If the file is missing, damaged, holds no manifold, or names an architecture that is not trusted.
     """
     metadata, tensors = read_safetensors(path)
     kind = metadata.get("kind")
     if kind == AUTOENCODER:
-        checkpoint = Checkpoint.load(path)
+        checkpoint = Checkpoint.load(path, trust)
         family = checkpoint.architecture.rpartition(":")[2]
         return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family)
     if kind == PCA:

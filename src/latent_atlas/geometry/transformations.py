@@ -10,7 +10,6 @@ To add one, write a function like these, here or in a module of your own, and na
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from latent_atlas.errors import ParamsError
+from latent_atlas.imports import imported, is_path
 
 Images = np.ndarray
 LARGEST_MATRIX = 2048  # pixels of a plane up to which a linear motion is applied as a matrix
@@ -186,14 +186,10 @@ def transformation(name: str) -> Transformation:
     """
     if name in TRANSFORMATIONS:
         return TRANSFORMATIONS[name]
-    module, colon, function = name.partition(":")
-    if not colon:
+    if not is_path(name):
         raise ParamsError(
             f"unknown transformation {name!r}: choose one of {', '.join(TRANSFORMATIONS)}, "
             f"or name a function of your own as 'module:function'"
         )
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ParamsError(f"transformation {name!r} cannot be imported: {error}") from error
+    found = imported(name, f"transformation {name!r}", ParamsError)
     return Transformation(name, getattr(found, "unit", "step"), found, linear=getattr(found, "linear", False))

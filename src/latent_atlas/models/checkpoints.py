@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,25 +57,35 @@ class Checkpoint:
         write_safetensors(path, self.model.state_dict(), metadata)
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
+    def load(cls, path: Path, trust: Collection[str] = ()) -> Checkpoint:
         """Read a checkpoint and build its network, in eval mode, on the CPU.
+
+        Building a network runs the code of its class, so a file may name the architectures of this package only, and
+        those in ``trust``, each as ``module:Class``.
 
         Raises
         ------
         CheckpointError
-            If the file is missing, damaged, no autoencoder, or does not fit the architecture it names.
+            If the file is missing, damaged, no autoencoder, names an architecture that is not trusted, or does not fit
+            the one that it names.
         """
         metadata, state = read_safetensors(path)
         if metadata.get("kind") != KIND:
             raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
+        architecture = metadata["architecture"]
+        if not (registry.is_built_in(architecture) or architecture in trust):
+            raise CheckpointError(
+                f"{path} names the architecture {architecture!r}, whose code would be run: if you trust it, add "
+                f"trust={{{architecture!r}}}"
+            )
         channels, height, width = json.loads(metadata["input_shape"])
         shape, latent_dim = (channels, height, width), int(metadata["latent_dim"])
         options = json.loads(metadata["options"])
         own = {"kind", "architecture", "input_shape", "latent_dim", "options"}
         record = {key: value for key, value in metadata.items() if key not in own}
-        model = registry.build(metadata["architecture"], shape, latent_dim, options)
-        load_state(model, state, f"{path} ({metadata['architecture']}, latent dimension {latent_dim})")
-        return cls(model.eval(), metadata["architecture"], shape, latent_dim, options, record)
+        model = registry.build(architecture, shape, latent_dim, options)
+        load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
+        return cls(model.eval(), architecture, shape, latent_dim, options, record)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

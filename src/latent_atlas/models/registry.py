@@ -1,56 +1,53 @@
-"""Architectures by name: the two of the study, and any class that an import path names."""
+"""Architectures by name: a module in ``architectures``, and any class that an import path names."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.errors import ModelError
+from latent_atlas.imports import imported, is_path, modules
 
 if TYPE_CHECKING:
     from torch import nn
 
-REGISTRY = {
-    "convolutional": "latent_atlas.models.architectures.convolutional:ConvolutionalAutoencoder",
-    "fully_connected": "latent_atlas.models.architectures.fully_connected:FullyConnectedAutoencoder",
-}
+FOLDER = Path(__file__).parent / "architectures"
+
+
+def is_built_in(architecture: str) -> bool:
+    """Whether an architecture is one of this package's, by its short name."""
+    return architecture in modules(FOLDER)
 
 
 def import_path(architecture: str) -> str:
-    """``module:Class`` of an architecture given by a short name or by that very path.
+    """``module:Class`` of an architecture given by the name of its module in ``architectures``, or by that very path.
+
+    The class in ``architectures/some_name.py`` is ``SomeNameAutoencoder``.
 
     Raises
     ------
     ModelError
         If the name is neither known nor an import path.
     """
-    path = REGISTRY.get(architecture, architecture)
-    module, _, name = path.partition(":")
-    if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+    if is_built_in(architecture):
+        name = "".join(word.capitalize() for word in architecture.split("_"))
+        return f"latent_atlas.models.architectures.{architecture}:{name}Autoencoder"
+    if not is_path(architecture):
         raise ModelError(
-            f"unknown architecture {architecture!r}: choose one of {', '.join(REGISTRY)}, "
+            f"unknown architecture {architecture!r}: choose one of {', '.join(modules(FOLDER))}, "
             f"or name a class of your own as 'module:Class'"
         )
-    return path
+    return architecture
 
 
 def architecture_class(architecture: str) -> type[nn.Module]:
     """The class behind an architecture's name or import path."""
     from torch import nn
 
-    module_name, _, class_name = import_path(architecture).partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"architecture {architecture!r}: no module named {error.name!r}; "
-            f"put {module_name.replace('.', '/')}.py beside the Snakefile"
-        ) from error
-    except AttributeError as error:
-        raise ModelError(f"architecture {architecture!r}: {module_name} has no class {class_name}") from error
+    found = imported(import_path(architecture), f"architecture {architecture!r}", ModelError)
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module")
     return found
@@ -64,7 +61,7 @@ def build(
     Parameters
     ----------
     architecture : str
-        A name of :data:`REGISTRY`, or ``module:Class``. The class is called as
+        A name that :func:`import_path` knows, or ``module:Class``. The class is called as
         ``Class(input_shape, latent_dim, **options)``; its instances have ``encoder`` and ``decoder``.
     input_shape : (C, H, W)
         Shape of one image.

@@ -14,6 +14,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry import paths
 from latent_atlas.geometry.manifold import PixelSpace, load_manifold
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -32,7 +33,7 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
     Without a manifold, walk along the straight line of pixels.
     """
     data = Images.load(images)
-    surface = load_manifold(manifold).to(torch.float64) if manifold else PixelSpace(data.shape)
+    surface = load_manifold(manifold, architectures(params)).to(torch.float64) if manifold else PixelSpace(data.shape)
     wish = params.interpolate
     chosen = torch.linspace(0, wish.steps, wish.shown).round().long()
     tables, lengths, shown = [], [], {}

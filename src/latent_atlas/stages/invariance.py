@@ -18,6 +18,7 @@ from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces, measure
 from latent_atlas.geometry.transformations import Transformation, transformation
 from latent_atlas.stages.tables import angle_columns, measured_images
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @manifold_options
 def invariance(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Angles between small displacements of the sample and the examples and one manifold's tangent spaces."""
-    surface = load_manifold(manifold).to(torch.float64)
+    surface = load_manifold(manifold, architectures(params)).to(torch.float64)
     data = Images.load(images)
     pixels, keys = measured_images(params, data)
     chosen = transformations(params)

@@ -18,6 +18,7 @@ from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages.invariance import transformations
 from latent_atlas.stages.tables import angle_columns
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @stage("model")
 @click.option("--model", required=True, help="What to call the model in the tables.")
 @click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
-@click.option("--snapshots", type=IN, required=True, help="The model's weights after each epoch, as written by train.")
+@click.option("--snapshots", type=IN, required=True, help="The model's weights after the epochs, as written by train.")
 @click.option("--curve", type=IN, required=True, help="The model's learning curve (CSV).")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @folder_option("--folder", "Where to write this model's results.")
@@ -34,7 +35,7 @@ def invariance_epochs(
     params: Params, model: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
 ) -> None:
     """Angles at one example after each epoch of a training, beside the test error."""
-    final = Checkpoint.load(checkpoint)
+    final = Checkpoint.load(checkpoint, architectures(params))
     errors = pd.read_csv(curve).set_index("epoch")["test_mse"]
     states = load_file(snapshots)
     study = params.invariance.epoch_study
@@ -43,16 +44,17 @@ def invariance_epochs(
     ((split, index),) = data.places({study.example: params.examples[study.example]})
     x = data.pixels(split)[index : index + 1]  # 1 x C x H x W
     tables = []
-    for epoch, error in errors.items():
+    epochs = sorted({int(key.partition("/")[0]) for key in states})
+    for epoch in epochs:
         prefix = f"{epoch}/"
         final.model.load_state_dict(
             {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
         )
         surface = Autoencoder(final.model, final.latent_dim, final.input_shape).to(torch.float64)
         found = measure(surface, x, chosen)
-        head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": error}
+        head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": errors[epoch]}
         more = {"example": study.example, "transformation": list(chosen), "step": [step for _, step in chosen.values()]}
         ranks = [int(found.rank[0])] * len(chosen)
         tables.append(pd.DataFrame(head | more | angle_columns(found.angles_deg[0].numpy(), ranks, x.numel())))
     write_table(folder / "epochs.csv", pd.concat(tables))
-    log.info(f"{len(errors)} epochs: {folder}")
+    log.info(f"{len(epochs)} epochs: {folder}")

@@ -15,6 +15,7 @@ from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
 from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.stages.tables import measured_images
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @manifold_options
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Singular values of one decoder's Jacobians: in float64 everywhere, at the examples in float32 as well."""
-    stored = load_manifold(manifold)
+    stored = load_manifold(manifold, architectures(params))
     surface = stored.to(torch.float64)
     data = Images.load(images)
     pixels, keys = measured_images(params, data)

@@ -13,6 +13,7 @@ from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.files import write_table
 from latent_atlas.geometry import layers as geometry
 from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -33,7 +34,7 @@ TABLES = {
 @folder_option("--folder", "Where to write this model's results.")
 def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
     """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
-    loaded = Checkpoint.load(checkpoint)
+    loaded = Checkpoint.load(checkpoint, architectures(params))
     examples = {
         "encoder": (torch.zeros(1, *loaded.input_shape), geometry.submersion),
         "decoder": (torch.zeros(1, loaded.latent_dim), geometry.immersion),

@@ -12,6 +12,7 @@ from latent_atlas.data.images import SPLITS, Images, as_float
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @manifold_options
 def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Reconstruct all training and test images by one manifold."""
-    surface = load_manifold(manifold)
+    surface = load_manifold(manifold, architectures(params))
     data = Images.load(images)
     rows, shown = [], {}
     for split in SPLITS:

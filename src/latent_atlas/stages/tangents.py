@@ -13,6 +13,7 @@ from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.bases import orthonormal_basis, with_fixed_signs
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.report.figures import tangents as pictures
+from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @manifold_options
 def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Draw every column of one manifold's decoder Jacobian at an example, and an orthonormal basis of their span."""
-    surface = load_manifold(manifold).to(torch.float64)
+    surface = load_manifold(manifold, architectures(params)).to(torch.float64)
     example = params.tangents.example
     x = Images.load(images).examples({example: params.examples[example]}, torch.float64)  # 1 x C x H x W
     jacobian = surface.jacobian(surface.encode(x))[0]  # CHW x k

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
 @click.option("--curve", type=OUT, required=True, help="The learning curve to write (CSV).")
-@click.option("--snapshots", type=OUT, required=True, help="The weights after each epoch to write (safetensors).")
+@click.option("--snapshots", type=OUT, required=True, help="The weights after the epochs to write (safetensors).")
 def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Path, snapshots: Path) -> None:
     """Train one autoencoder and write its checkpoint and learning curve.
 
     An interrupted training goes on from its last whole epoch when it is called again.
     """
     entry = entry_of(params, model)
-    wish = training_of(params, model)
-    torch.set_num_threads(wish.threads)
-    device = choose_device(wish.device)
+    config = training_of(params, model)
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
     data = Images.load(images)
-    schedule = Schedule(wish.epochs, wish.batch_size, wish.peak_learning_rate, wish.precision, wish.seed)
+    schedule = Schedule(**config.model_dump(exclude={"device", "threads"}))
     log.info(
         f"{schedule.epochs} epochs of {len(data.train)} images on {device} ({describe(device)}), {schedule.precision}"
     )
@@ -68,11 +68,12 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         "batch_size": str(schedule.batch_size),
         "peak_learning_rate": repr(schedule.peak_learning_rate),
         "precision": schedule.precision,
+        "objective": schedule.objective,
         "train_mse": f"{last['train_mse']:.9g}",
         "test_mse": f"{last['test_mse']:.9g}",
     }
     write_table(curve, table)
-    named = {f"{epoch}/{name}": value for epoch, state in enumerate(states, 1) for name, value in state.items()}
+    named = {f"{epoch}/{name}": value for epoch, state in states.items() for name, value in state.items()}
     write_safetensors(snapshots, named, {"model": model})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")

@@ -27,7 +27,9 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from latent_atlas.data.sources import datasets
 from latent_atlas.errors import LatentAtlasError, ParamsError
+from latent_atlas.imports import is_path, modules
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import pca_manifolds
 
@@ -36,8 +38,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+OBJECTIVES = Path(__file__).parents[1] / "training" / "objectives"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-DatasetName = Literal["FashionMNIST", "MNIST", "KMNIST", "CIFAR10", "digits"]
 
 
 def _known_architecture(name: str) -> str:
@@ -48,6 +50,25 @@ def _known_architecture(name: str) -> str:
     except LatentAtlasError as error:
         raise ValueError(str(error)) from error
     return name
+
+
+def _known_dataset(name: str) -> str:
+    if name not in datasets():
+        raise ValueError(f"{name!r} is no dataset; choose one of {', '.join(datasets())}")
+    return name
+
+
+def _known_objective(name: str) -> str:
+    known = modules(OBJECTIVES)
+    if not (name in known or is_path(name)):
+        raise ValueError(
+            f"{name!r} is no objective; choose one of {', '.join(known)}, or name a function of your own as "
+            f"'module:function'"
+        )
+    return name
+
+
+ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
 
 
 def _one_of(name: str, known: Iterable[str], path: str, what: str) -> None:
@@ -70,7 +91,7 @@ class Section(BaseModel):
 
 
 class DatasetParams(Section):
-    name: DatasetName
+    name: Annotated[str, AfterValidator(_known_dataset)]
     colour: Literal["grey", "colour"]
     folder: str | None
     limit: PositiveInt | None
@@ -81,6 +102,8 @@ class TrainingParams(Section):
     batch_size: Annotated[int, Field(ge=2)]
     peak_learning_rate: Rate
     precision: Literal["float32", "bfloat16"]
+    objective: ObjectiveName
+    snapshot_every: PositiveInt
     seed: Seed
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt
@@ -91,6 +114,8 @@ class TrainingOverrides(Section):
     batch_size: Annotated[int, Field(ge=2)] | None = None
     peak_learning_rate: Rate | None = None
     precision: Literal["float32", "bfloat16"] | None = None
+    objective: ObjectiveName | None = None
+    snapshot_every: PositiveInt | None = None
     seed: Seed | None = None
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import grimp
 
+from latent_atlas.data.sources import datasets
 from latent_atlas.errors import ParamsError
+from latent_atlas.imports import is_path
 from latent_atlas.models.registry import import_path
 from latent_atlas.study import schema as config
 
@@ -60,15 +62,31 @@ def values_at(values: dict[str, Any], *keys: str) -> dict[str, Any]:
 def sources(stage: str, *by_name: str) -> list[str]:
     """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
 
-    Architectures and users' transformations are imported by name while the stage runs, so they are named here; of a
-    user's module that file counts, not what it imports in turn.
+    What a stage imports by name while it runs is named here, as a module or ``module:name``: see :func:`architecture`,
+    :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts, not what it
+    imports in turn.
     """
-    modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(import_path(name).partition(":")[0] for name in by_name)}
+    modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(name.partition(":")[0] for name in by_name)}
     found = set(modules)
     for module in modules:
         if module in _graph().modules:
             found |= _graph().find_upstream_modules(module)
     return sorted(_file(module) for module in found - HANDS_ON)
+
+
+def architecture(name: str) -> str:
+    """The module of an architecture, and its class."""
+    return import_path(name)
+
+
+def dataset(name: str) -> str:
+    """The module that gets a dataset."""
+    return datasets()[name].source
+
+
+def objective(name: str) -> str:
+    """The module of an objective."""
+    return name if is_path(name) else f"latent_atlas.training.objectives.{name}"
 
 
 @functools.cache

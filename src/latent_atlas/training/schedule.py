@@ -28,7 +28,11 @@ class Schedule:
     precision : {"float32", "bfloat16"}
         Of the network's arithmetic while it trains (autocast); weights are float32 in either case.
     seed : int
-        Of the initial weights and of the order of the images.
+        Of the initial weights, of the order of the images and of the random numbers of the objective.
+    objective : str
+        What is minimized: see :func:`latent_atlas.training.objectives.objective`.
+    snapshot_every : int
+        Of how many epochs one is kept in the snapshots; the last one is kept in any case.
     """
 
     epochs: int
@@ -36,6 +40,8 @@ class Schedule:
     peak_learning_rate: float
     precision: str
     seed: int
+    objective: str = "mse"
+    snapshot_every: int = 1
 
 
 def one_cycle(

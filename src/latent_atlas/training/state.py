@@ -21,7 +21,7 @@ from latent_atlas.training.devices import describe
 from latent_atlas.training.schedule import Schedule
 
 LIBRARY = Path(latent_atlas.__file__).resolve().parent
-TAKE_PART = ("training/*.py", "kernels/*.py", "models/**/*.py", "data/images.py")  # in the library
+TAKE_PART = ("training/**/*.py", "kernels/*.py", "models/**/*.py", "data/images.py")  # in the library
 INSTALLED = {"site-packages", "dist-packages"}
 STANDARD = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "scripts")]
 
@@ -60,13 +60,13 @@ def _is_the_users(path: Path) -> bool:
 class Done(NamedTuple):
     """What whole epochs have left behind."""
 
-    start_error: float
+    start_loss: float
     curve: list[dict[str, float]]
-    snapshots: list[dict[str, Tensor]]
+    snapshots: dict[int, dict[str, Tensor]]
 
 
 class State:
-    """The state of a training after an epoch: one file, and a folder beside it with the weights of each epoch.
+    """The state of a training after an epoch: one file, and a folder beside it with the snapshots.
 
     The weights of an epoch are written once, before the state that counts on them. All files carry the fingerprint.
     """
@@ -78,27 +78,28 @@ class State:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         cycle: torch.optim.lr_scheduler.OneCycleLR,
-        order: torch.Generator,
+        generators: tuple[torch.Generator, ...],
         device: torch.device,
     ) -> None:
         self.path, self.fingerprint, self.device = path, fingerprint, device
-        self.model, self.optimizer, self.cycle, self.order = model, optimizer, cycle, order
+        self.model, self.optimizer, self.cycle, self.generators = model, optimizer, cycle, generators
 
     def store(self, done: Done) -> None:
-        """Write the weights of the last epoch and the current state."""
+        """Write the snapshot of the last epoch, where it is kept, and the current state."""
         if self.path is None:
             return
-        snapshot = {"fingerprint": self.fingerprint, "weights": done.snapshots[-1]}
-        with atomic_write(self._snapshot(self.path, len(done.snapshots))) as aside:
-            torch.save(snapshot, aside)
+        if (epoch := len(done.curve)) in done.snapshots:
+            with atomic_write(self._snapshot(self.path, epoch)) as aside:
+                torch.save({"fingerprint": self.fingerprint, "weights": done.snapshots[epoch]}, aside)
         state = {
             "fingerprint": self.fingerprint,
-            "start_error": done.start_error,
+            "start_loss": done.start_loss,
             "curve": done.curve,
+            "snapshots": list(done.snapshots),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
-            "order": self.order.get_state(),
+            "generators": [generator.get_state() for generator in self.generators],
             "generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -111,19 +112,18 @@ class State:
             return None
         try:
             state = self._load(self.path)
-            snapshots = [
-                self._load(self._snapshot(self.path, epoch))["weights"] for epoch in range(1, len(state["curve"]) + 1)
-            ]
+            snapshots = {epoch: self._load(self._snapshot(self.path, epoch))["weights"] for epoch in state["snapshots"]}
         except Exception:  # a damaged state, or that of another training, is worth no more than none
             return None
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.cycle.load_state_dict(state["cycle"])
-        self.order.set_state(state["order"])
+        for generator, stored in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(stored)
         torch.set_rng_state(state["generator"])
         if state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
-        return Done(state["start_error"], state["curve"], snapshots)
+        return Done(state["start_loss"], state["curve"], snapshots)
 
     def remove(self) -> None:
         """Remove all that was stored, the state last."""

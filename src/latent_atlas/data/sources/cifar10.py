@@ -12,6 +12,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 from latent_atlas.errors import DataError
 
+DATASETS = {"CIFAR10": (50_000, 10_000, (3, 32, 32))}  # training images, test images, shape
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 
 

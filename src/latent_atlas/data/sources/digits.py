@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 
-TRAINING_IMAGES = 1500  # of 1797; the set has no official split
+DATASETS = {"digits": (1500, 297, (1, 8, 8))}  # training images, test images, shape; there is no official split
+TRAINING_IMAGES = DATASETS["digits"][0]
 
 
-def get(log: Log) -> Images:
+def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log) -> Images:
     """The first 1,500 digits for training and the other 297 for testing."""
     from sklearn.datasets import load_digits
 

@@ -22,6 +22,11 @@ from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 from latent_atlas.errors import DataError
 
+DATASETS = {  # training images, test images, shape
+    "FashionMNIST": (60_000, 10_000, (1, 28, 28)),
+    "MNIST": (60_000, 10_000, (1, 28, 28)),
+    "KMNIST": (60_000, 10_000, (1, 28, 28)),
+}
 FILES = {
     "train": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -45,7 +50,7 @@ class UnavailableError(Exception):
     """A source that cannot be had here; the next one may."""
 
 
-def get(name: str, folder: Path | None, scratch: Path, log: Log) -> Images:
+def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log) -> Images:
     """Both splits of a dataset of the MNIST family; see :func:`latent_atlas.data.sources.get`."""
     if folder is not None:
         log(f"{name}: reading {folder}")
