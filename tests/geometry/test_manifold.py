@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from support import shake_statistics
+from surfaces import central_differences
 from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
-from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace, load_manifold
+from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace, load_manifold
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
@@ -48,6 +51,113 @@ class Linear(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, shape))
 
 
+class Skip(nn.Module):
+    """A decoder that is no chain: its input is added to its output again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 12), nn.Linear(4, 12)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.first(z)) + self.second(z)
+
+
+class Clamped(nn.Sequential):
+    """A decoder that ends in a function, not in a layer."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z).clamp(-0.8, 0.8)
+
+
+def autoencoder(decoder: nn.Module, shape: tuple[int, int, int]) -> Autoencoder:
+    """A decoder with some encoder before it."""
+    model = nn.Module()
+    model.encoder = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 4), nn.Tanh())
+    model.decoder = decoder
+    return Autoencoder(model.double(), 4, shape)
+
+
+def manifolds() -> dict[str, Manifold]:
+    """One of each kind, of images of 12 to 100 numbers; all but the last have 4 dimensions."""
+    torch.manual_seed(0)
+    deep = nn.Sequential(
+        nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 4, 3), nn.GroupNorm(2, 4), nn.SiLU(inplace=True),
+        nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(4, 2, 3, padding=1), nn.Sigmoid(),
+    )  # fmt: skip
+    return {
+        "convolutional": Autoencoder(network("convolutional", 4, (1, 10, 10)), 4, (1, 10, 10)),
+        "fully connected": Autoencoder(network("fully_connected", 4, (3, 4, 5)), 4, (3, 4, 5)),
+        "skip": autoencoder(Skip(), (1, 3, 4)),
+        "functional clamp": autoencoder(Clamped(nn.Linear(4, 30), nn.ELU(), nn.Linear(30, 12)), (1, 3, 4)),
+        "GroupNorm and upsampling": autoencoder(deep, (2, 6, 6)),
+        "PCA": PrincipalSubspace(orthonormal_rows(4, 18), random(18, seed=2), (2, 3, 3)),
+        "uncentred PCA": PrincipalSubspace(orthonormal_rows(4, 18), torch.zeros(18).double(), (2, 3, 3)),
+        "pixels": PixelSpace((1, 3, 4)),
+    }
+
+
+@pytest.mark.parametrize("kind", manifolds())
+class TestContract:
+    """What every manifold keeps, whichever way its derivatives are computed."""
+
+    @pytest.mark.parametrize("count", [0, 1, 5])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_shapes_dtype_and_device(self, kind: str, dtype: torch.dtype, count: int) -> None:
+        surface = manifolds()[kind].to(dtype)
+        p, k = surface.pixel_count, surface.latent_dim
+        x, z = random(count, *surface.image_shape).sigmoid().to(dtype), random(count, k).to(dtype)
+        v, w = random(count, 3, k, seed=1).to(dtype), random(count, 3, p, seed=2).to(dtype)
+        given = [part.clone() for part in (x, z, v, w)]
+        found = {
+            "encode": (surface.encode(x), (count, k)),
+            "decode": (surface.decode(z), (count, *surface.image_shape)),
+            "pushforward": (surface.pushforward(z, v), (count, 3, p)),
+            "pullback": (surface.pullback(z, w), (count, 3, k)),
+            "jacobian": (surface.jacobian(z), (count, p, k)),
+            "metric": (surface.metric(z), (count, k, k)),
+        }
+        for name, (result, shape) in found.items():
+            assert result.shape == shape, name
+            assert (result.dtype, result.device.type, result.requires_grad) == (dtype, "cpu", False), name
+        assert all(torch.equal(now, before) for now, before in zip((x, z, v, w), given, strict=True))
+
+    def test_derivatives_agree_with_central_differences(self, kind: str) -> None:
+        surface = manifolds()[kind]
+        z = 0.3 * random(3, surface.latent_dim, seed=1)
+        found = surface.jacobian(z)
+        for code, jacobian in zip(z, found, strict=True):
+            expected = central_differences(surface, code)
+            torch.testing.assert_close(jacobian, expected, rtol=0, atol=1e-7 * float(expected.abs().max()))
+
+    def test_products_are_those_of_the_jacobian(self, kind: str) -> None:
+        surface = manifolds()[kind]
+        z = random(5, surface.latent_dim, seed=1)
+        v, w = random(5, 3, surface.latent_dim, seed=2), random(5, 3, surface.pixel_count, seed=3)
+        jacobian = surface.jacobian(z)  # N x P x k
+        near: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12}
+        torch.testing.assert_close(surface.pushforward(z, v), v @ jacobian.mT, **near)
+        torch.testing.assert_close(surface.pullback(z, w), w @ jacobian, **near)
+        torch.testing.assert_close(surface.metric(z), jacobian.mT @ jacobian, **near)
+
+    def test_one_image_alone_equals_it_in_a_batch(self, kind: str) -> None:
+        surface = manifolds()[kind]
+        z = random(5, surface.latent_dim, seed=1)
+        x = random(5, *surface.image_shape).sigmoid()
+        v, w = random(5, 3, surface.latent_dim, seed=2), random(5, 3, surface.pixel_count, seed=3)
+        calls: list[tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = [
+            (surface.encode, (x,)), (surface.decode, (z,)), (surface.jacobian, (z,)), (surface.metric, (z,)),
+            (surface.pushforward, (z, v)), (surface.pullback, (z, w)),
+        ]  # fmt: skip
+        for call, given in calls:
+            alone = torch.cat([call(*(part[i : i + 1] for part in given)) for i in range(5)])
+            torch.testing.assert_close(call(*given), alone, rtol=1e-11, atol=1e-12)
+
+    def test_says_what_it_is(self, kind: str) -> None:
+        surface = manifolds()[kind]
+        assert repr(surface).startswith(f"<{type(surface).__name__} {surface.family}: {surface.latent_dim} dimensions")
+        assert repr(surface).endswith(", float64>")
+
+
 class TestJacobian:
     """The derivative of the decoder."""
 
@@ -66,29 +176,6 @@ class TestJacobian:
         weight = model.decoder[0].weight
         assert isinstance(weight, Tensor)
         torch.testing.assert_close(found, weight.detach().expand(6, -1, -1), rtol=0, atol=1e-14)
-
-    @pytest.mark.parametrize("architecture", ["fully_connected", "convolutional"])
-    @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 9)])
-    def test_agrees_with_central_differences(self, architecture: str, shape: tuple[int, int, int]) -> None:
-        k, step = 5, 1e-5
-        surface = Autoencoder(network(architecture, k, shape), k, shape)
-        codes = random(3, k, seed=1)
-        found = surface.jacobian(codes)
-        assert found.shape == (3, math.prod(shape), k)
-        columns = []
-        for axis in torch.eye(k, dtype=torch.float64):
-            ahead, behind = surface.decode(codes + step * axis), surface.decode(codes - step * axis)
-            columns.append((ahead - behind).flatten(1) / (2 * step))
-        expected = torch.stack(columns, dim=2)
-        assert expected.abs().max() > 1e-3
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
-
-    @pytest.mark.parametrize("architecture", ["fully_connected", "convolutional"])
-    def test_of_a_batch_is_that_of_each_code(self, architecture: str) -> None:
-        surface = Autoencoder(network(architecture, 6, (1, 10, 10)), 6, (1, 10, 10))
-        codes = random(7, 6)
-        one_by_one = torch.cat([surface.jacobian(code[None]) for code in codes])
-        torch.testing.assert_close(surface.jacobian(codes), one_by_one, rtol=1e-12, atol=1e-14)
 
     def test_of_more_codes_than_are_taken_at_once(self) -> None:
         surface = Autoencoder(network("fully_connected", 128, (1, 28, 28)), 128, (1, 28, 28))

@@ -108,7 +108,7 @@ def surfaces() -> dict[str, Manifold]:
 
 
 @pytest.mark.parametrize("name", ["convolutional", "fully_connected", "pca"])
-@pytest.mark.parametrize("memory", [1, population.MEMORY])
+@pytest.mark.parametrize("memory", [25_000, population.MEMORY])  # the first is enough for one image
 def test_a_population(name: str, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(population, "MEMORY", memory)
     surface = surfaces()[name]
@@ -136,7 +136,7 @@ def test_spectra_alone_and_of_nothing() -> None:
     assert nothing.angles_deg.shape == (0, 3)
 
 
-@pytest.mark.parametrize("memory", [1, population.MEMORY])
+@pytest.mark.parametrize("memory", [70_000, population.MEMORY])  # the first is enough for one image
 def test_more_coordinates_than_the_rank(memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In single precision, what is but rounding must not count as a direction."""
     monkeypatch.setattr(population, "MEMORY", memory)

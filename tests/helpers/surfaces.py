@@ -11,7 +11,7 @@ from click.testing import Result
 from support import Study, options
 from torch import Tensor, nn
 
-from latent_atlas.geometry.manifold import Autoencoder
+from latent_atlas.geometry.manifold import Autoencoder, Manifold
 from latent_atlas.models.checkpoints import Checkpoint
 
 
@@ -79,7 +79,7 @@ def half_circle() -> Autoencoder:
     return Autoencoder(Chart(encode, decode), 1, (1, 1, 2))
 
 
-def central_differences(surface: Autoencoder, code: Tensor, step: float = 1e-5) -> Tensor:
+def central_differences(surface: Manifold, code: Tensor, step: float = 1e-5) -> Tensor:
     """The Jacobian (CHW, k) at a code (k,), by differences instead of derivatives."""
     axes = torch.eye(len(code), dtype=code.dtype) * step
     ahead, behind = surface.decode(code + axes), surface.decode(code - axes)  # k x C x H x W

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,12 @@ def test_comparisons_grow_with_manifolds_and_nothing_is_too_short(params: config
     requests = Requests({rule: {"seconds": 10, "memory_mb": 1} for rule in ("jacobian_summary", "jacobian")}, params)
     assert requests("jacobian_summary")["runtime"]([], attempt=1) == -(-4 * 10 * len(manifolds(params)) // 60)
     assert requests("jacobian")["runtime"](["fc16"], attempt=1) == 2
+
+
+def test_every_rule_asks_for_memory_and_time() -> None:
+    for path in (PROJECT / "workflow" / "rules").glob("*.smk"):
+        for rule in re.split(r"^ *rule ", path.read_text(), flags=re.MULTILINE)[1:]:
+            assert f'**requests("{rule.partition(":")[0]}")' in rule
 
 
 def test_every_rule_has_a_measurement(params: config.Params) -> None:

@@ -72,28 +72,28 @@ class Pushforward:
         self.widest = max(call.out.numel() for call in calls)
         self.memory = GPU_MEMORY if like.is_cuda else CPU_MEMORY
 
-    def __call__(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (N, k) to their images (N, ...) and to all tangents there (N, k, P), P numbers an image."""
+    def __call__(self, z: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (N, k) to their images (N, ...), and vectors (N, s, k) there to (N, s, P), P numbers an image."""
         values, tangents = [], z.new_empty(0)
-        for start, stop, columns in self._chunks(len(z), z.element_size()):
+        for start, stop, columns in self._chunks(len(z), vectors.shape[1], z.element_size()):
             if columns.start == 0:
                 with faster(self.part):
                     y, slopes = self._forward(z[start:stop])
                 values.append(y)
                 if not len(tangents):
-                    tangents = z.new_empty(len(z), self.k, y[0].numel())
-            tangents[start:stop, columns] = self._push(slopes, columns, z)  # n x s x P
+                    tangents = z.new_empty(len(z), vectors.shape[1], y[0].numel())
+            tangents[start:stop, columns] = self._push(slopes, vectors[start:stop, columns])  # n x s x P
         return torch.cat(values), tangents
 
-    def _chunks(self, points: int, bytes_each: int) -> Iterator[tuple[int, int, slice]]:
+    def _chunks(self, points: int, vectors: int, bytes_each: int) -> Iterator[tuple[int, int, slice]]:
         """Points and columns that are pushed together."""
         together = max(1, self.memory // (self.widest * bytes_each))
-        columns = min(self.k, together)
-        columns = math.ceil(self.k / math.ceil(self.k / columns))  # of about equal size
+        columns = min(vectors, together)
+        columns = math.ceil(vectors / math.ceil(vectors / columns))  # of about equal size
         some = max(1, together // columns)
         for start in range(0, points, some):
-            for first in range(0, self.k, columns):
-                yield start, min(start + some, points), slice(first, min(first + columns, self.k))
+            for first in range(0, vectors, columns):
+                yield start, min(start + some, points), slice(first, min(first + columns, vectors))
 
     def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Images of points, and the slope of each pointwise layer on the way there."""
@@ -111,10 +111,10 @@ class Pushforward:
                 x = step.layer(x)
         return x, slopes
 
-    def _push(self, slopes: list[Tensor | None], columns: slice, like: Tensor) -> Tensor:
-        """Some columns of the derivative at some points: (n, s, P)."""
-        tangents = torch.eye(self.k, dtype=like.dtype, device=like.device)[columns]
-        tangents = tangents[None]  # 1 x s x k: the same at all points, until the first slope
+    def _push(self, slopes: list[Tensor | None], tangents: Tensor) -> Tensor:
+        """Some vectors (n, s, k) at some points, pushed: (n, s, P)."""
+        # Vectors that are the same at all points, by their strides, are pushed once, until the first slope.
+        tangents = (tangents[:1] if tangents.stride(0) == 0 else tangents).clone()  # 1 or n x s x k
         factor: Tensor | None = None  # by which they are still to be multiplied
         for step, slope in zip(self.steps, slopes, strict=True):
             if step.push is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacfwd, vmap
+from torch.func import jvp, vjp, vmap
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
@@ -24,7 +24,7 @@ from latent_atlas.models.checkpoints import KIND as AUTOENCODER
 from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 
 PCA = "pca"
-JACOBIAN_MEMORY = 256 * 2**20  # bytes that the columns of one chunk of Jacobians may take
+JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 
 
 class Manifold(ABC):
@@ -58,21 +58,52 @@ class Manifold(ABC):
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Manifold:
         """The same manifold, computing in another floating-point type, and on another device if one is given."""
 
+    def pushforward(self, z: Tensor, v: Tensor) -> Tensor:
+        """The decoder's Jacobians times vectors: codes (N, k) and vectors (N, s, k) to (N, s, C·H·W)."""
+
+        def one(code: Tensor, vectors: Tensor) -> Tensor:
+            return vmap(lambda vector: jvp(self._decode_one, (code,), (vector,))[1])(vectors)  # s x CHW
+
+        return self._in_chunks(one, z, v, v.new_empty(0, v.shape[1], self.pixel_count))
+
+    def pullback(self, z: Tensor, w: Tensor) -> Tensor:
+        """The transposed Jacobians times vectors: codes (N, k) and vectors (N, s, C·H·W) to (N, s, k)."""
+
+        def one(code: Tensor, vectors: Tensor) -> Tensor:
+            pull = vjp(self._decode_one, code)[1]
+            return vmap(lambda vector: pull(vector)[0])(vectors)  # s x k
+
+        return self._in_chunks(one, z, w, w.new_empty(0, w.shape[1], self.latent_dim))
+
     def jacobian(self, z: Tensor) -> Tensor:
-        """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k).
+        """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k)."""
+        axes = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
+        return self.pushforward(z, axes.expand(len(z), -1, -1)).mT  # N x CHW x k
 
-        By forward-mode differentiation, in chunks that keep the tangents of the widest layer small.
-        """
-        if not len(z):
-            return z.new_empty(0, self.pixel_count, self.latent_dim)
-        size = self.pixel_count * self.latent_dim * 32 * torch.finfo(self.dtype).bits // 8
-        chunk = max(1, JACOBIAN_MEMORY // size)
+    def metric(self, z: Tensor) -> Tensor:
+        """The metric that pixel space induces in the codes, JᵀJ: codes (N, k) to matrices (N, k, k)."""
+        parts = [jacobian.mT @ jacobian for jacobian in map(self.jacobian, z.split(self._together(self.latent_dim)))]
+        return torch.cat(parts)  # N x k x k
 
-        def decode_one(code: Tensor) -> Tensor:
-            return self.decode(code[None]).flatten()  # CHW
+    def _decode_one(self, code: Tensor) -> Tensor:
+        """A code (k,) to the numbers (C·H·W,) of its image, as an operation that can be differentiated."""
+        return self.decode(code[None]).flatten()
 
-        with torch.no_grad():
-            return torch.cat([vmap(jacfwd(decode_one))(part) for part in z.split(chunk)])  # N x CHW x k
+    def _together(self, vectors: int) -> int:
+        """For how many codes so many vectors are pushed at once, so that those of the widest layer stay small."""
+        return max(1, JACOBIAN_MEMORY // (self.pixel_count * max(vectors, 1) * 32 * torch.finfo(self.dtype).bits // 8))
+
+    def _in_chunks(self, one: Callable[[Tensor, Tensor], Tensor], z: Tensor, vectors: Tensor, none: Tensor) -> Tensor:
+        size = self._together(vectors.shape[1])
+        parts = [vmap(one)(*part).detach() for part in zip(z.split(size), vectors.split(size), strict=True) if len(z)]
+        return torch.cat([none, *parts])
+
+    def __repr__(self) -> str:
+        channels, height, width = self.image_shape
+        return (
+            f"<{type(self).__name__} {self.family}: {self.latent_dim} dimensions among images of "
+            f"{channels}x{height}x{width}, {str(self.dtype).removeprefix('torch.')}>"
+        )
 
     @property
     def pixel_count(self) -> int:
@@ -102,32 +133,35 @@ class Autoencoder(Manifold):
         self.family = family
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
 
-    def pushforward(self) -> Pushforward | None:
-        """The fast way to this decoder's Jacobians as its weights are now, if its layers are a chain of known kinds."""
+    def chain(self) -> Pushforward | None:
+        """The fast way to this decoder's derivatives, with its weights of now, if it is a chain of known layers."""
         weight = next(self.model.parameters(), None)
         try:
             return None if weight is None else Pushforward(self.decoder, self.latent_dim, weight)
         except ValueError:
             return None
 
-    def jacobian(self, z: Tensor) -> Tensor:
-        """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k).
+    def pushforward(self, z: Tensor, v: Tensor) -> Tensor:
+        """The decoder's Jacobians times vectors: codes (N, k) and vectors (N, s, k) to (N, s, C·H·W).
 
-        Where the decoder is a chain of known layers, by pushing all tangents through them as one batch; otherwise as
+        Where the decoder is a chain of known layers, by pushing all vectors through them as one batch; otherwise as
         for any manifold. The ways agree to rounding.
         """
         with torch.no_grad():
-            push = self.pushforward() if len(z) and not torch.is_inference_mode_enabled() else None
-            if push is not None:
-                found, tangents = push(z)
+            chain = self.chain() if len(z) and v.shape[1] and not torch.is_inference_mode_enabled() else None
+            if chain is not None:
+                found, pushed = chain(z, v)
                 images = self.decode(z).flatten(1)  # N x CHW
                 # A network may take another way for some codes than for the one that its layers were found with.
                 rounding = 100 * torch.finfo(images.dtype).eps * float(images.abs().max())
                 if found.numel() == images.numel() and torch.allclose(
                     found.reshape(images.shape), images, rtol=0, atol=rounding
                 ):
-                    return tangents.mT  # N x CHW x k
-        return super().jacobian(z)
+                    return pushed  # N x s x CHW
+        return super().pushforward(z, v)
+
+    def _decode_one(self, code: Tensor) -> Tensor:
+        return self.decoder(code[None]).flatten()
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -146,7 +180,7 @@ class Autoencoder(Manifold):
 
 
 class PrincipalSubspace(Manifold):
-    """The flat surface of PCA: an affine subspace of pixel space.
+    """The affine subspace of PCA in pixel space.
 
     Parameters
     ----------
@@ -172,6 +206,12 @@ class PrincipalSubspace(Manifold):
     def decode(self, z: Tensor) -> Tensor:
         return (z @ self.components + self.mean).reshape(-1, *self.image_shape)  # N x C x H x W
 
+    def pushforward(self, z: Tensor, v: Tensor) -> Tensor:
+        return v @ self.components  # N x s x CHW
+
+    def pullback(self, z: Tensor, w: Tensor) -> Tensor:
+        return w @ self.components.T  # N x s x k
+
     def jacobian(self, z: Tensor) -> Tensor:
         return self.components.T.expand(len(z), -1, -1)  # N x CHW x k
 
@@ -186,7 +226,7 @@ class PrincipalSubspace(Manifold):
 
 
 class PixelSpace(Manifold):
-    """All of pixel space as its own, flat, surface: the straight line between two images lies in it."""
+    """All of pixel space as a manifold: the straight line between two images lies in it."""
 
     def __init__(self, image_shape: tuple[int, int, int], dtype: torch.dtype = torch.float64) -> None:
         self.family = "pixels"
@@ -200,8 +240,11 @@ class PixelSpace(Manifold):
     def decode(self, z: Tensor) -> Tensor:
         return z.reshape(-1, *self.image_shape)  # N x C x H x W
 
-    def jacobian(self, z: Tensor) -> Tensor:
-        return torch.eye(self.latent_dim, dtype=self.dtype, device=z.device).expand(len(z), -1, -1)  # N x CHW x CHW
+    def pushforward(self, z: Tensor, v: Tensor) -> Tensor:
+        return v.clone()  # N x s x CHW
+
+    def pullback(self, z: Tensor, w: Tensor) -> Tensor:
+        return w.clone()  # N x s x k
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> PixelSpace:
         return PixelSpace(self.image_shape, dtype)

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from latent_atlas.data.images import as_float
+from latent_atlas.geometry.blocks import BlockwiseTangentSpace
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.transformations import Transformation
 
@@ -198,23 +201,31 @@ def measure(
 
     Notes
     -----
-    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB.
+    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB. Where
+    the Jacobian of a single image takes more, it is computed in blocks of columns.
     """
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
-    batch = max(1, MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k))
+    batch = MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k)
+    columns = None if batch else max(1, MEMORY // (64 * p))  # of one Jacobian that are held at a time
+    if columns:
+        surface = surface.to(torch.float64)
     values, ranks, angles = [], [], []
     exact: Manifold | None = None
 
     def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
         codes = surface.encode(as_float(part, surface.dtype))  # n x k
+        moves = _displacements(surface.decode(codes), transformations) if transformations else None  # n x t x P
+        if columns and len(codes):
+            with suppress(LinAlgError):  # one that is rank-deficient is measured whole
+                return _blockwise(surface, codes, moves, columns), torch.zeros(1, dtype=torch.bool)
         spaces = TangentSpaces(surface.jacobian(codes))
         found = [spaces.singular_values, spaces.rank]
-        if transformations:
-            found.append(spaces.angles_deg(_displacements(surface.decode(codes), transformations)))
+        if moves is not None:
+            found.append(spaces.angles_deg(moves))
         return found, spaces.uncertain
 
-    for part in pixels.split(batch):
+    for part in pixels.split(max(1, batch)):
         part = part.to(device)
         found, again = measured(surface, part)
         if again.any():
@@ -234,6 +245,19 @@ def measure(
         torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
         tuple(transformations),
     )
+
+
+def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: int) -> list[Tensor]:
+    """Singular values (1, k), rank (1,) and angles (1, t) at one code (1, k), from blocks of its Jacobian's columns."""
+    space = BlockwiseTangentSpace(surface, code, columns)
+    values = space.singular_values
+    tolerance = surface.pixel_count * torch.finfo(torch.float64).eps * values[:, 0]
+    found = [values, (values > tolerance).sum(1)]
+    if moves is not None:
+        normal = space.normal(moves[0])  # t x P
+        angles = torch.rad2deg(torch.atan2(normal.norm(dim=-1), (moves[0] - normal).norm(dim=-1)))
+        found.append(angles.masked_fill(~moves[0].any(dim=-1), math.nan)[None])
+    return found
 
 
 def _displacements(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
