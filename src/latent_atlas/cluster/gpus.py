@@ -16,8 +16,12 @@ CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster
 
 def attach(workflow: Any) -> None:
     """Fit a workflow to where it runs, once its jobs are known. Called at the end of the Snakefile."""
-    if workflow.is_main_process:
+    if not workflow.is_main_process:
+        return
+    try:
         engine.when_planned(workflow, lambda: _fit(workflow))
+    except AttributeError as error:
+        engine.workflow_log(f"this Snakemake has another structure ({error}): no GPUs are counted, SLURM is not asked")
 
 
 def _fit(workflow: Any) -> None:

@@ -20,28 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import snakemake
-from snakemake.exceptions import WorkflowError
-from snakemake.logging import DefaultFilter
-from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
-from snakemake.persistence.file import FilePersistence
-from snakemake.settings.enums import Quietness
-from snakemake.settings.types import ExecMode
-from snakemake.utils import format as snakemake_format
-from snakemake_interface_logger_plugins.common import LogEvent
 
 from latent_atlas.versioning import pipeline
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
-from latent_atlas.versioning.lock_file import (
-    COMMAND,
-    INPUT,
-    OUTPUT,
-    PARAMS,
-    UNKNOWN,
-    LockFile,
-    available,
-)
+from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
 from latent_atlas.versioning.pipeline import Job
+
+try:
+    from snakemake.exceptions import WorkflowError
+    from snakemake.logging import DefaultFilter
+    from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
+    from snakemake.persistence.file import FilePersistence
+    from snakemake.settings.enums import Quietness
+    from snakemake.utils import format as snakemake_format
+    from snakemake_interface_logger_plugins.common import LogEvent
+except (ImportError, AttributeError) as error:
+    LACKS, FilePersistence = str(error), object
+else:
+    LACKS = ""
 
 TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
@@ -55,21 +52,13 @@ def attach(workflow: Any, extras_file: str) -> None:
     extras_file : str
         YAML with what ``dvc.yaml`` says beyond the stages: see :func:`.pipeline.render`.
     """
-    if aside := stands_aside():
-        if workflow.is_main_process:
-            workflow_log(aside)
-        return
-    main = workflow.exec_mode == ExecMode.DEFAULT
-    if main:
+    main, root = workflow.is_main_process, Path.cwd()
+    aside = stands_aside()
+    if main and not aside:
         show_failures()
-    root = Path.cwd()
-    if not available(root):
-        if workflow.is_main_process:
-            workflow_log(f"{root} is no DVC repository under git: nothing is versioned, all else works")
-        return
-    if workflow.storage_settings.default_storage_provider is not None:
+    if aside := aside or _not_versioned(workflow, root):
         if main:
-            workflow_log("files lie in object storage, not in this folder: versioning stands aside")
+            workflow_log(aside)
         return
     disregard_clocks()
     if not main:
@@ -108,6 +97,19 @@ def stands_aside() -> str | None:
             f"versioning was tested with Snakemake {', '.join(TESTED_VERSIONS)}, and this is {snakemake.__version__}: "
             f"nothing is versioned, all else works"
         )
+    if LACKS:
+        return f"this Snakemake lacks what versioning needs ({LACKS}): nothing is versioned, all else works"
+    return None
+
+
+def _not_versioned(workflow: Any, root: Path) -> str | None:
+    """Why the files of this folder are not versioned, or None."""
+    if not available(root):
+        return f"{root} is no DVC repository under git: nothing is versioned, all else works"
+    if not Path(workflow.basedir).resolve().is_relative_to(root):
+        return f"the Snakefile is in {workflow.basedir}, not in {root}: nothing is versioned, all else works"
+    if workflow.storage_settings.default_storage_provider is not None:
+        return "files lie in object storage, not in this folder: nothing is versioned, all else works"
     return None
 
 
