@@ -103,7 +103,7 @@ def wait(condition: object, seconds: float = 120) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "not true in time"
         time.sleep(0.2)
 
 
@@ -263,7 +263,7 @@ class TestFaults:
 
     def test_a_job_that_runs_out_of_time(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         long.edit_params(lambda values: values["training"].update(epochs=400))
-        long.replace("src/latent_atlas/requests.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
+        long.replace("src/latent_atlas/study/resources.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
         say_measured(long, "{seconds: 0, memory_mb: 700}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
@@ -271,7 +271,7 @@ class TestFaults:
         assert (long.root / CHECKPOINT).read_bytes() == undisturbed(long, tmp_path / "other")
 
     def test_a_job_that_runs_out_of_memory(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
-        long.replace("src/latent_atlas/requests.py", "OVERHEAD_MB = 500", "OVERHEAD_MB = 0")
+        long.replace("src/latent_atlas/study/resources.py", "OVERHEAD_MB = 500", "OVERHEAD_MB = 0")
         say_measured(long, "{seconds: 1, memory_mb: 300}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
@@ -279,8 +279,8 @@ class TestFaults:
         assert (long.root / CHECKPOINT).read_bytes() == undisturbed(long, tmp_path / "other")
 
     def test_a_node_that_dies(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
-        wishes = ("--set-resources", "train:slurm_partition=cpu", "train:gpu=0")
-        process = start(long, CHECKPOINT, *wishes)
+        options = ("--set-resources", "train:slurm_partition=cpu", "train:gpu=0")
+        process = start(long, CHECKPOINT, *options)
         number = site.wait_for_job("rule_train")
         wait(lambda: epochs_begun(long))
         dead = site.jobs()[number]["nodes"]

@@ -14,7 +14,7 @@ from latent_atlas.study.resources import size
 HEADER = """\
 # What a job of each rule took at most in a run of the default study, by Snakemake's benchmark files: `latent-atlas
 # resources` writes this after a run. Seconds of train are for an epoch of 60,000 images, those of invariance_epochs for
-# an epoch, those of the stages that compare all manifolds for one manifold. latent_atlas/requests.py asks clusters for
+# an epoch, those of the stages that compare all manifolds for one manifold. latent_atlas/study/resources.py asks for
 # more, and for more with each attempt.
 """
 ENDING = ".benchmark.tsv"

@@ -188,7 +188,7 @@ class LockFile:
         if not job.params:
             return True
         try:
-            return canonical(values_at(self._params(), job.params)) == canonical(dict(job.params))
+            return canonical(values_at(self._params(), *job.params)) == canonical(dict(job.params))
         except VersioningError:
             return False
 
