@@ -24,7 +24,7 @@ def pipeline(check: bool) -> None:
     from latent_atlas.versioning.engine import stands_aside
 
     if aside := stands_aside():
-        raise click.ClickException(aside)
+        raise click.ClickException(f"{aside}: dvc.yaml is neither written nor compared")
     environment = os.environ | {MODE_VARIABLE: "check" if check else "write"}
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "host", "rules", "reason", "progress"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
