@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from latent_atlas.cluster import run
 from latent_atlas.errors import LatentAtlasError
 
 NEEDED_GB = 3  # the dataset, the results and DVC's copy of them, with a margin
@@ -269,7 +270,7 @@ def scheduler(profile: Path | None, settings: dict[str, Any]) -> Iterator[Findin
     from latent_atlas.cluster.gpus import CHECK_VARIABLE
 
     arguments = ["--dry-run", "--forceall", "--quiet", "all", "--profile", str(profile)]
-    done = _run(sys.executable, "-m", "snakemake", *arguments, env=os.environ | {CHECK_VARIABLE: "slurm"})
+    done = run(sys.executable, "-m", "snakemake", *arguments, env=os.environ | {CHECK_VARIABLE: "slurm"})
     if done.returncode == 0:
         yield Finding("SLURM", GOOD, "would take every kind of job of this study")
         return
@@ -294,7 +295,7 @@ def nodes(settings: dict[str, Any]) -> Iterator[Finding]:
                    sys.executable, "-m", "latent_atlas.cli", "doctor", "--test-job"]  # fmt: skip
         subject = f"nodes with {' '.join(options) or 'no request'}"
         try:
-            done = _run("srun", *command, timeout=TIMEOUT_S)
+            done = run("srun", *command, timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             yield Finding(subject, NOTE, f"no job started within {TIMEOUT_S} s: the queue is long, or blocked")
             continue
@@ -337,12 +338,8 @@ def _driver() -> str | None:
     """Version of the NVIDIA driver here; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
-    done = _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    done = run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout.strip() else None
-
-
-def _run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def _download_error(url: str) -> str | None:
