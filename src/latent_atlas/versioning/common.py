@@ -17,7 +17,7 @@ class VersioningError(Exception):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, so that a reader sees all of it or none.
+    """Write ``text`` as UTF-8; a reader sees the old file or the whole new one.
 
     Raises
     ------

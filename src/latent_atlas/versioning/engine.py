@@ -206,7 +206,7 @@ class LockFilePersistence(FilePersistence):
         text = pipeline.render(jobs.values(), extras, pipeline.current(path), rules) if whole else ""
         if mode == "check":
             if not whole or not pipeline.same(pipeline.current(path), text):
-                raise WorkflowError(f"{path} is not what the Snakefile says: run latent-atlas pipeline")
+                raise WorkflowError(f"{path} does not agree with the Snakefile: run latent-atlas pipeline")
             return
         if whole:
             if pipeline.write(path, text):
