@@ -1,4 +1,4 @@
-"""What all commands share: the parameter file, the log, and how errors reach a person."""
+"""What all commands share: the parameter file, the log, the metadata of the job, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
     Parameters
     ----------
     subject : str, optional
-        The option whose value says what this call works on; it heads each line of progress.
+        The option that names what this call works on; its value is in the prefix of each line of progress.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -45,8 +45,8 @@ def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.C
         @click.option("--log", "log_file", type=OUT, help="Also write the progress, with times, to this file.")
         @functools.wraps(function)
         def command(params_file: Path, log_file: Path | None, **options: Any) -> None:
-            words = [command.name, options.get(subject) if subject else None]
-            with _Logging(" ".join(str(word) for word in words if word), log_file), _Record(log_file):
+            prefix = f"{command.name} {options.get(subject) or ''}" if subject else f"{command.name}"
+            with _Logging(prefix.strip(), log_file), _JobMetadata(log_file):
                 from latent_atlas.study import schema as config
 
                 keep_freed_memory()
@@ -76,23 +76,23 @@ def manifold_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def summary_options(function: Callable[..., None]) -> Callable[..., None]:
     """The option of a command that compares all manifolds: the ``folder`` that holds a folder of each."""
-    return folder_option("--folder", "The stage's results: a folder for each manifold, and what is written here.")(
-        function
-    )
+    text = "The stage's results: a folder for each manifold, and what is written here."
+    return folder_option("--folder", text)(function)
 
 
 class _Logging:
-    """Progress on standard error, each line headed by its stage; the same with times in a file."""
+    """Progress on standard error, with the stage as prefix of each line; the same with times in a file."""
 
-    def __init__(self, head: str, path: Path | None) -> None:
+    def __init__(self, prefix: str, path: Path | None) -> None:
         self.handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-        self.handlers[0].setFormatter(logging.Formatter(f"[{head}] %(message)s"))
+        self.handlers[0].setFormatter(logging.Formatter(f"[{prefix}] %(message)s"))
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
             except OSError as error:
-                self.handlers[0].handle(_record(f"cannot write the log {path}: {error.strerror}; going on without"))
+                text = f"cannot write the log {path}: {error.strerror}; going on without it"
+                self.handlers[0].handle(log.makeRecord(log.name, logging.WARNING, "", 0, text, (), None))
             else:
                 self.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
@@ -115,17 +115,17 @@ class _Logging:
             sys.exit(status)
 
 
-class _Record:
-    """What a job took, and where: a small file beside its log, written when it has ended well.
+class _JobMetadata:
+    """Node, device, time and memory of a job: a small file beside its log, written when the job has succeeded.
 
-    It is no output of the job, since it differs from run to run; ``latent-atlas records`` gathers these.
+    It is no output of the job, since it differs from run to run. ``latent-atlas records`` collects these files.
     """
 
     def __init__(self, log_file: Path | None) -> None:
         self.path = log_file and log_file.with_suffix(".record.json")
 
     def __enter__(self) -> None:
-        _noted.clear()
+        _metadata.clear()
         self.started = _starts.pop() if _starts else time.time()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -133,7 +133,7 @@ class _Record:
             return
         usage = resource.getrusage(resource.RUSAGE_SELF)
         peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
-        facts = {
+        metadata = {
             # a node that SLURM simulates on a host has a name of its own
             "node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             "job_id": os.environ.get("SLURM_JOB_ID"),
@@ -143,21 +143,21 @@ class _Record:
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "peak_memory_mib": round(peak),
         }
-        with suppress(LatentAtlasError):  # the log has said already that nothing can be written there
-            write_text(self.path, json.dumps(facts | _noted) + "\n")
+        with suppress(LatentAtlasError):  # a folder that cannot be written to was reported with the log
+            write_text(self.path, json.dumps(metadata | _metadata) + "\n")
 
 
-_noted: dict[str, Any] = {}
+_metadata: dict[str, Any] = {}
 _starts = [STARTED]  # the first command of a process began with it
 
 
-def note(**facts: Any) -> None:
-    """Add to the record of the job that runs, such as the device it computes on."""
-    _noted.update(facts)
+def add_metadata(**entries: Any) -> None:
+    """Add entries to the metadata of the running job, such as the device it computes on."""
+    _metadata.update(entries)
 
 
 class _LogFile(logging.FileHandler):
-    """A log that gives up in silence where the disk is full: the terminal still hears everything."""
+    """A log file that ignores write errors, such as a full disk: the terminal still shows everything."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass
@@ -165,7 +165,3 @@ class _LogFile(logging.FileHandler):
     def close(self) -> None:
         with suppress(OSError):
             super().close()
-
-
-def _record(message: str) -> logging.LogRecord:
-    return logging.LogRecord("latent_atlas", logging.WARNING, "", 0, message, None, None)

@@ -1,4 +1,4 @@
-"""Errors that a person can act upon: each message names the thing, its value and the remedy."""
+"""Errors that a user can correct: each message names the thing, its value and the remedy."""
 
 
 class LatentAtlasError(Exception):
@@ -6,19 +6,19 @@ class LatentAtlasError(Exception):
 
 
 class DataError(LatentAtlasError):
-    """Images that are missing, damaged or not what they claim to be."""
+    """Images that are missing, damaged or of another dataset."""
 
 
 class ModelError(LatentAtlasError):
-    """An architecture that cannot be built, or that is no autoencoder."""
+    """An architecture that cannot be built, or that is not an autoencoder."""
 
 
 class CheckpointError(LatentAtlasError):
-    """A file of weights that cannot be read, or that belongs to something else."""
+    """A file of weights that cannot be read, or that belongs to another model."""
 
 
 class TrainingError(LatentAtlasError):
-    """A training that cannot start or that has gone astray."""
+    """A training that cannot start or that diverges."""
 
 
 class OutputError(LatentAtlasError):

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees all of one or none of it."""
+"""Atomic writing of files: a reader sees the old file or the whole new one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` when the block ends well.
+    """Give a temporary name beside ``path``; rename it to ``path`` when the block succeeds.
 
-    The temporary name keeps the ending of ``path``, which picture libraries go by. When the block fails,
-    nothing is left behind and an older ``path`` is untouched.
+    The temporary name has the suffix of ``path``, from which picture libraries choose the format. If the block fails,
+    the temporary file is deleted and an older ``path`` is unchanged.
 
     Raises
     ------
     OutputError
-        If the folder cannot be made or written to, or the disk is full.
+        If the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")

@@ -1,4 +1,4 @@
-"""A real SLURM runs the pipeline by the shipped profile, and survives what clusters do to jobs."""
+"""A real SLURM runs the pipeline with the shipped profile, also after common failures of clusters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from snakemake.exceptions import WorkflowError
 from latent_atlas.cluster import gpus as module
 from latent_atlas.cluster import slurm
 
-# This SLURM keeps no accounts; the rest is impatience.
+# This SLURM has no accounts; the other options shorten the waiting times.
 SITE = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20")
 PROFILE = ("--profile", "profiles/slurm", *SITE)
 CHECKPOINT = "results/checkpoints/fc4.safetensors"
@@ -87,8 +87,8 @@ def undisturbed(study: Repository, folder: Path) -> bytes:
     return (copy.root / CHECKPOINT).read_bytes()
 
 
-def say_measured(study: Repository, entry: str) -> None:
-    """Let a training have been measured to take so much."""
+def set_measured(study: Repository, entry: str) -> None:
+    """Set the measured time and memory of a training."""
     path = study.root / "workflow" / "resources.yaml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith("train:")]
     path.write_text("\n".join([*lines, f"train: {entry}"]) + "\n")
@@ -103,7 +103,7 @@ def wait(condition: object, seconds: float = 120) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "not true in time"
         time.sleep(0.2)
 
 
@@ -143,13 +143,13 @@ class TestPipeline:
         said = study.run("latent-atlas", "doctor", "--profile", "profiles/slurm", "--on-nodes", check=False).stdout
         assert "ok  SLURM: would take every kind of job of this study" in said
         assert "ok  nodes with --partition=cpu: cpu" in said
-        # the GPU of this cluster is pretended, and the doctor finds that out
+        # the GPU of this cluster is simulated, which the test job detects
         assert "PROBLEM  nodes with --partition=gpu --gpus=1: gpu1: torch" in said
         assert "sees no GPU" in said
 
 
 class TestRefusals:
-    """What the cluster would never run is told before anything is submitted, with the line to change."""
+    """Jobs that the cluster cannot run are reported before anything is submitted, with the line to change."""
 
     pytestmark = on_slurm
 
@@ -234,7 +234,7 @@ class TestAccounts:
 
 
 class TestFaults:
-    """Ordinary accidents, each of which ends with the right bytes and nothing made twice at the same time."""
+    """Common failures: each ends with the same bytes as an undisturbed run, and no job runs twice at the same time."""
 
     pytestmark = faults
 
@@ -263,24 +263,24 @@ class TestFaults:
 
     def test_a_job_that_runs_out_of_time(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
         long.edit_params(lambda values: values["training"].update(epochs=400))
-        long.replace("src/latent_atlas/requests.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
-        say_measured(long, "{seconds: 0, memory_mb: 700}")
+        long.replace("src/latent_atlas/study/resources.py", "SHORTEST_MIN = 2", "SHORTEST_MIN = 1")
+        set_measured(long, "{seconds: 0, memory_mb: 700}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
         assert "TIMEOUT" in states
         assert (long.root / CHECKPOINT).read_bytes() == undisturbed(long, tmp_path / "other")
 
     def test_a_job_that_runs_out_of_memory(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
-        long.replace("src/latent_atlas/requests.py", "OVERHEAD_MB = 500", "OVERHEAD_MB = 0")
-        say_measured(long, "{seconds: 1, memory_mb: 300}")
+        long.replace("src/latent_atlas/study/resources.py", "OVERHEAD_MB = 500", "OVERHEAD_MB = 0")
+        set_measured(long, "{seconds: 1, memory_mb: 300}")
         submit(long, CHECKPOINT)
         states = [job["state"] for job in site.jobs().values() if "rule_train" in job["comment"]]
         assert {"OUT_OF_MEMORY", "CANCELLED", "FAILED"} & set(states)
         assert (long.root / CHECKPOINT).read_bytes() == undisturbed(long, tmp_path / "other")
 
     def test_a_node_that_dies(self, long: Repository, site: Cluster, tmp_path: Path) -> None:
-        wishes = ("--set-resources", "train:slurm_partition=cpu", "train:gpu=0")
-        process = start(long, CHECKPOINT, *wishes)
+        options = ("--set-resources", "train:slurm_partition=cpu", "train:gpu=0")
+        process = start(long, CHECKPOINT, *options)
         number = site.wait_for_job("rule_train")
         wait(lambda: epochs_begun(long))
         dead = site.jobs()[number]["nodes"]
@@ -332,7 +332,7 @@ class TestGPUsOfThisMachine:
     """How many trainings run at once, without a scheduler."""
 
     def test_as_many_as_the_driver_lists(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pretend(tmp_path, 3)
+        self.simulate(tmp_path, 3)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         assert module.visible_gpus() == 3
@@ -345,8 +345,8 @@ class TestGPUsOfThisMachine:
         assert module.visible_gpus() == 0
 
     @staticmethod
-    def pretend(folder: Path, count: int) -> None:
-        lines = "\n".join(f"echo 'GPU {index}: Pretended (UUID: GPU-{index})'" for index in range(count))
+    def simulate(folder: Path, count: int) -> None:
+        lines = "\n".join(f"echo 'GPU {index}: Simulated (UUID: GPU-{index})'" for index in range(count))
         (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}\n")
         (folder / "nvidia-smi").chmod(0o755)
 
@@ -358,7 +358,7 @@ class TestGPUsOfThisMachine:
         study.edit_params(lambda values: values["models"].update({f"more{n}": dict(model) for n in range(4)}))
         study.edit_params(lambda values: values["training"].update(epochs=60))
         (study.root / "bin").mkdir()
-        self.pretend(study.root / "bin", gpus)
+        self.simulate(study.root / "bin", gpus)
         study.extra = {"PATH": str(study.root / "bin")}
         study.run("snakemake", "--cores", "8", *(f"results/checkpoints/more{n}.safetensors" for n in range(4)))
         table = pd.read_csv(study.root / "results" / "records.csv", keep_default_na=False)

@@ -1,7 +1,8 @@
-"""What the doctor says of a site."""
+"""What the doctor finds at a site."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_changed_pixel(study: Study, digits: Images) -> None:
     tensors["train"][0, 0, 0, 0] += 1
     save_file(tensors, path, metadata)
     assert "is damaged" in verdicts(study)[0]
+
+
+def test_the_job_on_a_node_prints_what_torch_finds(study: Study) -> None:
+    found = json.loads(study.run("doctor", "--test-job").stdout)
+    assert found["torch"] == torch.__version__
+    assert found["cuda"] == torch.version.cuda
+    assert bool(found["gpus"]) == torch.cuda.is_available()
+
+
+def test_profile_that_does_not_exist(study: Study) -> None:
+    Path("Snakefile").touch()
+    done = study.run("doctor", "--profile", "absent")
+    assert done.exit_code == 1
+    assert "cannot read absent/config.yaml" in done.output

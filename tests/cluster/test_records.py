@@ -1,4 +1,4 @@
-"""What each job took: written beside its log, gathered beside the results."""
+"""Metadata of jobs: written beside the log of each, collected beside the results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(path: str, started: str = "2030-01-01T00:00:00", **facts: object) -> None:
-    """A record as a job leaves it."""
+def write(path: str, started: str = "2030-01-01T00:00:00", **metadata: object) -> None:
+    """The metadata file of a job."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps({"node": "n1", "device": "cpu", "started_utc": started, "wall_s": 2.5} | facts))
+    Path(path).write_text(json.dumps({"node": "n1", "device": "cpu", "started_utc": started, "wall_s": 2.5} | metadata))
 
 
 def table() -> pd.DataFrame:
-    """The gathered records, by stage."""
+    """The table of records, by stage."""
     return pd.read_csv("results/records.csv", keep_default_na=False).set_index("stage")
 
 

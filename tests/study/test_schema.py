@@ -306,7 +306,7 @@ class TestNoBehaviour:
             "latent_atlas": set(),
             "latent_atlas.study.schema": {"Params"},
             "latent_atlas.command": {
-                "IN", "OUT", "add_metadata", "folder_option", "log", "manifold_options", "note", "stage",
+                "IN", "OUT", "add_metadata", "folder_option", "log", "manifold_options", "stage",
                 "summary_options",
             },
         }  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,19 +17,27 @@ from latent_atlas.training.devices import choose_device, claim, describe
 
 CLAIM = """
 import sys
-from pathlib import Path
 from latent_atlas.training.devices import claim
-print(claim(sys.argv[2:], Path(sys.argv[1])), flush=True)
+print(claim(sys.argv[1:]), flush=True)
 sys.stdin.read()
 """
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract UNIX sockets")
+
+
+@pytest.fixture
+def ids() -> list[str]:
+    """Identifiers of three devices of which no other test of this machine knows."""
+    return [f"{uuid.uuid4()}" for _ in range(3)]
+
+
 @contextmanager
-def claimants(folder: Path, names: list[str], count: int) -> Iterator[list[tuple[int, subprocess.Popen[str]]]]:
+def claimants(ids: list[str], count: int) -> Iterator[list[tuple[int, subprocess.Popen[str]]]]:
     """So many processes that have each claimed one of the devices, and hold it."""
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", CLAIM, str(folder), *names],
+            [sys.executable, "-c", CLAIM, *ids],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -44,12 +52,12 @@ def claimants(folder: Path, names: list[str], count: int) -> Iterator[list[tuple
             process.communicate()
 
 
-@pytest.mark.parametrize("wish", ["cuda", "cuda:1", "mps"])
-def test_device_that_is_not_there(wish: str) -> None:
-    if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[wish.partition(":")[0]]:
-        pytest.skip(f"this machine has {wish}")
-    with pytest.raises(TrainingError, match=rf"device '{wish}' is not available here: choose auto or one of .*cpu"):
-        choose_device(wish)
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])
+def test_device_that_is_not_there(name: str) -> None:
+    if {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[name.partition(":")[0]]:
+        pytest.skip(f"this machine has {name}")
+    with pytest.raises(TrainingError, match=rf"device '{name}' is not available here: choose auto or one of .*cpu"):
+        choose_device(name)
 
 
 def test_auto_takes_what_is_there() -> None:
@@ -59,26 +67,28 @@ def test_auto_takes_what_is_there() -> None:
     assert describe(torch.device("cpu")) == "cpu"
 
 
-def test_processes_spread_over_the_devices(tmp_path: Path) -> None:
-    with claimants(tmp_path, ["a", "b"], 4) as claims:
+@linux
+def test_processes_spread_over_the_devices(ids: list[str]) -> None:
+    with claimants(ids[:2], 4) as claims:
         assert Counter(index for index, _ in claims) == {0: 2, 1: 2}
 
 
-def test_the_claim_of_a_killed_process_is_free_again(tmp_path: Path) -> None:
-    names = ["a", "b"]
-    with claimants(tmp_path, names, 2) as claims:
+@linux
+def test_the_claim_of_a_killed_process_is_free_again(ids: list[str]) -> None:
+    with claimants(ids[:2], 2) as claims:
         freed, process = claims[0]
         process.kill()
         process.wait()
-        with claimants(tmp_path, names, 1) as more:
+        with claimants(ids[:2], 1) as more:
             assert [index for index, _ in more] == [freed]
 
 
-def test_one_claim_a_device_whatever_subset_is_visible(tmp_path: Path) -> None:
-    with claimants(tmp_path, ["a", "b", "c"], 1), claimants(tmp_path, ["c", "a"], 1) as claims:
+@linux
+def test_one_claim_a_device_whatever_subset_is_visible(ids: list[str]) -> None:
+    a, b, c = ids
+    with claimants([a, b, c], 1), claimants([c, a], 1) as claims:
         assert [index for index, _ in claims] == [0]  # c: a is taken
 
 
-def test_without_a_place_for_claims_the_first_device_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    assert claim(["a", "b"], tmp_path / "file") == 0
+def test_the_first_device_where_no_name_can_be_bound() -> None:
+    assert claim(["x" * 200, "y"]) == 0  # longer than the name of a socket may be

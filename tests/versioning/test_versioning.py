@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture
 def study(finished: Repository, tmp_path: Path) -> Repository:
-    """A copy of the finished repository to play with."""
+    """A copy of the finished repository for one test."""
     return finished.copy(tmp_path / "study")
 
 
@@ -77,7 +77,7 @@ def test_clone_pulls_and_recomputes_nothing(study: Repository, tmp_path: Path) -
 def test_checkout_of_an_older_revision_and_back(study: Repository) -> None:
     study.edit_params(lambda values: values["tangents"].update(example="one"))
     study.snakemake()
-    new = study.commit("other probe")
+    new = study.commit("other example")
     study.run("git", "checkout", "--quiet", "HEAD~1")
     assert study.stale() != set()  # the outputs on disk belong to the newer revision
     study.run("dvc", "checkout")
@@ -207,7 +207,7 @@ def test_failed_job(study: Repository, arguments: tuple[str, ...]) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     stale = {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred", "report"}
-    assert study.stale() == stale  # what the failed jobs have written counts for nothing
+    assert study.stale() == stale  # outputs of failed jobs do not count
     study.run("git", "checkout", "--quiet", SOURCE)
     study.snakemake()  # and no lock is left behind
     assert study.stale() == set()
@@ -472,13 +472,13 @@ def _web_server(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-EDITS = ("probe", "source", "touch", "delete", "hand", "revert", "commit", "checkout")
+EDITS = ("example", "source", "touch", "delete", "hand", "revert", "commit", "checkout")
 
 
-def _step(study: Repository, move: str, chance: random.Random) -> None:
+def _step(study: Repository, step: str, chance: random.Random) -> None:
     outs = ["results/tangents/pca2/columns.png", "results/report/index.html", "results/jacobian/summary.csv"]
-    match move:
-        case "probe":
+    match step:
+        case "example":
             study.edit_params(lambda values: values["tangents"].update(example=chance.choice(["zero", "one"])))
         case "source":
             page = study.root / PAGE
@@ -506,11 +506,11 @@ def _step(study: Repository, move: str, chance: random.Random) -> None:
             study.run("rm", "-rf", ".snakemake")
 
 
-def _random_walk(study: Repository, seed: int, steps: int) -> None:
+def _run_random_sequence(study: Repository, seed: int, steps: int) -> None:
     chance = random.Random(seed)  # noqa: S311
     for _ in range(steps):
-        move = chance.choice([*EDITS, "snakemake", "repro", "records"])
-        _step(study, move, chance)
+        step = chance.choice([*EDITS, "snakemake", "repro", "records"])
+        _step(study, step, chance)
         study.stale()
     study.snakemake()
     assert study.stale() == set()
@@ -526,12 +526,12 @@ def _assert_equal_to_a_fresh_run(study: Repository, folder: Path) -> None:
 
 
 def test_random_sequence(study: Repository, tmp_path: Path) -> None:
-    _random_walk(study, seed=1, steps=25)
+    _run_random_sequence(study, seed=1, steps=25)
     _assert_equal_to_a_fresh_run(study, tmp_path / "fresh")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 8))
 def test_more_random_sequences(study: Repository, tmp_path: Path, seed: int) -> None:
-    _random_walk(study, seed, steps=40)
+    _run_random_sequence(study, seed, steps=40)
     _assert_equal_to_a_fresh_run(study, tmp_path / "fresh")

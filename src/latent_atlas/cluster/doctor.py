@@ -1,8 +1,9 @@
-"""doctor: whether this site is ready for a run, and what to change."""
+"""doctor: checks of this site before the first run, each with what to change."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,27 +21,28 @@ from typing import Any
 
 import click
 
+from latent_atlas.cluster import run
 from latent_atlas.errors import LatentAtlasError
 
-NEEDED_GB = 3  # the dataset, results and DVC's copy of them, with room to spare
-SLOW_MS = 50  # a file made, renamed and seen again; more makes a thousand small outputs a matter of minutes
-TIMEOUT_S = 180
+NEEDED_GB = 3  # the dataset, the results and DVC's copy of them, with a margin
+SLOW_MS = 50  # to write and rename a small file; a thousand outputs then take about a minute
+TIMEOUT_S = 180  # for a test job, its time in the queue included
+SRUN_OPTIONS = {"slurm_partition": "--partition", "slurm_account": "--account", "gres": "--gres", "gpu": "--gpus"}
 
 GOOD, NOTE, BAD = "ok", "note", "PROBLEM"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes
     ----------
     subject : str
     verdict : {"ok", "note", "PROBLEM"}
     message : str
-        What is so.
     remedy : str
-        What to change; empty where nothing needs to be.
+        What to change; empty if nothing has to be changed.
     """
 
     subject: str
@@ -57,39 +59,37 @@ class Finding:
 @click.option("--profile", type=click.Path(file_okay=False, path_type=Path),
               help="The Snakemake profile that will be used, such as profiles/slurm.")  # fmt: skip
 @click.option("--on-nodes", is_flag=True, help="Also run a short job in each partition of the profile.")
-@click.option("--probe", is_flag=True, hidden=True)
-def doctor(profile: Path | None, on_nodes: bool, probe: bool) -> None:
-    """Check this site before the first run, and say what to change.
+@click.option("--test-job", is_flag=True, hidden=True, help="What the short job runs.")
+def doctor(profile: Path | None, on_nodes: bool, test_job: bool) -> None:
+    """Check this site before the first run, and list what to change.
 
-    Nothing is computed and nothing is submitted, but with --on-nodes. Fails if there is a problem.
+    Nothing is computed. Nothing is submitted, except with --on-nodes. Fails if there is a problem.
     """
-    if probe:
+    if test_job:
         click.echo(json.dumps(_here()))
         return
     if not Path("Snakefile").is_file():
         raise click.ClickException("this folder has no Snakefile: run it in the project's folder")
     from latent_atlas.study import schema as config
+    from latent_atlas.versioning.common import VersioningError, read_yaml
 
     try:
         params = config.load("params.yaml")
-    except LatentAtlasError as error:
+        settings = read_yaml(profile / "config.yaml") if profile else {}
+    except (LatentAtlasError, VersioningError) as error:
         raise click.ClickException(str(error)) from error
-    settings = _read(profile)
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        tools,
-        lambda: devices(settings, params),
-        lambda: dataset(params),
-        remote,
-        lambda: file_system(Path.cwd()),
-        lambda: scheduler(profile, settings),
-    ]
-    if on_nodes:
-        checks.append(lambda: nodes(settings))
     problems = 0
-    for check in checks:
-        for finding in check():
-            click.echo(finding)
-            problems += finding.verdict == BAD
+    for finding in itertools.chain(
+        tools(),
+        devices(settings, params),
+        dataset(params),
+        remote(),
+        file_system(Path.cwd()),
+        scheduler(profile, settings),
+        nodes(settings) if on_nodes else (),
+    ):
+        click.echo(finding)
+        problems += finding.verdict == BAD
     click.echo(f"{problems} problem{'s' * (problems != 1)}" if problems else "ready")
     sys.exit(1 if problems else 0)
 
@@ -109,7 +109,7 @@ def tools() -> Iterator[Finding]:
 
 
 def devices(settings: dict[str, Any], params: Any) -> Iterator[Finding]:
-    """Whether torch sees the GPUs that are here."""
+    """Whether torch can use the GPUs of this machine."""
     here = _here()
     driver = here["driver"]
     build = f"torch {here['torch']} ({'CUDA ' + here['cuda'] if here['cuda'] else 'built without CUDA'})"
@@ -122,46 +122,43 @@ def devices(settings: dict[str, Any], params: Any) -> Iterator[Finding]:
         yield Finding("GPU", BAD, f"{build} finds no GPU under driver {driver}: {here['trouble']}",
                       "update the driver, install a torch for an older CUDA, or free CUDA_VISIBLE_DEVICES")  # fmt: skip
     elif settings.get("executor", "local") == "local":
-        wish = params.training.device
-        verdict = BAD if wish.startswith("cuda") else NOTE
-        remedy = "set training.device: auto in params.yaml" if verdict == BAD else ""
-        yield Finding("GPU", verdict, f"none here; {build} trains on the CPU", remedy)
+        needed = params.training.device.startswith("cuda")
+        remedy = "set training.device: auto in params.yaml" if needed else ""
+        yield Finding("GPU", BAD if needed else NOTE, f"none here; {build} trains on the CPU", remedy)
     else:
         yield Finding("GPU", NOTE, f"none on this machine; {build}. Nodes may differ: --on-nodes asks them")
 
 
 def dataset(params: Any) -> Iterator[Finding]:
-    """Whether the dataset is here or can be had."""
-    wish = params.dataset
-    path = Path("data/images.safetensors")
+    """Whether the dataset is here or can be downloaded."""
+    name, folder, path = params.dataset.name, params.dataset.folder, Path("data/images.safetensors")
     if path.exists():
-        trouble = _wrong_images(path, wish.name)
-        if trouble:
-            yield Finding("dataset", BAD, f"{path} {trouble}", f"delete it; fetch will get {wish.name} again")
+        if trouble := _wrong_images(path, name):
+            yield Finding("dataset", BAD, f"{path} {trouble}", f"delete it; fetch will get {name} again")
         else:
-            yield Finding("dataset", GOOD, f"{path} holds {wish.name}")
+            yield Finding("dataset", GOOD, f"{path} holds {name}")
         return
-    if wish.folder is not None:
-        folder = Path(wish.folder).expanduser()
-        if folder.is_dir():
+    if folder is not None:
+        if Path(folder).expanduser().is_dir():
             yield Finding("dataset", GOOD, f"{folder} is here; fetch will verify its content")
         else:
             yield Finding("dataset", BAD, f"there is no folder {folder}", "correct dataset.folder in params.yaml")
         return
-    if wish.name == "digits":
+    if name == "digits":
         yield Finding("dataset", GOOD, "digits come with scikit-learn")
         return
     from latent_atlas.data import torchvision_import
 
-    kind = getattr(torchvision_import.datasets(), wish.name)
+    kind = getattr(torchvision_import.datasets(), name)
     urls = [mirror + kind.resources[0][0] for mirror in getattr(kind, "mirrors", [])] or [kind.url]
-    answers = {url: _answer(url) for url in urls}
-    for url, answer in answers.items():
-        if answer is None:
+    errors = {}
+    for url in urls:
+        errors[url] = _download_error(url)
+        if errors[url] is None:
             yield Finding("dataset", GOOD, f"{url} answers")
             return
-    tried = "; ".join(f"{url}: {answer}" for url, answer in answers.items())
-    if wish.name == "FashionMNIST" and shutil.which("apt-get") and shutil.which("dpkg-deb"):
+    tried = "; ".join(f"{url}: {error}" for url, error in errors.items())
+    if name == "FashionMNIST" and shutil.which("apt-get") and shutil.which("dpkg-deb"):
         yield Finding("dataset", NOTE, f"no mirror answers ({tried}); fetch will try Debian's package")
     else:
         yield Finding("dataset", BAD, f"no mirror answers ({tried})",
@@ -169,7 +166,7 @@ def dataset(params: Any) -> Iterator[Finding]:
 
 
 def _wrong_images(path: Path, name: str) -> str:
-    """Why a file is not the images of a dataset; empty if it is. All of it is read, to compare its checksum."""
+    """Why a file is not the images of a dataset; empty if it is. The whole file is read for its checksum."""
     from safetensors import safe_open
 
     from latent_atlas.data.images import Images
@@ -217,15 +214,15 @@ def remote() -> Iterator[Finding]:
 
 
 def file_system(folder: Path) -> Iterator[Finding]:
-    """Room, speed and clock of the file system that all jobs share."""
-    for place, what in ((folder, "here"), (folder / ".dvc" / "cache", "in DVC's cache")):
+    """Free space, speed and clock of the file system that all jobs share."""
+    for place, where in ((folder, "here"), (folder / ".dvc" / "cache", "in DVC's cache")):
         existing = next(parent for parent in (place, *place.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 1e9
         if free < NEEDED_GB:
-            yield Finding("space", BAD, f"{free:.1f} GB free {what} ({existing}); a study needs about {NEEDED_GB}",
-                          "free some, or move DVC's cache: dvc cache dir PATH")  # fmt: skip
+            yield Finding("space", BAD, f"{free:.1f} GB free {where} ({existing}); a study needs about {NEEDED_GB} GB",
+                          "delete other files, or move DVC's cache: dvc cache dir PATH")  # fmt: skip
         else:
-            yield Finding("space", GOOD, f"{free:.0f} GB free {what}")
+            yield Finding("space", GOOD, f"{free:.0f} GB free {where}")
     scratch = folder / f".doctor-{uuid.uuid4().hex}"
     times, ahead = [], 0.0
     try:
@@ -254,17 +251,17 @@ def file_system(folder: Path) -> Iterator[Finding]:
         yield Finding("file system", GOOD, f"{median:.1f} ms to write a small file safely")
     if abs(ahead) > 1:
         yield Finding("clock", NOTE, f"files are dated {ahead:+.0f} s from this machine's clock",
-                      "have the clocks set: latency-wait must cover the difference")  # fmt: skip
+                      "synchronize the clocks, or set latency-wait in the profile above the difference")  # fmt: skip
 
 
 def scheduler(profile: Path | None, settings: dict[str, Any]) -> Iterator[Finding]:
-    """Whether the profile's executor is here and would take every kind of job of this study."""
+    """Whether the profile's executor is installed and would accept every kind of job of this study."""
     executor = settings.get("executor", "local")
     if executor == "local":
         yield Finding("executor", GOOD, f"this machine, {os.cpu_count()} cores")
         return
     if importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
-        yield Finding("executor", BAD, f"{profile} wants {executor}, whose plugin is not installed",
+        yield Finding("executor", BAD, f"{profile} names {executor}, whose plugin is not installed",
                       f"pip install snakemake-executor-plugin-{executor}")  # fmt: skip
         return
     if executor != "slurm":
@@ -272,42 +269,35 @@ def scheduler(profile: Path | None, settings: dict[str, Any]) -> Iterator[Findin
         return
     from latent_atlas.cluster.gpus import CHECK_VARIABLE
 
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--quiet", "all",
-               "--profile", str(profile)]  # fmt: skip
-    done = subprocess.run(
-        command, env=os.environ | {CHECK_VARIABLE: "slurm"}, capture_output=True, text=True, check=False
-    )
+    arguments = ["--dry-run", "--forceall", "--quiet", "all", "--profile", str(profile)]
+    done = run(sys.executable, "-m", "snakemake", *arguments, env=os.environ | {CHECK_VARIABLE: "slurm"})
     if done.returncode == 0:
         yield Finding("SLURM", GOOD, "would take every kind of job of this study")
         return
-    said = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines()]
-    lines = [line for line in said if line and not line.startswith(("Using ", "WorkflowError", "File "))]
-    message, _, remedy = " ".join(lines).partition(" Change ")
+    said = f"{done.stdout}\n{done.stderr}"
+    error = said.partition("WorkflowError")[2].partition(":\n")[2].partition('\n  File "')[0]
+    message, _, remedy = " ".join((error or said).split()).partition(" Change ")
     yield Finding("SLURM", BAD, message, remedy and f"change {remedy}")
 
 
 def nodes(settings: dict[str, Any]) -> Iterator[Finding]:
-    """What short jobs find in each partition: this folder, this Python, and a GPU where one is asked for."""
+    """Whether a short job in each partition finds this folder, this Python, and a GPU if it requests one."""
     if settings.get("executor") != "slurm" or shutil.which("srun") is None:
-        yield Finding("nodes", NOTE, "no SLURM to ask: the profile names none, or there is no srun here")
+        yield Finding("nodes", NOTE, "no test job: the profile does not name SLURM, or there is no srun here")
         return
-    wishes = [settings.get("default-resources") or {}, *(settings.get("set-resources") or {}).values()]
-    requests: set[tuple[tuple[str, ...], bool]] = set()
-    for wish in wishes:
-        merged = {**(settings.get("default-resources") or {}), **wish}
-        words = [f"--partition={merged['slurm_partition']}"] if "slurm_partition" in merged else []
-        words += [f"--account={merged['slurm_account']}"] if "slurm_account" in merged else []
-        words += [f"--gres={merged['gres']}"] if merged.get("gres") else []
-        words += [f"--gpus={merged['gpu']}"] if merged.get("gpu") else []
-        requests.add((tuple(words), bool(merged.get("gres") or merged.get("gpu"))))
-    for options, wants_gpu in sorted(requests):
-        command = ["srun", *options, "--ntasks=1", "--time=2", "--mem=1500", "--quiet", sys.executable, "-m",
-                   "latent_atlas.cli", "doctor", "--probe"]  # fmt: skip
+    requests = set()
+    default = settings.get("default-resources") or {}
+    for resources in (default, *(settings.get("set-resources") or {}).values()):
+        merged = default | resources
+        requests.add(tuple(f"{option}={merged[key]}" for key, option in SRUN_OPTIONS.items() if merged.get(key)))
+    for options in sorted(requests):
+        command = [*options, "--ntasks=1", "--time=2", "--mem=1500", "--quiet",
+                   sys.executable, "-m", "latent_atlas.cli", "doctor", "--test-job"]  # fmt: skip
         subject = f"nodes with {' '.join(options) or 'no request'}"
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+            done = run("srun", *command, timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            yield Finding(subject, NOTE, f"no job started within {TIMEOUT_S} s: the queue is long, or stuck")
+            yield Finding(subject, NOTE, f"no job started within {TIMEOUT_S} s: the queue is long, or blocked")
             continue
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -316,7 +306,7 @@ def nodes(settings: dict[str, Any]) -> Iterator[Finding]:
             continue
         found = json.loads(done.stdout.strip().splitlines()[-1])
         there = ", ".join(found["gpus"]) or "no GPU"
-        if wants_gpu and not found["gpus"]:
+        if not found["gpus"] and any(option.startswith("--g") for option in options):
             yield Finding(subject, BAD, f"{found['node']}: torch {found['torch']} sees no GPU ({found['trouble']})",
                           "install a torch whose CUDA the node's driver supports, or correct the request")  # fmt: skip
         else:
@@ -348,12 +338,11 @@ def _driver() -> str | None:
     """Version of the NVIDIA driver here; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout.strip() else None
 
 
-def _answer(url: str) -> str | None:
+def _download_error(url: str) -> str | None:
     """Why an address does not answer; None if it does."""
     import urllib.request
 
@@ -362,19 +351,3 @@ def _answer(url: str) -> str | None:
             return None
     except OSError as error:
         return str(getattr(error, "reason", error))
-
-
-def _read(profile: Path | None) -> dict[str, Any]:
-    """The settings of a profile."""
-    if profile is None:
-        return {}
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    path = profile / "config.yaml"
-    try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        raise click.ClickException(f"there is no {path}: name the folder of a Snakemake profile") from error
-    except YAMLError as error:
-        raise click.ClickException(f"{path} is not valid YAML: {error}") from error

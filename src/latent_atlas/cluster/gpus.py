@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from latent_atlas.cluster import slurm
+from latent_atlas.cluster import run, slurm
 from latent_atlas.versioning import engine
 
 CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster in a dry run too
@@ -16,8 +15,12 @@ CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster
 
 def attach(workflow: Any) -> None:
     """Fit a workflow to where it runs, once its jobs are known. Called at the end of the Snakefile."""
-    if workflow.is_main_process:
+    if not workflow.is_main_process:
+        return
+    try:
         engine.when_planned(workflow, lambda: _fit(workflow))
+    except AttributeError as error:
+        engine.workflow_log(f"this Snakemake has another structure ({error}): no GPUs are counted, SLURM is not asked")
 
 
 def submits(workflow: Any) -> bool:
@@ -39,6 +42,6 @@ def visible_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shutil.which("nvidia-smi") is None or (visible is not None and visible.strip() in ("", "-1")):
         return 0
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    listed = run("nvidia-smi", "--list-gpus")
     there = sum(line.startswith("GPU ") for line in listed.stdout.splitlines()) if listed.returncode == 0 else 0
     return min(there, len(visible.split(","))) if visible else there

@@ -1,4 +1,4 @@
-"""records: which machine made each result, and what it took."""
+"""records: node, device, time and memory of each job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDING = ".record.json"
 
 @click.command()
 def records() -> None:
-    """Gather what each job took, and where, in results/records.csv and beside the report.
+    """Collect node, device, time and memory of all jobs in results/records.csv and beside the report.
 
     Every `snakemake` does this at its end; call it after `dvc repro`.
     """
@@ -25,10 +25,10 @@ def records() -> None:
 
 
 def gather(logs: Path = Path("logs"), results: Path = Path("results"), pipeline: Path = Path("dvc.yaml")) -> int:
-    """Join the jobs' records to those already gathered, the newer of two for one stage.
+    """Merge the metadata files of the jobs into the table of records; of two records of a stage, the newer is kept.
 
     Records of stages that the pipeline no longer has are dropped. Two files are written: ``results/records.csv``, and
-    ``results/report/records.js``, the same for the report, which a page opened from disk can load.
+    ``results/report/records.js`` with the same content, which the report can load when it is opened from disk.
 
     Returns
     -------
@@ -46,9 +46,9 @@ def gather(logs: Path = Path("logs"), results: Path = Path("results"), pipeline:
         rows = {str(row["stage"]): {str(key): value for key, value in row.items()} for row in old.to_dict("records")}
     for path in logs.rglob(f"*{ENDING}"):
         stage = "-".join(path.relative_to(logs).parts).removesuffix(ENDING)
-        found = {key: "" if value is None else str(value) for key, value in json.loads(path.read_text()).items()}
-        if stage not in rows or str(rows[stage]["started_utc"]) <= found["started_utc"]:
-            rows[stage] = {"stage": stage, **found}
+        metadata = {key: "" if value is None else str(value) for key, value in json.loads(path.read_text()).items()}
+        if stage not in rows or str(rows[stage]["started_utc"]) <= metadata["started_utc"]:
+            rows[stage] = {"stage": stage, **metadata}
     known = _stages(pipeline)
     kept = [{key: rows[stage].get(key, "") for key in COLUMNS} for stage in sorted(rows) if not known or stage in known]
     if not kept:

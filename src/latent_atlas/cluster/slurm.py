@@ -1,4 +1,4 @@
-"""SLURM, asked beforehand whether it can run a study, and rid of what a killed run left in its queue."""
+"""Before a run on SLURM: check that it accepts the jobs, and cancel the jobs of a run that was killed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import argparse
 import os
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ruamel.yaml import YAML
 from snakemake.exceptions import WorkflowError
 
+from latent_atlas.cluster import run
 from latent_atlas.versioning import engine
 
 CANCEL_S = 120
 
-# What of a request may be refused, in the order of suspicion: the keys of a profile that say it, and the words by which
-# SLURM gives it away. Where it says no more than that no node will do, the request is tried without each in turn.
+# The parts of a request that SLURM may refuse, the most likely first: the keys of a profile that set it, and a word of
+# SLURM's message that names it. If the message names no part, the request is tried without each part in turn.
 SUSPECTS = {
     "account": (("slurm_account",), "account"),
     "partition": (("slurm_partition",), "partition"),
@@ -32,48 +33,42 @@ SUSPECTS = {
 
 
 def ask(workflow: Any) -> None:
-    """Ask SLURM of each kind of job that is to run whether any node could ever run it; nothing is submitted.
+    """Ask SLURM for each kind of planned job whether any node could run it; nothing is submitted.
 
     Raises
     ------
     WorkflowError
-        With SLURM's own words, what of the request it refuses, and the line of the profile that says it.
+        With SLURM's message, the part of the request that it refuses, and the line of the profile that sets it.
     """
     if shutil.which("sbatch") is None:
         raise WorkflowError("there is no sbatch here: start this where jobs are submitted from, or use another profile")
     if getattr(workflow.executor_settings, "status_command", None) == "sacct":
-        done = subprocess.run(["sacct", "--noheader", "-X"], capture_output=True, text=True, check=False)
+        done = run("sacct", "--noheader", "-X")
         if done.returncode:
             raise WorkflowError(
                 f"sacct does not answer ({' '.join(done.stderr.split())}), so that the end of a job would not be "
                 f"noticed: add slurm-status-command: squeue to {profiles()[-1]}"
             )
-    asked = set()
-    for job in _submissions(workflow):
-        call = _request(job, {})
-        if call in asked:
-            continue
-        asked.add(call)
-        refusal = _refusal(call)
-        if refusal:
+    for call, job in {_request(job, {}): job for job in _submissions(workflow)}.items():
+        if refusal := _refusal(call):
             raise WorkflowError(_explain(job, refusal))
 
 
 def cancel_left_behind(folder: Path) -> None:
-    """Cancel what a run that was killed has left in SLURM's queue: nothing may be made twice at the same time.
+    """Cancel the jobs of a killed run that are still in SLURM's queue, so that no file is written by two jobs at once.
 
-    Jobs are known by their folder and by the comment that Snakemake's plugin gives them. The trainings among them go on
-    from their last whole epoch when they are submitted anew.
+    Jobs are recognized by their folder and by the comment that Snakemake's plugin gives them. A cancelled training
+    continues from its last completed epoch when it is submitted again.
 
     Raises
     ------
     WorkflowError
-        If they do not end.
+        If the jobs do not end.
     """
     left = _left_behind(folder)
     if not left:
         return
-    subprocess.run(["scancel", *left], capture_output=True, check=False)
+    run("scancel", *left)
     deadline = time.monotonic() + CANCEL_S
     while _left_behind(folder):
         if time.monotonic() > deadline:
@@ -83,66 +78,42 @@ def cancel_left_behind(folder: Path) -> None:
 
 
 def _left_behind(folder: Path) -> list[str]:
-    """Jobs of this user's that SLURM still holds for a folder."""
-    listed = subprocess.run(
-        ["squeue", "--me", "--noheader", "--format=%i|%k|%Z"], capture_output=True, text=True, check=False
-    )
-    jobs = (line.strip().split("|", 2) for line in listed.stdout.splitlines())
+    """Numbers of this user's jobs in SLURM's queue that belong to a folder."""
+    listed = run("squeue", "--me", "--noheader", "--format=%i|%k|%Z").stdout.splitlines()
+    jobs = (line.strip().split("|", 2) for line in listed)
     return [number for number, comment, place in jobs if comment.startswith("rule_") and Path(place) == folder]
 
 
 def _submissions(workflow: Any) -> Iterator[Any]:
-    """What is to be submitted: jobs, and groups of jobs once each."""
-    seen = set()
-    for job in workflow.dag.needrun_jobs():
-        if job.output and not engine.is_local(workflow, job):
-            one = workflow.dag.get_job_group(job) or job
-            if one not in seen:
-                seen.add(one)
-                yield one
+    """What will be submitted: jobs, and groups of jobs."""
+    jobs = (job for job in workflow.dag.needrun_jobs() if job.output and not engine.is_local(workflow, job))
+    yield from dict.fromkeys(workflow.dag.get_job_group(job) or job for job in jobs)
 
 
 def _request(job: Any, instead: Mapping[str, Any]) -> str:
-    """The call that Snakemake's plugin would submit a job with, made one that only asks.
+    """The command with which Snakemake's plugin would submit a job, with ``--test-only``.
 
     Parameters
     ----------
     job : snakemake.jobs.Job or GroupJob
     instead : mapping of resource to value
-        What to ask for otherwise than the job does.
+        Values that replace those of the job; None removes one.
     """
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-    asked = _Asked(job, instead)
+    values = {key: value for key, value in {**dict(job.resources.items()), **instead}.items() if value is not None}
+    resources = type(job.resources)(fromdict=values)
+    asked = SimpleNamespace(threads=values.pop("threads", job.threads), resources=resources)
     words = {
         "run_uuid": "check",
         "slurm_logfile": os.devnull,
         "comment_str": "check",
-        "account": _option("-A", asked.resources.get("slurm_account")),
-        "partition": _option("-p", asked.resources.get("slurm_partition")),
+        "account": _option("-A", resources.get("slurm_account")),
+        "partition": _option("-p", resources.get("slurm_partition")),
         "workdir": None,
     }
     return f"{get_submit_command(asked, words)}{set_gres_string(asked)} --test-only --wrap=true"
-
-
-class _Asked:
-    """A job as far as the plugin looks at it to write a request."""
-
-    def __init__(self, job: Any, instead: Mapping[str, Any]) -> None:
-        self.threads = instead.get("threads", job.threads)
-        self.resources = _Resources({key: value for key, value in job.resources.items() if key not in instead})
-        self.resources |= {key: value for key, value in instead.items() if value is not None and key != "threads"}
-
-
-class _Resources(dict):
-    """Resources by key and by attribute."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
 
 
 def _option(flag: str, value: Any) -> str:
@@ -150,15 +121,15 @@ def _option(flag: str, value: Any) -> str:
 
 
 def _refusal(call: str) -> str | None:
-    """What SLURM says against a request; None if it would take it."""
-    done = subprocess.run(shlex.split(call), capture_output=True, text=True, check=False)
+    """SLURM's message about a request that it refuses; None if it accepts it."""
+    done = run(*shlex.split(call))
     if done.returncode == 0:
         return None
     return " ".join(done.stderr.replace("allocation failure: ", "").replace("sbatch: error: ", "").split())
 
 
 def _explain(job: Any, refusal: str) -> str:
-    """What of a refused request is at fault, and where it is said."""
+    """The message about a refused request: the part that is refused, and where it is set."""
     singles = list(job) if job.is_group() else [job]
     rules = sorted({single.rule.name for single in singles})
     head = f"SLURM cannot run {', '.join(rules)}: {refusal}."
@@ -169,17 +140,17 @@ def _explain(job: Any, refusal: str) -> str:
     asked = ", ".join(f"{key}={value}" for key, value in values.items() if value) or f"no {keys[0]}"
 
     def size(single: Any) -> float:
-        wish = single.resources.get(keys[0], 0)
-        return wish if isinstance(wish, (int, float)) else 0
+        value = single.resources.get(keys[0], 0)
+        return value if isinstance(value, (int, float)) else 0
 
     largest = max(singles, key=size).rule.name
-    places = [place for key in keys if (place := where_said(largest, key))]
-    place = places[0] if places else f"the profile: add {keys[0]} to set-resources for {largest}, or default-resources"
+    place = next(filter(None, (where_set(largest, key) for key in keys)), None)
+    place = place or f"the profile: add {keys[0]} to set-resources for {largest}, or default-resources"
     return f"{head} At fault is the {what} ({asked}). Change {place}"
 
 
 def _culprit(job: Any, refusal: str) -> tuple[str, tuple[str, ...]]:
-    """The part of a request that SLURM names, or without which it would take it."""
+    """The part of a request that SLURM names, or without which it would accept the request."""
     for what, (keys, word) in SUSPECTS.items():
         if word in refusal.lower():
             return what, keys
@@ -190,8 +161,8 @@ def _culprit(job: Any, refusal: str) -> tuple[str, tuple[str, ...]]:
     return "", ("slurm_partition",)
 
 
-def where_said(rule: str, key: str) -> str | None:
-    """File and line of the profile that sets a resource for a rule, with what stands there."""
+def where_set(rule: str, key: str) -> str | None:
+    """File, line and text of the entry in the profile that sets a resource for a rule."""
     for path in profiles():
         if not path.is_file():
             continue
@@ -207,7 +178,7 @@ def where_said(rule: str, key: str) -> str | None:
 
 
 def profiles() -> list[Path]:
-    """The profiles of the command line that runs, the stronger one first."""
+    """The files of the profiles of this command line, in order of precedence."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--workflow-profile")
     parser.add_argument("--profile", default=os.environ.get("SNAKEMAKE_PROFILE"))

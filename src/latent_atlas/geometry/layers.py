@@ -21,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.geometry.chain import trace
 from latent_atlas.geometry.spectra import Spectrum, spectrum
-from latent_atlas.kernels.convolutions import plain
+from latent_atlas.kernels.convolutions import is_plain
 
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
@@ -180,7 +180,7 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
     """
     inputs, outputs = math.prod(input_shape), math.prod(output_shape)
     small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
-    weight = layer.weight if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and plain(layer) else None
+    weight = layer.weight if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and is_plain(layer) else None
     pixels = math.prod(small[1:])
     if weight is not None and (pixels == 1 or weight.shape[2:] == (1, 1)):
         kernels = spectrum(weight.flatten(1))

@@ -1,4 +1,4 @@
-"""How memory is given back to the system."""
+"""Settings of the memory allocator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for what is allocated next.
+    """Let glibc keep freed memory for the next allocation.
 
-    By default large blocks go back to the system at once, and every step of a training, or batch of images, takes, and
-    so clears, the same pages again.
+    By default glibc returns large blocks to the system at once. Then each step of a training, or batch of images, gets
+    the same pages again, and the system clears them each time.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older ones take
+        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the limit of older versions
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,12 +1,12 @@
-"""Convolutions of small images between few channels, where the usual kernels are slow.
+"""Convolutions of small images between few channels, for which the kernels of libraries are slow.
 
-A convolution without padding gathers a patch of its input into each pixel; a transposed one spreads each pixel over a
-patch. With one kernel the two are adjoint, so that the backward pass of each is the other, and beside them training
-needs only the gradient of the kernel. Each of the three is computed here in the way that suits the sizes. Libraries
-tune theirs for many channels: the vector units of a CPU hold 16 of them, so that half lies idle with 8, and
-fifteen sixteenths with one. What is computed is the same, to rounding.
+A convolution without padding computes each pixel from a patch of its input. A transposed one adds a multiple of its
+kernel, a patch, for each pixel. With one kernel the two are adjoint: each is the backward pass of the other. Training
+also needs the gradient of the kernel. Each of the three is computed here by the algorithm that is fastest for the
+sizes. Libraries optimize for many channels. The vector units of a CPU hold 16 of them, so with 8 channels half of each
+unit is unused, and with one channel fifteen sixteenths. The results agree up to rounding.
 
-Networks are made of torch's own layers. :func:`faster` exchanges the layers of a network around a computation.
+Networks are built from torch's own layers. :func:`faster` replaces the layers of a network during a computation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold, pad
 from torch.nn.grad import conv2d_weight
 
-THIN = 4  # channels up to which products and sums are faster than a library's convolution, on a CPU
+THIN = 4  # the most channels for which products and sums are faster than a library's convolution, on a CPU
 LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers that it multiplies at once
 
 
 def is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    """Whether each pixel belongs to one whole patch, the patches a pixel apart."""
+    """Whether a layer has no padding, stride 1, no dilation and one group."""
     return (layer.stride, layer.padding, layer.output_padding, layer.dilation, layer.groups, layer.padding_mode) == (
         (1, 1), (0, 0), (0, 0), (1, 1), 1, "zeros",
     )  # fmt: skip
@@ -140,7 +140,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(x)
         if self.training:
             y = _ConvTranspose2dValid.apply(x, self.weight)
-        else:  # what any kind of differentiation takes
+        else:  # these support every kind of differentiation
             y = _folded(x, self.weight) if self.out_channels <= THIN else _with_margin(x, self.weight)
         return _biased(y, self.bias)
 
@@ -150,12 +150,12 @@ FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Conv2d, nn.ConvTran
 
 @contextmanager
 def faster(model: nn.Module) -> Iterator[None]:
-    """Compute the convolutions of a network in the ways of this module, for as long as the block runs.
+    """Compute the convolutions of a network by the functions of this module within the block.
 
-    Only layers whose class is exactly one of torch's are exchanged, not those of a derived class. Weights, hooks and
-    names stay as they are. After the block, also when it fails, the layers are torch's again.
+    Only layers whose class is exactly one of torch's are replaced, not those of a derived class. Weights, hooks and
+    names do not change. After the block, also when it fails, the layers are torch's again.
 
-    In training mode the layers of this module are no subject of ``torch.func``; in eval mode they are.
+    ``torch.func`` can transform the layers of this module in eval mode, not in training mode.
     """
     layers = [(layer, type(layer)) for layer in model.modules() if type(layer) in FASTER]
     try:
@@ -200,23 +200,23 @@ class _ConvTranspose2dValid(torch.autograd.Function):
 
 
 def _is_tuned_for(x: Tensor, weight: Tensor) -> bool:
-    """Whether a CPU is to multiply numbers of full precision, as what is done here was tuned for."""
+    """Whether a CPU computes in full precision, for which this module is tuned."""
     full = x.dtype == weight.dtype in (torch.float32, torch.float64)
     return full and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
-    return y if bias is None else y + bias.to(y.dtype)[:, None, None]  # autocast leaves a bias as it is
+    return y if bias is None else y + bias.to(y.dtype)[:, None, None]  # autocast does not convert the bias
 
 
 def _rows(images: Tensor, like: Tensor) -> Tensor:
-    """Images (N, C, H, W) as rows of numbers, in the order in which those of ``like`` lie in memory."""
+    """Images (N, C, H, W) as rows, in the memory order of ``like``."""
     last = like.is_contiguous(memory_format=torch.channels_last)
     return images.permute(0, 2, 3, 1).flatten(1) if last else images.flatten(1)
 
 
 def _from_one_pixel(x: Tensor, weight: Tensor) -> Tensor:
-    """A transposed convolution of one pixel: a product. The result lies in memory as the kernel does."""
+    """A transposed convolution of one pixel: a matrix product. The result has the memory order of the kernel."""
     channels, kernel_h, kernel_w = weight.shape[1:]
     y = x.flatten(1) @ _rows(weight, weight)  # N x I·K·L
     if weight.is_contiguous(memory_format=torch.channels_last):
@@ -227,21 +227,21 @@ def _from_one_pixel(x: Tensor, weight: Tensor) -> Tensor:
 def _with_margin(x: Tensor, weight: Tensor) -> Tensor:
     """A transposed convolution as a convolution of the image with a margin.
 
-    Half as much work again for small images, at a rate that is higher still.
+    For small images this takes half as many operations again, but is faster.
     """
     kernel_h, kernel_w = weight.shape[2:]
     return conv2d(x, weight.flip(2, 3).transpose(0, 1).contiguous(), padding=(kernel_h - 1, kernel_w - 1))
 
 
 def _patches(x: Tensor, weight: Tensor) -> Tensor:
-    """What each pixel spreads: (N, I, K, L, H, W)."""
+    """The patch that each pixel adds to the result: (N, I, K, L, H, W)."""
     out, channels, kernel_h, kernel_w = weight.shape
     kernels = weight.reshape(out, -1).T.expand(len(x), -1, -1)  # N x I·K·L x O
     return torch.bmm(kernels, x.flatten(2)).view(len(x), channels, kernel_h, kernel_w, *x.shape[2:])
 
 
 def _folded(x: Tensor, weight: Tensor) -> Tensor:
-    """:func:`conv_transpose2d_valid` to few channels, without writing over anything, as ``torch.func`` needs it."""
+    """:func:`conv_transpose2d_valid` to few channels, without in-place operations, for ``torch.func``."""
     kernel_h, kernel_w = weight.shape[2:]
     height, width = x.shape[2:]
     patches = _patches(x, weight).flatten(1, 3).flatten(2)  # N x I·K·L x H·W
@@ -249,7 +249,7 @@ def _folded(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _pairs(x: Tensor, weight: Tensor) -> bool:
-    """Whether two columns are better computed as one of twice the channels."""
+    """Whether it is faster to compute two columns as one with twice the channels."""
     columns = x.shape[3] - weight.shape[3] + 1
     return x.device.type == "cpu" and THIN < len(weight) <= LANES // 2 and columns % 2 == 0
 
@@ -258,16 +258,3 @@ def _paired(weight: Tensor) -> Tensor:
     """A kernel (O, I, K, L) for every other column, which gives that column and the next: (2·O, I, K, L+1)."""
     both = torch.cat([pad(weight, (0, 1)), pad(weight, (1, 0))])
     return both.to(memory_format=torch.channels_last)
-
-
-plain = is_plain  # the earlier name
-
-__all__ = [
-    "Conv2d",
-    "ConvTranspose2d",
-    "conv2d_valid",
-    "conv_transpose2d_valid",
-    "faster",
-    "is_plain",
-    "kernel_gradient",
-]

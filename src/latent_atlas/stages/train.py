@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from latent_atlas.command import IN, OUT, log, note, stage
+from latent_atlas.command import IN, OUT, add_metadata, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.models.checkpoints import Checkpoint
@@ -52,9 +52,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         resume=checkpoint.with_suffix(".resume"),
         on_resume=lambda epochs: log.info(f"goes on after epoch {epochs} of a training that was interrupted"),
     )
-    note(device=describe(device))
+    add_metadata(device=describe(device))
     if device.type == "cuda":
-        note(peak_gpu_memory_mib=round(torch.cuda.max_memory_allocated(device) / 2**20))
+        add_metadata(peak_gpu_memory_mib=round(torch.cuda.max_memory_allocated(device) / 2**20))
     last = table.iloc[-1]
     constant = mean_image_error(data)
     if last["test_mse"] > constant:

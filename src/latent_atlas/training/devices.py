@@ -1,86 +1,74 @@
-"""The device that a training computes on: where there are several GPUs, one that nobody else trains on."""
+"""The device that a training computes on: where there are several GPUs, one that no other training uses."""
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import itertools
-import tempfile
+import socket
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import IO
 
 import torch
 
 from latent_atlas.errors import TrainingError
 
-CLAIMS = Path(tempfile.gettempdir()) / "latent-atlas-gpus"
-_held: list[IO[str]] = []  # open for as long as this process lives: a closed file gives its claim back
+_claims: list[socket.socket] = []  # open for as long as this process lives: a closed socket ends its claim
 
 
-def choose_device(wish: str = "auto") -> torch.device:
-    """The device to compute on: CUDA, else Apple's MPS, else the CPU, or the one wished for.
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on: CUDA, else Apple's MPS, else the CPU, or the one that is named.
 
-    Where several GPUs are visible, ``auto`` and ``cuda`` give the one on which the fewest other trainings run: each
-    claims its own for as long as its process lives, however it ends.
+    Where several GPUs are visible, ``auto`` and ``cuda`` give the one on which the fewest other trainings run.
+    Each training claims its GPU until its process ends: see :func:`claim`.
 
     Raises
     ------
     TrainingError
-        If the device wished for is not there.
+        If the named device is not available.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wish == "auto":
-        wish = next(name for name, there in available.items() if there)
-    if not available.get(wish.partition(":")[0], False):
-        there = ", ".join(name for name, here in available.items() if here)
-        raise TrainingError(f"device {wish!r} is not available here: choose auto or one of {there}")
-    if wish == "cuda" and torch.cuda.device_count() > 1:
-        names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-        return torch.device("cuda", claim(names))
-    return torch.device(wish)
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    if not available.get(name.partition(":")[0], False):
+        there = ", ".join(kind for kind, here in available.items() if here)
+        raise TrainingError(f"device {name!r} is not available here: choose auto or one of {there}")
+    if name == "cuda" and torch.cuda.device_count() > 1:
+        ids = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+        return torch.device("cuda", claim(ids))
+    return torch.device(name)
 
 
 def describe(device: torch.device) -> str:
-    """The name of a device as its maker has it, such as ``NVIDIA H100``; ``cpu`` and ``mps`` go by their own."""
+    """The product name of a GPU, such as ``NVIDIA H100``; ``cpu`` or ``mps`` for other devices."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def claim(names: Sequence[str], folder: Path = CLAIMS) -> int:
-    """Take the device on which the fewest processes of this machine have a claim, the first of several.
+def claim(ids: Sequence[str]) -> int:
+    """Claim the device on which the fewest processes of this machine have a claim, the first of several.
 
-    A claim is a lock on a file, which the system takes back when the process ends, even if it is killed. Where no
-    such file can be written, the first device is taken.
+    A claim is a UNIX socket with a name in Linux's abstract namespace, which one process at a time can bind. No file is
+    made. The kernel frees the name when the process ends, also if it is killed. Where there is no such namespace,
+    the first device is taken.
 
     Parameters
     ----------
-    names : sequence of str
-        Names that mean the same device in every process.
-    folder : Path
-        Where the lock files lie.
+    ids : sequence of str
+        Identifiers that mean the same device in every process.
 
     Returns
     -------
     int
-        Index in ``names``.
+        Index in ``ids``.
     """
     for turn in itertools.count():
-        for index, name in enumerate(names):
+        for index, device in enumerate(ids):
+            name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
-                folder.mkdir(exist_ok=True)
-                with suppress(PermissionError):
-                    folder.chmod(0o777)  # other users claim here too
-                path = folder / f"{name}.{turn}"
-                file = path.open("a")
-                with suppress(PermissionError):
-                    path.chmod(0o666)
-            except OSError:
-                return 0
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.close()
+                name.bind(f"\0latent-atlas-gpu-{device}-{turn}")
+            except OSError as error:
+                name.close()
+                if error.errno != errno.EADDRINUSE:
+                    return 0
             else:
-                _held.append(file)
+                _claims.append(name)
                 return index
     raise AssertionError("unreachable")

@@ -1,17 +1,16 @@
-"""One memory for two engines: Snakemake and DVC both judge by ``dvc.lock``.
+"""One lock file for two engines: Snakemake and DVC both decide by ``dvc.lock`` which jobs are up to date.
 
-Left alone, Snakemake judges by modification times and its own records, DVC by the content hashes in
-``dvc.lock``, and the two contradict each other after a clone, a checkout or an edit. Here ``dvc.lock`` is the
-only memory. ``engine`` lets Snakemake ask it whether a job is current, and write to it when a job has ended;
-``pipeline`` derives ``dvc.yaml`` from Snakemake's jobs, so that the Snakefile stays the one definition; ``lock_file``
-reads and writes what DVC remembers.
+By default Snakemake decides by modification times and its own records, DVC by the content hashes in ``dvc.lock``.
+After a clone, a checkout or an edit the two can disagree. Here both use ``dvc.lock``. ``engine`` lets Snakemake compare
+a job with its entry there, and write the entry when the job has succeeded. ``pipeline`` derives ``dvc.yaml`` from
+Snakemake's jobs, so that the Snakefile is the only definition. ``lock_file`` reads and writes ``dvc.lock``.
 """
 
 from typing import Any
 
 
 def attach(workflow: Any, extras_file: str) -> None:
-    """Let a workflow share its memory with DVC: see :func:`.engine.attach`. Called at the end of a Snakefile."""
+    """Let a workflow use ``dvc.lock``: see :func:`.engine.attach`. Called at the end of a Snakefile."""
     from latent_atlas.versioning import engine
 
     engine.attach(workflow, extras_file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ class VersioningError(Exception):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, so that a reader sees all of it or none.
+    """Write ``text`` as UTF-8; a reader sees the old file or the whole new one.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def canonical(values: Any) -> str:
     return json.dumps(values, sort_keys=True, default=str)
 
 
-def values_at(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def values_at(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """The values at dotted keys, None for a key that is missing."""
     chosen: dict[str, Any] = {}
     for key in keys:

@@ -1,4 +1,4 @@
-"""What DVC remembers of each job, in ``dvc.lock``: read to judge, written when a job has ended."""
+"""The entries of jobs in ``dvc.lock``: read to decide whether a job is up to date, written when it has succeeded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.versioning.common import VersioningError, canonical, read_yaml, values_at, write_text
-from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml
+from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml, stages_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -21,7 +21,7 @@ COMMAND = "its command changed"
 PARAMS = "its parameters changed"
 INPUT = "its input changed"
 OUTPUT = "its output is missing or changed"
-UNKNOWN = "dvc.lock does not know it"
+UNKNOWN = "dvc.lock has no entry for it"
 PATIENCE_S = 60  # how long to wait for another DVC command to release its lock
 
 
@@ -31,17 +31,17 @@ def available(root: Path) -> bool:
 
 
 class LockFile:
-    """``dvc.lock`` of a repository, with what has ended since it was written.
+    """``dvc.lock`` of a repository, with the jobs that have succeeded since it was written.
 
-    A job that has ended is first noted in a journal, which a kill cannot take away, and from there written to
-    ``dvc.lock``. What could not be written stays in the journal for the next time.
+    The entry of a job is first appended to a journal file, so that it is not lost if the process is killed. A flush
+    moves the journal to ``dvc.lock``. An entry that could not be moved stays in the journal until the next flush.
 
     Parameters
     ----------
     root : Path
         Folder with ``dvc.yaml`` and ``dvc.lock``.
     in_git : iterable of str
-        Patterns of outputs that git holds, so that DVC's cache need not.
+        Patterns of outputs that are stored in git, not in DVC's cache.
     """
 
     def __init__(self, root: Path, in_git: Iterable[str] = ()) -> None:
@@ -60,25 +60,35 @@ class LockFile:
 
     @property
     def entries(self) -> dict[str, Any]:
-        """What is known of each stage: the lock file, and what has ended since."""
+        """The entries of all stages: the lock file with the journal."""
         if self._entries is None:
             self._entries = self._locked_entries() | self._journalled()
         return self._entries
 
     def _locked_entries(self) -> dict[str, Any]:
+        """The entries of the lock file; a copy as JSON is kept with its checksum, because parsing YAML takes long."""
         if not self.lock_file.exists():
             return {}
+        copy = self.root / ".dvc" / "tmp" / "read-lock.json"
         try:
             text = self.lock_file.read_text(encoding="utf-8")
-            return remembered(self.root / ".dvc" / "tmp" / "read-lock.json", text, lambda: _stages_of(text))
+            checksum = hashlib.md5(text.encode()).hexdigest()
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                kept = json.loads(copy.read_text(encoding="utf-8"))
+                if kept["md5"] == checksum:
+                    return kept["stages"]
+            stages = stages_of(text)
+            with contextlib.suppress(VersioningError, TypeError):
+                write_text(copy, json.dumps({"md5": checksum, "stages": stages}))
+            return stages
         except Exception as error:
             raise VersioningError(
                 f"{self.lock_file} cannot be read ({error}): if two versions of it were merged, choose one side "
-                f"(git checkout --ours . or --theirs .), then run snakemake, which makes what is missing"
+                f"(git checkout --ours . or --theirs .), then run snakemake, which computes what is missing"
             ) from error
 
     def _journalled(self) -> dict[str, Any]:
-        """The entries of the journal; a line that was cut short is none."""
+        """The entries of the journal; an incomplete line is ignored."""
         entries: dict[str, Any] = {}
         if self.journal.exists():
             for line in self.journal.read_text(encoding="utf-8").splitlines():
@@ -87,11 +97,11 @@ class LockFile:
         return entries
 
     def stale(self, job: Job) -> str | None:
-        """Why a job must run, by content alone; None if its outputs are what it would make."""
+        """The first reason why a job must run; None if its outputs are up to date."""
         return next(self.changes(job), None)
 
     def changes(self, job: Job) -> Iterator[str]:
-        """All that differs from what is known of a job."""
+        """All differences between a job and its entry."""
         entry = self.entries.get(job.name)
         if entry is None:
             yield UNKNOWN
@@ -111,20 +121,15 @@ class LockFile:
         return _hashes_of(entry, "deps").get(path) if entry else None
 
     def hash(self, path: str) -> str | None:
-        """MD5 of a file, from DVC's own cache of hashes where the file has not been touched; None if missing."""
-        if path not in self._hashes:
-            self._hashes[path] = self._computed(path)
-        return self._hashes[path]
-
-    def _computed(self, path: str) -> str | None:
+        """MD5 of a file, from DVC's own cache of hashes if the file has not been modified; None if it is missing."""
         from dvc_data.hashfile.hash import hash_file
         from dvc_objects.fs.local import localfs
 
-        full = self.root / path
-        if not full.is_file():
-            return None
-        _, found = hash_file(str(full), localfs, "md5", state=self.repo.state)
-        return str(found.value)
+        if path not in self._hashes:
+            full = self.root / path
+            found = hash_file(str(full), localfs, "md5", state=self.repo.state)[1] if full.is_file() else None
+            self._hashes[path] = found.value if found else None
+        return self._hashes[path]
 
     @property
     def repo(self) -> Repo:
@@ -135,43 +140,47 @@ class LockFile:
             self._repo = Repo(str(self.root))
         return self._repo
 
-    def _look_anew(self, job: Job) -> None:
+    def _forget_hashes(self, job: Job) -> None:
         for path in (*job.deps, *job.outs):
             self._hashes.pop(path, None)
 
     # writing
 
     def started(self, job: Job, unfinished: Collection[str] = ()) -> None:
-        """Note what a job reads, to see at its end whether that changed under it.
+        """Store the hashes of a job's inputs, to detect at its end whether one changed while it ran.
 
-        ``unfinished`` names inputs that other jobs have yet to make: they are not compared.
+        ``unfinished`` names inputs that other jobs have not yet written. They are not compared.
         """
-        self._look_anew(job)
+        self._forget_hashes(job)
         self._starts[job.name] = {path: self.hash(path) for path in job.deps if path not in unfinished}
 
     def succeeded(self, job: Job) -> None:
-        """Note that a job has ended well: in the journal at once, in ``dvc.lock`` at the next flush.
+        """Record a job that has succeeded: in the journal at once, in ``dvc.lock`` at the next flush.
 
-        Nothing is noted where an input or a parameter was edited while it ran, since its outputs then belong to
-        neither version, or where an output is missing.
+        Nothing is recorded if an input or a parameter was edited while the job ran, because its outputs then belong to
+        neither version, or if an output is missing.
         """
-        self._look_anew(job)
+        self._forget_hashes(job)
         before = self._starts.pop(job.name, None)
         entry = self._entry(job)
         deps = _hashes_of(entry, "deps")
         unchanged = before is not None and before.items() <= deps.items() and self._params_stand(job)
         if not unchanged or None in {*deps.values(), *_hashes_of(entry, "outs").values()}:
             return
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({job.name: entry}) + "\n")
+        self._append({job.name: entry})
         self.entries[job.name] = entry
-        when, cost = self._last_flush
-        if time.monotonic() - when > 5 * cost:  # seldom enough to cost little
+        when, seconds = self._last_flush
+        if time.monotonic() - when > 5 * seconds:  # so that flushes take at most a sixth of the time
             self.flush()
 
+    def _append(self, entries: dict[str, Any]) -> None:
+        """Append entries to the journal."""
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with self.journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entries) + "\n")
+
     def _entry(self, job: Job) -> dict[str, Any]:
-        """What ``dvc.lock`` is to say of a job, in DVC's own form."""
+        """The entry of a job in ``dvc.lock``, in DVC's own form."""
         entry: dict[str, Any] = {"cmd": job.command, "deps": self._items(job.deps)}
         if job.params:
             entry["params"] = {PARAMS_FILE: dict(job.params)}
@@ -184,16 +193,16 @@ class LockFile:
         ]
 
     def _params_stand(self, job: Job) -> bool:
-        """Whether the parameter file still says what the job was started with."""
+        """Whether the parameter file still has the values with which the job was started."""
         if not job.params:
             return True
         try:
-            return canonical(values_at(self._params(), job.params)) == canonical(dict(job.params))
+            return canonical(values_at(self._params(), *job.params)) == canonical(dict(job.params))
         except VersioningError:
             return False
 
     def _params(self) -> dict[str, Any]:
-        """What the parameter file says now; parsed anew only if its text has changed."""
+        """The values of the parameter file, parsed again only if its text has changed."""
         path = self.root / PARAMS_FILE
         text = path.read_bytes() if path.exists() else b""
         if self._read_params is None or self._read_params[0] != text:
@@ -201,30 +210,28 @@ class LockFile:
         return self._read_params[1]
 
     def take_over(self, jobs: Iterable[Job]) -> None:
-        """Record what ended in a run that was killed before it could say so, and what DVC's cache has lost."""
-        lost = [job for job in jobs if self.stale(job) is None and self._lost(job)]
+        """Flush the journal of a run that was killed, with the outputs that DVC's cache has lost."""
+        lost = {job.name: self.entries[job.name] for job in jobs if self.stale(job) is None and self._lost(job)}
         if lost:
-            self.journal.parent.mkdir(parents=True, exist_ok=True)
-            with self.journal.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({job.name: self.entries[job.name]}) + "\n" for job in lost)
+            self._append(lost)
         if self.journal.exists():
             self.flush()
 
     def _lost(self, job: Job) -> bool:
-        """Whether DVC's cache lacks an output of a job that is there and current: DVC would run the job again."""
+        """Whether DVC's cache lacks an output of a job that is up to date: DVC would run the job again."""
         known = _hashes_of(self.entries[job.name], "outs")
         kept = (found for path, found in known.items() if not held_by_git(path, self.in_git))
         return any(not Path(self.repo.cache.local.oid_to_path(found)).exists() for found in kept if found)
 
     def flush(self) -> None:
-        """Move the journal to ``dvc.lock``, and the outputs that it speaks of to DVC's cache.
+        """Move the journal to ``dvc.lock``, and copy the outputs of its entries to DVC's cache.
 
-        Entries whose outputs are no longer as the job left them are dropped.
+        Entries whose outputs have been changed since the job ended are dropped.
 
         Raises
         ------
         VersioningError
-            If DVC's side cannot be written; the journal is kept.
+            If ``dvc.lock`` or the cache cannot be written; the journal is kept.
         """
         start = time.monotonic()
         try:
@@ -240,12 +247,12 @@ class LockFile:
         except VersioningError:
             raise
         except Exception as error:
-            raise VersioningError(f"what has ended could not be told to DVC ({error}); it is kept for later") from error
+            raise VersioningError(f"cannot write to dvc.lock or DVC's cache ({error}); the journal is kept") from error
         self._entries = None
         self._last_flush = (time.monotonic(), time.monotonic() - start)
 
     def _cached(self, repo: Repo, entry: dict[str, Any]) -> bool:
-        """Bring the outputs of an entry into DVC's cache; False if one is not what the entry says."""
+        """Copy the outputs of an entry to DVC's cache; False if one differs from the entry."""
         from dvc_objects.fs.local import localfs
 
         outs = _hashes_of(entry, "outs")
@@ -270,40 +277,14 @@ class LockFile:
             except LockError as error:
                 if time.monotonic() > deadline:
                     raise VersioningError(
-                        f"another DVC command has held its lock for {PATIENCE_S} s; what has ended is kept, and told "
-                        f"to DVC by the next snakemake"
+                        f"another DVC command has held its lock for {PATIENCE_S} s; the journal is kept, and the "
+                        f"next snakemake writes it to dvc.lock"
                     ) from error
                 time.sleep(0.5)
         try:
             yield self.repo
         finally:
             self.repo.lock.unlock()
-
-
-def remembered(file: Path, source: str, make: Callable[[], Any]) -> Any:
-    """What is made of a text, kept as JSON beside it: YAML takes long to read, and seldom changes.
-
-    Parameters
-    ----------
-    file : Path
-        Where it is kept, with a checksum of the text that it was made of. It may be deleted at any time.
-    source : str
-    make : callable
-        Called if nothing, or something made of another text, is kept there.
-    """
-    checksum = hashlib.md5(source.encode()).hexdigest()
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["of"] == checksum:
-            return kept["made"]
-    made = make()
-    with contextlib.suppress(VersioningError, TypeError):
-        write_text(file, json.dumps({"of": checksum, "made": made}))
-    return made
-
-
-def _stages_of(text: str) -> dict[str, Any]:
-    return dict((plain_yaml().load(text) or {}).get("stages") or {})
 
 
 def _hashes_of(entry: dict[str, Any], kind: str) -> dict[str, str | None]:

@@ -23,7 +23,7 @@ RULES = "# Rules: "
 
 @dataclass(frozen=True)
 class Job:
-    """What both engines know of a job.
+    """The definition of a job that both engines use.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Job:
     deps, outs : tuple of str
         Paths of the files that it reads and writes.
     params : mapping of str to value
-        Dotted keys of the parameter file, and what stands there.
+        Dotted keys of the parameter file, and their values.
     """
 
     name: str
@@ -50,17 +50,17 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
     ----------
     jobs : iterable of Job
     extras : mapping
-        ``in_git``: patterns of outputs that git holds, not DVC's cache. All else (``metrics``, ``plots``,
-        ``artifacts``) is copied, but for what names an output that no job has.
+        ``in_git``: patterns of outputs that are stored in git, not in DVC's cache. ``metrics``, ``plots`` and
+        ``models`` are written for the outputs that a job has.
     before : str
-        The text that is to be replaced. Its stages that belong to no rule are kept, and so is ``frozen``.
+        The text to replace. Its stages that belong to no rule are kept, and so is ``frozen``.
     rules : iterable of str
-        Names of the rules of the Snakefile. The text names them, to know the stages of a rule that is gone.
+        Names of the rules of the Snakefile. The text lists them, so that stages of a deleted rule can be recognized.
     """
     jobs = sorted(jobs, key=lambda job: job.name)
     patterns = list(extras.get("in_git", []))
     outputs = {out for job in jobs for out in job.outs}
-    old = _stages(before)
+    old = stages_of(before)
     stages = {job.name: _stage(job, patterns) | _frozen(old.get(job.name)) for job in jobs}
     known = {*rules, *(word for line in before.splitlines() if line.startswith(RULES) for word in line.split()[2:])}
     own = {
@@ -83,12 +83,13 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
     return HEADER + f"{RULES}{' '.join(sorted(rules))}\n" + text.getvalue()
 
 
-def _stages(text: str) -> dict[str, Any]:
+def stages_of(text: str) -> dict[str, Any]:
+    """The stages in the text of ``dvc.yaml`` or ``dvc.lock``."""
     return dict((plain_yaml().load(text) or {}).get("stages") or {})
 
 
 def _outs(stage: Any) -> set[str]:
-    """Paths of what a stage makes; DVC refuses two stages that make the same file."""
+    """Paths of the outputs of a stage; DVC refuses two stages with the same output."""
     outs = (stage.get("outs") if isinstance(stage, dict) else None) or []
     return {out if isinstance(out, str) else next(iter(out)) for out in outs}
 
@@ -115,34 +116,32 @@ def plain_yaml() -> Any:
 
 
 def held_by_git(path: str, patterns: Iterable[str]) -> bool:
-    """Whether an output is one of the small ones that git holds."""
-    return any(_matches(path, pattern) for pattern in patterns)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    """Whether a path fits a pattern part by part, so that ``*`` stays within a folder."""
-    parts, wanted = path.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    """Whether an output is stored in git. Paths and patterns are compared part by part: ``*`` matches no slash."""
+    parts = path.split("/")
+    return any(
+        len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+        for wanted in (pattern.split("/") for pattern in patterns)
+    )
 
 
 def current(path: Path) -> str:
-    """The text that stands in ``dvc.yaml``; empty if there is none."""
+    """The text of ``dvc.yaml``; empty if there is no such file."""
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def holds(path: Path, jobs: Iterable[Job], extras: Mapping[str, Any]) -> bool:
-    """Whether ``dvc.yaml`` already says the same of these jobs."""
-    stages, patterns = _stages(current(path)), list(extras.get("in_git", []))
+    """Whether ``dvc.yaml`` already has the stages of these jobs."""
+    stages, patterns = stages_of(current(path)), list(extras.get("in_git", []))
     return all(stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs)
 
 
 def same(text: str, other: str) -> bool:
-    """Whether two texts say the same, in whatever order and form."""
+    """Whether two texts have equal content, in any order and form."""
     return text == other or plain_yaml().load(text) == plain_yaml().load(other)
 
 
 def write(path: Path, text: str) -> bool:
-    """Bring ``dvc.yaml`` up to date; whether it had to be written."""
+    """Update ``dvc.yaml``; returns whether its content has changed."""
     if same(current(path), text):
         return False
     write_text(path, text)
