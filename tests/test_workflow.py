@@ -187,7 +187,7 @@ class TestRun:
             "pca2",
             "pca2_uncentred",
         ]
-        assert list(pd.read_csv(results / "reconstruct" / "errors.csv")["manifold"].unique()) == manifolds(
+        assert list(pd.read_csv(results / "reconstruct" / "summary.csv")["manifold"].unique()) == manifolds(
             finished.params
         )
         assert not list(finished.folder.rglob("*.part*"))

@@ -228,9 +228,9 @@ class TestAccounts:
             assert f"Change {TestRefusals.line(study, 'slurm_account: nobody')}" in said
             assert not cluster.jobs()
             study.replace(path, "slurm_account: nobody", "slurm_account: lab")
-            submitted = ("--slurm-init-seconds-before-status-checks", "3", "results/pca/spectrum.csv")
+            submitted = ("--slurm-init-seconds-before-status-checks", "3", "results/pca/summary.csv")
             study.run("snakemake", "--profile", "profiles/slurm", *submitted)
-            assert (study.root / "results" / "pca" / "spectrum.csv").exists()
+            assert (study.root / "results" / "pca" / "summary.csv").exists()
 
 
 class TestFaults:
@@ -240,13 +240,13 @@ class TestFaults:
 
     def test_a_job_that_fails(self, study: Repository) -> None:
         study.edit_params(lambda values: values["training"].update(peak_learning_rate=1e30))
-        done = submit(study, "--retries", "0", CHECKPOINT, "results/pca/spectrum.csv", check=False)
+        done = submit(study, "--retries", "0", CHECKPOINT, "results/pca/summary.csv", check=False)
         said = done.stdout + done.stderr
         assert done.returncode == 1
         assert "Error in rule train" in said
         assert "logs/train/fc4.log" in said
         assert "training diverged in epoch 1" in (study.root / "logs" / "train" / "fc4.log").read_text()
-        assert (study.root / "results" / "pca" / "spectrum.csv").exists()  # what does not depend on it went on
+        assert (study.root / "results" / "pca" / "summary.csv").exists()  # what does not depend on it went on
         assert "train-fc4" in study.stale()
         study.edit_params(lambda values: values["training"].update(peak_learning_rate=5e-3))
         submit(study, CHECKPOINT)

@@ -497,7 +497,7 @@ class TestStage:
 
     def test_verdicts(self, results: Path) -> None:
         """The images have 64 pixels only, so that the outer layers of 256 units widen and narrow again."""
-        table = pd.read_csv(results / "layers" / "verdicts.csv")
+        table = pd.read_csv(results / "layers" / "summary.csv")
         assert table[["model", "part", "property", "verdict"]].to_numpy().tolist() == [
             [model, part, name, "undetermined"]
             for model in MODELS
@@ -544,7 +544,7 @@ class TestStage:
         study.edit("models", {"around": {"architecture": "network_with_a_skip:Net", "latent_dim": 2}})
         succeeded(study.run(*study.train_arguments("around", digits_file, "out")))
         succeeded(study.run(*options("layers", model="around", checkpoint="out/around.safetensors", folder="out")))
-        verdicts = pd.read_csv(study.folder / "out" / "verdicts.csv").set_index("part")
+        verdicts = pd.read_csv(study.folder / "out" / "summary.csv").set_index("part")
         assert verdicts["verdict"].to_dict() == {"encoder": "undetermined", "decoder": "yes"}
         assert verdicts.loc["encoder", "reason"] == (
             "This encoder is no plain stack of layers: the operation add is not fed with the output of the layer "

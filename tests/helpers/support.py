@@ -129,7 +129,8 @@ class Study:
             "pca",
             images=images,
             components=f"{folder}/components.safetensors",
-            spectrum=f"{folder}/spectrum.csv",
+            summary=f"{folder}/spectrum.csv",
+            baselines=f"{folder}/baselines.csv",
             picture=f"{folder}/spectrum.svg",
             checkpoints=folder,
         )

@@ -136,7 +136,7 @@ class TestStage:
     """What the stage has written in a whole run."""
 
     def test_spectrum(self, finished: Study, digits: Images) -> None:
-        table = pd.read_csv(finished.folder / "results" / "pca" / "spectrum.csv")
+        table = pd.read_csv(finished.folder / "results" / "pca" / "summary.csv")
         reference = PCA(svd_solver="full").fit(digits.train.flatten(1).double().numpy() / 255)
         assert list(table.columns) == ["component", "variance", "variance_share", "cumulative_share"]
         assert table["component"].tolist() == list(range(1, 65))

@@ -31,7 +31,7 @@ def folder(finished: Study) -> Path:
 def test_errors_are_those_of_the_definition(
     name: str, split: str, folder: Path, finished: Study, digits: Images
 ) -> None:
-    table = pd.read_csv(folder / name / "errors.csv").set_index("split")
+    table = pd.read_csv(folder / name / "summary.csv").set_index("split")
     surface = load_manifold(finished.folder / "results" / "checkpoints" / f"{name}.safetensors")
     x = as_float(digits.pixels(split), surface.dtype)
     y = surface.reconstruct(x)
@@ -44,7 +44,7 @@ def test_errors_are_those_of_the_definition(
 def test_error_of_pca_on_its_own_images_is_the_variance_left_over(folder: Path, digits: Images) -> None:
     variance = fit(digits.train).variance
     expected = float(variance[2:].sum()) * 1499 / 1500 / 64
-    table = pd.read_csv(folder / "pca2" / "errors.csv").set_index("split")
+    table = pd.read_csv(folder / "pca2" / "summary.csv").set_index("split")
     assert table.loc["train", "mse"] == pytest.approx(expected, rel=1e-9)
 
 
@@ -59,13 +59,13 @@ def test_examples_are_the_first_images_of_each_split(name: str, folder: Path, fi
 
 
 def test_joint_table_holds_every_row_in_the_order_of_the_parameters(folder: Path) -> None:
-    joint = pd.read_csv(folder / "errors.csv")
+    joint = pd.read_csv(folder / "summary.csv")
     assert list(zip(joint["manifold"], joint["split"], strict=True)) == [
         (name, split) for name in MANIFOLDS for split in ("train", "test")
     ]
     assert joint.drop_duplicates("manifold")["latent_dim"].tolist() == [2, 4, 2, 2]
     for name in MANIFOLDS:
-        own = pd.read_csv(folder / name / "errors.csv")
+        own = pd.read_csv(folder / name / "summary.csv")
         assert joint[joint["manifold"] == name]["mse"].tolist() == own["mse"].tolist()
 
 
@@ -95,6 +95,6 @@ def test_checkpoint_that_holds_no_manifold(study: Study, finished: Study, digits
 
 def test_psnr_is_that_of_the_mean_error(folder: Path) -> None:
     """So that one perfect reconstruction does not make it infinite."""
-    joint = pd.read_csv(folder / "errors.csv")
+    joint = pd.read_csv(folder / "summary.csv")
     for row in joint.itertuples():
         assert row.psnr_db == pytest.approx(-10 * math.log10(row.mse), rel=1e-9)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from support import Study
 
 from latent_atlas.data.images import Images
+from latent_atlas.models.registry import build
 from latent_atlas.report import page
+from latent_atlas.report.learned import judged, unlearned
 from latent_atlas.report.sections import reconstruct, train
 from latent_atlas.study.manifolds import manifolds
+from latent_atlas.training.loop import mean_error
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "col", "source", "wbr"}
 
@@ -97,11 +102,11 @@ class TestPage:
         assert digits.checksum in read.words
 
     def test_has_a_section_of_every_kind(self, read: Page) -> None:
-        for title in ("Reconstruction", "Training", "PCA, the flat baseline"):
+        for title in ("Reconstruction", "Training", "PCA, the linear baseline"):
             assert title in read.words
 
     def test_shows_the_numbers_of_the_tables(self, read: Page, finished: Study) -> None:
-        errors = pd.read_csv(finished.folder / "results" / "reconstruct" / "errors.csv")
+        errors = pd.read_csv(finished.folder / "results" / "reconstruct" / "summary.csv")
         for value in errors["mse"]:
             assert f"{value:.5f}" in read.words
 
@@ -126,65 +131,88 @@ def errors(*rows: tuple[str, int, float]) -> pd.DataFrame:
     )
 
 
-FLAT = {"pca2", "pca4", "pca2_uncentred", "pca4_uncentred"}
+LINEAR = {"pca2", "pca4", "pca2_uncentred", "pca4_uncentred"}
 PCA = [("pca2", 2, 0.04), ("pca4", 4, 0.02), ("pca2_uncentred", 2, 0.5), ("pca4_uncentred", 4, 0.6)]
 
 
 class TestReconstruction:
-    """The sentences on reconstruction."""
+    """What the section on reconstruction finds."""
 
-    def test_all_better(self) -> None:
-        said = reconstruct.sentences(errors(("a", 2, 0.03), ("b", 4, 0.0123456), *PCA), FLAT)
-        assert said == [
-            "On images that no manifold was fitted to, b reconstructs best: "
-            "a mean squared error of 0.01235 per pixel (20.2 dB, SSIM 0.876).",
-            "Better than centred PCA of the same dimension: a by 25%, b by 38%.",
-        ]
+    @pytest.mark.parametrize(
+        ("models", "best", "ratios"),
+        [
+            ([("a", 2, 0.03), ("b", 4, 0.0125)], "b", {"a": 0.75, "b": 0.625}),
+            ([("a", 2, 0.05), ("b", 4, 0.04)], "pca4", {"a": 1.25, "b": 2.0}),
+            ([("a", 2, 0.03), ("b", 4, 0.03)], "pca4", {"a": 0.75, "b": 1.5}),
+            ([("a", 3, 0.001)], "a", {}),  # PCA lacks its dimension
+        ],
+    )
+    def test_findings(self, models: list[tuple[str, int, float]], best: str, ratios: dict[str, float]) -> None:
+        found, ratio = reconstruct.findings(errors(*models, *PCA), LINEAR)
+        assert found["manifold"] == best
+        assert ratio.to_dict() == pytest.approx(ratios)
+        said = " ".join(reconstruct.sentences(found, ratio))
+        assert f"{found['mse']:.5f}" in said
+        assert all(f"{name} by {abs(value - 1):.0%}" in said for name, value in ratios.items())
 
-    def test_all_worse(self) -> None:
-        said = reconstruct.sentences(errors(("a", 2, 0.05), ("b", 4, 0.04), *PCA), FLAT)
-        assert said[0].startswith("On images that no manifold was fitted to, pca4 reconstructs best: ")
-        assert said[1:] == ["Worse than centred PCA of the same dimension: a by 25%, b by 100%."]
 
-    def test_some_of_each_against_their_own_dimension(self) -> None:
-        said = reconstruct.sentences(errors(*PCA, ("a", 2, 0.03), ("b", 4, 0.03)), FLAT)
-        assert said[1:] == [
-            "Better than centred PCA of the same dimension: a by 25%.",
-            "Worse than centred PCA of the same dimension: b by 50%.",
-        ]
+class TestLearnedNothing:
+    """The rule, and what the page does with it."""
 
-    def test_dimension_that_pca_lacks_is_not_compared(self) -> None:
-        said = reconstruct.sentences(errors(("a", 3, 0.001), *PCA), FLAT)
-        assert said[0].startswith("On images that no manifold was fitted to, a reconstructs best")
-        assert len(said) == 1
+    BASELINES = pd.DataFrame({"baseline": ["mean image", "one component"], "test_mse": [0.08, 0.06]})
+
+    def test_is_judged_against_the_best_baseline(self) -> None:
+        table = errors(("a", 2, 0.07), ("b", 2, 0.059), ("c", 2, 0.06), ("d", 2, 0.09))
+        found = judged(table, self.BASELINES)
+        assert [(case.model, case.baseline) for case in found] == [(name, "one component") for name in "acd"]
+        assert found[0].test_mse == 0.07
+        assert found[0].baseline_mse == 0.06
+
+    def test_an_untrained_model_is_warned_of_and_is_never_best(self, finished: Study, digits: Images) -> None:
+        torch.manual_seed(0)
+        untrained = mean_error(build("fully_connected", digits.shape, 2), digits.test)
+        baselines = pd.read_csv(finished.folder / "results" / "pca" / "baselines.csv")
+        (case,) = judged(errors(("new", 2, untrained)), baselines)
+        assert case.model == "new"
+        mean = digits.train.double().mean(0) / 255
+        expected = float((digits.test / 255 - mean).square().mean())
+        assert baselines.set_index("baseline").loc["mean image", "test_mse"] == pytest.approx(expected, rel=1e-6)
+        assert unlearned(finished.folder / "results", finished.params) == []
+
+    def test_is_said_in_the_sections(self, finished: Study, tmp_path: Path) -> None:
+        results = tmp_path / "results"
+        shutil.copytree(finished.folder / "results", results)
+        table = pd.read_csv(results / "reconstruct" / "summary.csv")
+        table.loc[table["manifold"] == "fc2", ["mse", "psnr_db", "ssim"]] = [0.5, 99.0, 1.0]
+        table.to_csv(results / "reconstruct" / "summary.csv", index=False)
+        section = reconstruct.section(results, finished.params)
+        (warning,) = section.warnings
+        assert "fc2" in warning
+        assert "0.50000" in warning
+        assert "<b>99.00</b>" not in section.tables[0]
+        assert not any("fc2" in sentence for sentence in section.sentences)
+        assert train.section(results, finished.params).warnings == [warning]
 
 
 class TestTraining:
     """The section on training."""
 
-    def said(self, study: Study, **errors: tuple[float, float]) -> list[str]:
-        """Its sentences for models that ended at these training and test errors."""
-        folder = study.folder / "results" / "train"
-        folder.mkdir(parents=True)
-        (folder / "curves.svg").write_text("<svg/>")
-        rows = []
-        for name, (training, test) in errors.items():
-            rows.append({"model": name, "epoch": 1, "train_mse": 0.1, "test_mse": 0.9})
-            rows.append({"model": name, "epoch": 2, "train_mse": training, "test_mse": test})
-            (folder / name).mkdir()
-            (folder / name / "curve.svg").write_text("<svg/>")
-        pd.DataFrame(rows).to_csv(folder / "curves.csv", index=False)
-        return train.section(study.folder / "results", study.params).sentences
-
-    def test_overfitted(self, study: Study) -> None:
-        assert self.said(study, fc2=(0.020, 0.022), fc4=(0.010, 0.013)) == [
-            "The widest gap between training and test error is fc4's: the test error ends 30% higher."
-        ]
-
-    def test_not_overfitted(self, study: Study) -> None:
-        assert self.said(study, fc2=(0.020, 0.0208), fc4=(0.010, 0.009)) == [
-            "No model's test error ends more than 5% above its training error: none has overfitted yet."
-        ]
+    @pytest.mark.parametrize(
+        ("ends", "name", "gap"),
+        [
+            ({"fc2": (0.020, 0.022), "fc4": (0.010, 0.013)}, "fc4", 0.3),
+            ({"fc2": (0.020, 0.0208), "fc4": (0.010, 0.009)}, "fc2", 0.04),
+        ],
+    )
+    def test_gap_is_that_of_the_last_epoch(self, ends: dict[str, tuple[float, float]], name: str, gap: float) -> None:
+        curves = {
+            model: pd.DataFrame({"train_mse": [0.1, training], "test_mse": [0.9, test]})
+            for model, (training, test) in ends.items()
+        }
+        widest, found = train.widest_gap(curves)
+        assert widest == name
+        assert found == pytest.approx(gap)
+        assert (name in train._sentence(name, gap)) == (gap > 0.05)
 
     def test_nothing_trained(self, study: Study) -> None:
         for name in ("fc2", "fc4"):
@@ -219,4 +247,4 @@ class TestParts:
         assert page.Picture.of(tmp_path / "b.svg", "x").uri == "data:image/svg+xml;base64,PHN2Zy8+"
 
     def test_anchor(self) -> None:
-        assert page.Section("PCA, the flat baseline").anchor == "pca--the-flat-baseline"
+        assert page.Section("PCA, the linear baseline").anchor == "pca--the-linear-baseline"

@@ -102,7 +102,7 @@ def test_edited_and_reverted_source(study: Repository, engine: str) -> None:
 def test_deleted_outputs(study: Repository) -> None:
     (study.root / "results/report/index.html").unlink()
     assert study.stale() == {"report"}
-    (study.root / "results/reconstruct/fc4/errors.csv").unlink()
+    (study.root / "results/reconstruct/fc4/summary.csv").unlink()
     assert study.stale() == study.closure(["reconstruct-fc4"])
     study.run("dvc", "checkout")
     assert study.stale() == set()
@@ -254,7 +254,7 @@ def test_journal_outlives_a_run_for_something_else(study: Repository) -> None:
     assert "train-fc4" not in _lock(study)
     journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
     journal.write_text(json.dumps(entry) + "\n" + '{"cut sho', encoding="utf-8")
-    study.snakemake("results/pca/spectrum.csv")
+    study.snakemake("results/pca/summary.csv")
     assert study.stale() == set()
     assert not journal.exists()
 
@@ -303,7 +303,7 @@ def test_summary_and_changes_are_true(study: Repository) -> None:
     assert tangents
     assert listed("code") == tangents
     assert listed("params") == {*tangents, "results/report/index.html"}  # the report reads all parameters
-    assert "results/pca/spectrum.csv" in listed("input")
+    assert "results/pca/summary.csv" in listed("input")
     assert not listed("input") & tangents
     assert {status for file, status in statuses().items() if file in tangents} == {"rule implementation changed"}
 

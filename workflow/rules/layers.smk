@@ -5,7 +5,7 @@ rule layers:
     output:
         layers="results/layers/{model}/layers.csv",
         spectra="results/layers/{model}/spectra.csv",
-        verdicts="results/layers/{model}/verdicts.csv",
+        summary="results/layers/{model}/summary.csv",
     log:
         "logs/layers/{model}.log",
     group:
@@ -23,12 +23,12 @@ rule layers_summary:
     input:
         layers=every(rules.layers.output.layers, model=STUDY.models),
         spectra=every(rules.layers.output.spectra, model=STUDY.models),
-        verdicts=every(rules.layers.output.verdicts, model=STUDY.models),
+        summary=every(rules.layers.output.summary, model=STUDY.models),
         sources=sources("layers_summary"),
     output:
         layers="results/layers/layers.csv",
         spectra="results/layers/spectra.csv",
-        verdicts="results/layers/verdicts.csv",
+        summary="results/layers/summary.csv",
         pictures=multiext("results/layers/spectra", ".svg", ".png"),
     log:
         "logs/layers_summary.log",

@@ -4,7 +4,8 @@ rule pca:
         sources=sources("pca"),
     output:
         components="results/pca/components.safetensors",
-        spectrum="results/pca/spectrum.csv",
+        summary="results/pca/summary.csv",
+        baselines="results/pca/baselines.csv",
         pictures=multiext("results/pca/spectrum", ".svg", ".png"),
         checkpoints=expand(CHECKPOINT, manifold=PCA),
     log:
@@ -16,5 +17,5 @@ rule pca:
     params:
         values=parameters(VALUES, "pca"),
     shell:
-        "latent-atlas pca --images {input.images} --components {output.components} --spectrum {output.spectrum} "
-        "--picture {output.pictures[0]} --checkpoints results/checkpoints --log {log}"
+        "latent-atlas pca --images {input.images} --components {output.components} --summary {output.summary} "
+        "--baselines {output.baselines} --picture {output.pictures[0]} --checkpoints results/checkpoints --log {log}"

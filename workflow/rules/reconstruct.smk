@@ -4,7 +4,8 @@ rule reconstruct:
         images=IMAGES,
         sources=lambda w: sources("reconstruct", *architecture_of(w.manifold)),
     output:
-        errors="results/reconstruct/{manifold}/errors.csv",
+        errors="results/reconstruct/{manifold}/errors.parquet",
+        summary="results/reconstruct/{manifold}/summary.csv",
         shown="results/reconstruct/{manifold}/shown.safetensors",
     log:
         "logs/reconstruct/{manifold}.log",
@@ -15,7 +16,7 @@ rule reconstruct:
     resources:
         **requests("reconstruct"),
     params:
-        values=parameters(VALUES, "reconstruct"),
+        values=parameters(VALUES, "reconstruct", "sample", "examples"),
     shell:
         "latent-atlas reconstruct --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/reconstruct/{wildcards.manifold} --log {log}"
@@ -24,11 +25,13 @@ rule reconstruct:
 rule reconstruct_summary:
     input:
         errors=every(rules.reconstruct.output.errors, manifold=MANIFOLDS),
+        summary=every(rules.reconstruct.output.summary, manifold=MANIFOLDS),
         shown=every(rules.reconstruct.output.shown, manifold=MANIFOLDS),
         images=IMAGES,
         sources=sources("reconstruct_summary"),
     output:
-        errors="results/reconstruct/errors.csv",
+        summary="results/reconstruct/summary.csv",
+        examples="results/reconstruct/examples.csv",
         metrics="results/reconstruct/metrics.json",
         pictures=expand(
             "results/reconstruct/{split}_{picture}.png",

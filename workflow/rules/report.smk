@@ -2,7 +2,8 @@ rule report:
     input:
         rules.reconstruct_summary.output,
         rules.train_summary.output if TRAINED else [],
-        rules.pca.output.spectrum,
+        rules.pca.output.summary,
+        rules.pca.output.baselines,
         rules.pca.output.pictures,
         rules.interpolate_summary.output,
         rules.layers_summary.output,

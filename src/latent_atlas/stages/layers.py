@@ -24,7 +24,7 @@ TABLES = {
         "rank", "sigma_max", "sigma_min", "rank_tolerance",
     ),
     "spectra.csv": ("model", "part", "layer", "kind", "order", "singular_value"),
-    "verdicts.csv": ("model", "part", "property", "verdict", "reason"),
+    "summary.csv": ("model", "part", "property", "verdict", "reason"),
 }  # fmt: skip
 
 

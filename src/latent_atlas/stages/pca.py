@@ -11,9 +11,11 @@ import pandas as pd
 from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
-from latent_atlas.geometry.pca import fit
+from latent_atlas.geometry import reconstruction
+from latent_atlas.geometry.pca import PrincipalComponents, fit
 from latent_atlas.report.figures import pca as pictures
 from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.training.loop import mean_image_error
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 @stage()
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--components", type=OUT, required=True, help="All components, variances and the mean (safetensors).")
-@click.option("--spectrum", type=OUT, required=True, help="The variance along each component (CSV).")
+@click.option("--summary", type=OUT, required=True, help="The variance along each component (CSV).")
+@click.option("--baselines", type=OUT, required=True, help="Errors of the mean image and of one component (CSV).")
 @click.option("--picture", type=OUT, required=True, help="The spectrum to draw (SVG or PNG).")
 @click.option("--checkpoints", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="Folder for one manifold for each latent dimension, centred and not.")  # fmt: skip
-def pca(params: Params, images: Path, components: Path, spectrum: Path, picture: Path, checkpoints: Path) -> None:
+def pca(
+    params: Params, images: Path, components: Path, summary: Path, baselines: Path, picture: Path, checkpoints: Path
+) -> None:
     """Fit PCA to the training images in float64 and write its manifolds."""
     data = Images.load(images)
     log.info(f"fitting {len(data.train)} images")
@@ -42,8 +47,18 @@ def pca(params: Params, images: Path, components: Path, spectrum: Path, picture:
         }
     )
     principal.save(components)
-    write_table(spectrum, table)
+    write_table(summary, table)
+    write_table(baselines, errors_of_baselines(principal, data))
     pictures.spectrum(table, sorted(params.pca.latent_dims), picture)
     for name, subspace in wanted.items():
         subspace.save(checkpoints / f"{name}.safetensors")
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")
+
+
+def errors_of_baselines(principal: PrincipalComponents, data: Images) -> pd.DataFrame:
+    """Mean squared errors on the test images of the mean training image and of a single component.
+
+    A model that reconstructs no better than these has learned nothing.
+    """
+    one = reconstruction.summary(principal.subspace(1, centred=True), data.test)["mse"]
+    return pd.DataFrame({"baseline": ["mean image", "one component"], "test_mse": [mean_image_error(data), one]})

@@ -9,9 +9,10 @@ import pandas as pd
 
 from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data.images import SPLITS, Images, as_float
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.stages.tables import measured_images
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @stage("name")
 @manifold_options
 def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Reconstruct all training and test images by one manifold."""
+    """Reconstruct all images by one manifold: errors of the splits and of each image of the sample and the examples."""
     surface = load_manifold(manifold, architectures(params))
     data = Images.load(images)
     rows, shown = [], {}
@@ -33,4 +34,8 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
         shown[split] = surface.reconstruct(first).float()  # n x C x H x W
         log.info(f"{split}: {len(pixels)} images, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}")
     write_safetensors(folder / "shown.safetensors", shown, {"manifold": name, "family": surface.family})
-    write_table(folder / "errors.csv", pd.DataFrame(rows))
+    chosen, keys = measured_images(params, data)
+    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    each = pd.concat([keys.assign(**head), quality.errors(surface, chosen)], axis=1)
+    write_parquet(folder / "errors.parquet", each[[*head, *each.columns.difference([*head], sort=False)]])
+    write_table(folder / "summary.csv", pd.DataFrame(rows))

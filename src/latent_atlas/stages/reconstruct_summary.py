@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Join the manifolds' errors into one table and draw their reconstructions side by side."""
     data = Images.load(images)
-    errors = combined(folder, manifolds(params), "errors.csv")
-    write_table(folder / "errors.csv", errors)
+    errors = combined(folder, manifolds(params), "summary.csv")
+    write_table(folder / "summary.csv", errors)
+    each = combined(folder, manifolds(params), "errors.parquet")
+    write_table(folder / "examples.csv", each[each["example"].notna()])
     write_text(folder / "metrics.json", metrics(errors))
     examples = {name: load_file(folder / name / "shown.safetensors") for name in manifolds(params)}
     for split in SPLITS:

@@ -25,6 +25,6 @@ def train_summary(params: Params, folder: Path) -> None:
         curve.insert(0, "model", name)
         pictures.learning_curve(curve, name, folder / name / "curve.svg")
     if curves:
-        write_table(folder / "curves.csv", pd.concat(curves.values()))
+        write_table(folder / "summary.csv", pd.concat(curves.values()))
         pictures.learning_curves(curves, folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")

@@ -1,50 +1,88 @@
-"""The report on interpolations: how curved the walks are, and how far they stray from the images."""
+"""The report on interpolations: how curved the paths are, and how far they are from the images."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.schema import Params
 
+STRAIGHT = 1 + 1e-9  # length ratio up to which a path counts as straight
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the paths between one pair of images say.
+
+    Attributes
+    ----------
+    longest, ratio : str, float
+        The manifold with the longest path, and the length of that over the distance between its ends.
+    straight, paths : int
+        How many paths are straight, of how many.
+    nearest, farthest : (str, float)
+        The manifolds whose paths' largest distance to the nearest training image is smallest and largest.
+    """
+
+    longest: str
+    ratio: float
+    straight: int
+    paths: int
+    nearest: tuple[str, float]
+    farthest: tuple[str, float]
+
 
 def section(results: Path, params: Params) -> Section:
-    """Walks between pairs of images, and their lengths."""
+    """Paths between pairs of images, and their lengths."""
     folder = results / "interpolate"
     summary = pd.read_csv(folder / "summary.csv")
     paths = pd.read_csv(folder / "paths.csv")
+    left_out = [case.model for case in unlearned(results, params)]
     said, shown, folded = [], [], []
     for pair, (start, end) in params.interpolate.pairs.items():
-        said += sentences(summary[summary["pair"] == pair], paths[paths["pair"] == pair], f"{start} to {end}")
+        tables = (rows[(rows["pair"] == pair) & ~rows["manifold"].isin(left_out)] for rows in (summary, paths))
+        said.append(sentence(findings(*tables), f"{start} to {end}"))
         shown.append(Picture.of(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
-        folded.append(Picture.of(folder / f"{pair}_curves.svg", f"Speed of the walks from {start} to {end}, and how "
-                                 "far they are from the nearest training image."))  # fmt: skip
+        folded.append(Picture.of(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "
+                                 "their distance to the nearest training image."))  # fmt: skip
     wide = summary.pivot(index="manifold", columns="pair", values="length_ratio")
     names = list(summary["manifold"].drop_duplicates())
     frame = wide.loc[names, list(params.interpolate.pairs)].reset_index()
     formats = dict.fromkeys(params.interpolate.pairs, "{:.3f}".format)
-    caption = "Length of the decoded walk over the straight distance between its ends: 1 is straight"
+    caption = "Length of the decoded path over the distance between its ends: 1 is straight"
     return Section("Interpolation", said, [table(frame, formats, caption)], shown, folded)
 
 
-def sentences(summary: pd.DataFrame, paths: pd.DataFrame, words: str) -> list[str]:
-    """Which walk is the most curved, and which stays closest to the training images on its way."""
-    summary = summary.dropna(subset=["length_ratio"])  # it has none where a surface is a single point
-    most = summary.loc[summary["length_ratio"].idxmax()]
-    straight = summary[summary["length_ratio"] < 1 + 1e-9]
-    said = (
-        f"From {words}, {most['manifold']} takes the most curved way: "
-        f"{most['length_ratio']:.2f} times the straight distance between its ends."
-        if most["length_ratio"] > 1 + 1e-9
-        else f"From {words}, all walks are straight."
+def findings(summary: pd.DataFrame, paths: pd.DataFrame) -> Findings:
+    """Which path is the longest, and which is closest to the training images, of one pair."""
+    ratios = summary.dropna(subset=["length_ratio"]).set_index("manifold")["length_ratio"]  # a point has none
+    largest = paths.groupby("manifold", sort=False)["distance_to_nearest_training_image"].max()
+    near, far = largest.idxmin(), largest.idxmax()
+    return Findings(
+        str(ratios.idxmax()),
+        float(ratios.max()),
+        int((ratios < STRAIGHT).sum()),
+        len(ratios),
+        (str(near), float(largest[near])),
+        (str(far), float(largest[far])),
     )
-    if 0 < len(straight) < len(summary):
-        said += f" {len(straight)} of {len(summary)} walks are straight, those of flat surfaces."
-    strays = paths.groupby("manifold", sort=False)["distance_to_nearest_training_image"].max()
-    said += (
-        f" On its way {strays.idxmin()} never is farther than {strays.min():.2f} from the nearest training image; "
-        f"{strays.idxmax()} strays farthest, to {strays.max():.2f} (in units of one pixel's range)."
+
+
+def sentence(found: Findings, words: str) -> str:
+    """The findings of one pair in words."""
+    if found.ratio < STRAIGHT:
+        said = f"From {words}, all paths are straight."
+    else:
+        said = (
+            f"From {words}, the path of {found.longest} is the longest: {found.ratio:.2f} times the distance between "
+            f"its ends. {found.straight} of {found.paths} paths are straight."
+        )
+    return (
+        f"{said} The path of {found.nearest[0]} stays closest to the training images: its largest distance to the "
+        f"nearest one is {found.nearest[1]:.2f}. The largest of all is {found.farthest[1]:.2f}, of "
+        f"{found.farthest[0]} (in units of one pixel's range)."
     )
-    return [said]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report import published
+from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import pca_manifolds, trained
 from latent_atlas.study.schema import Params
@@ -18,14 +19,15 @@ def section(results: Path, params: Params) -> Section:
     angles = pd.read_csv(folder / "examples.csv")
     steps = pd.read_csv(folder / "steps.csv")
     sample = pd.read_csv(folder / "summary.csv")
+    left_out = [case.model for case in unlearned(results, params)]
     first, *others = params.invariance.pictures or list(params.examples)
     said = [
         "A transformation changes an image by a displacement. At an angle of 0° the displacement lies in the tangent "
         "space; at 90° it is orthogonal to it. A random subspace of the same rank is already closer than 90°. That "
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
-        *sample_sentences(sample, params),
-        *best_known(angles[angles["example"] == first], first),
+        *sample_sentences(sample[~sample["manifold"].isin(left_out)], params),
+        *best_known(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
         *step_sentences(steps),
     ]
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]

@@ -13,7 +13,7 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Verdicts on encoders and decoders, and the tables they rest on."""
     folder = results / "layers"
-    verdicts = pd.read_csv(folder / "verdicts.csv")
+    verdicts = pd.read_csv(folder / "summary.csv")
     layers = pd.read_csv(folder / "layers.csv")
     return Section(
         "Layers",

@@ -1,4 +1,4 @@
-"""The report on PCA: how flat the images are."""
+"""The report on PCA: how much of the variance few components hold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from latent_atlas.study.schema import Params
 
 
 def section(results: Path, params: Params) -> Section:
-    """The spectrum of the flat baseline."""
-    spectrum = pd.read_csv(results / "pca" / "spectrum.csv")
+    """The spectrum of the linear baseline."""
+    spectrum = pd.read_csv(results / "pca" / "summary.csv")
     kept = ", ".join(
         f"{k} components hold {spectrum['cumulative_share'].iloc[k - 1]:.1%}" for k in sorted(params.pca.latent_dims)
     )
     return Section(
-        "PCA, the flat baseline",
+        "PCA, the linear baseline",
         sentences=[f"Of the training images' variance, {kept}."],
         pictures=[Picture.of(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
     )

@@ -1,4 +1,4 @@
-"""The report on reconstructions: which surface comes closest to images that it has not seen."""
+"""The report on reconstructions: which manifold comes closest to images that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import groups, pca_manifolds
 from latent_atlas.study.schema import Params
@@ -14,13 +15,16 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Errors of all manifolds on both splits, and their reconstructions side by side."""
     folder = results / "reconstruct"
-    errors = pd.read_csv(folder / "errors.csv")
+    errors = pd.read_csv(folder / "summary.csv")
     test = errors[errors["split"] == "test"]
+    warned = unlearned(results, params)
+    left_out = {case.model for case in warned}
     pictures = [(name, f"{split}_{name}.png") for split in ("test", "train") for name in groups(params)]
     return Section(
         "Reconstruction",
-        sentences=sentences(test, set(pca_manifolds(params))),
-        tables=[_table(errors)],
+        warnings=[str(case) for case in warned],
+        sentences=sentences(*findings(test[~test["manifold"].isin(left_out)], set(pca_manifolds(params)))),
+        tables=[_table(errors, left_out)],
         pictures=[
             Picture.of(
                 folder / "test_comparison.png",
@@ -39,30 +43,28 @@ def section(results: Path, params: Params) -> Section:
     )
 
 
-def sentences(test: pd.DataFrame, flat: set[str]) -> list[str]:
-    """What the test errors say: the best of all, and each curved surface against the flat one of its dimension."""
-    best = test.loc[test["mse"].idxmin()]
+def findings(test: pd.DataFrame, linear: set[str]) -> tuple[pd.Series, pd.Series]:
+    """The row of the smallest test error, and each model's error over that of centred PCA of its dimension."""
+    centred = test[test["manifold"].isin([name for name in linear if not name.endswith("_uncentred")])]
+    baseline = centred.set_index("latent_dim")["mse"]
+    models = test[~test["manifold"].isin(linear) & test["latent_dim"].isin(baseline.index)].set_index("manifold")
+    return test.loc[test["mse"].idxmin()], models["mse"] / models["latent_dim"].map(baseline)
+
+
+def sentences(best: pd.Series, ratio: pd.Series) -> list[str]:
+    """The findings in words."""
     said = [
         f"On images that no manifold was fitted to, {best['manifold']} reconstructs best: "
         f"a mean squared error of {best['mse']:.5f} per pixel ({best['psnr_db']:.1f} dB, SSIM {best['ssim']:.3f})."
     ]
-    centred = test[test["manifold"].isin([name for name in flat if not name.endswith("_uncentred")])]
-    baseline = centred.set_index("latent_dim")["mse"]
-    curved = test[~test["manifold"].isin(flat) & test["latent_dim"].isin(baseline.index)]
-    ratio = curved["mse"] / curved["latent_dim"].map(baseline)
-    better, worse = curved[ratio < 1], curved[ratio >= 1]
-    if len(better):
-        gains = ", ".join(
-            f"{row['manifold']} by {1 - ratio[index]:.0%}" for index, row in better.iterrows() if index in ratio
-        )
-        said.append(f"Better than centred PCA of the same dimension: {gains}.")
-    if len(worse):
-        losses = ", ".join(f"{row['manifold']} by {ratio[index] - 1:.0%}" for index, row in worse.iterrows())
-        said.append(f"Worse than centred PCA of the same dimension: {losses}.")
+    for word, part in (("Better", ratio[ratio < 1]), ("Worse", ratio[ratio >= 1])):
+        if len(part):
+            listed = ", ".join(f"{name} by {abs(value - 1):.0%}" for name, value in part.items())
+            said.append(f"{word} than centred PCA of the same dimension: {listed}.")
     return said
 
 
-def _table(errors: pd.DataFrame) -> str:
+def _table(errors: pd.DataFrame, left_out: set[str]) -> str:
     wide = errors.pivot(index="manifold", columns="split", values=["mse", "psnr_db", "ssim"])
     order = errors["manifold"].drop_duplicates()
     frame = pd.DataFrame(
@@ -83,4 +85,4 @@ def _table(errors: pd.DataFrame) -> str:
         "test SSIM": "{:.3f}".format,
     }
     best = {"test MSE": "min", "training MSE": "min", "test PSNR (dB)": "max", "test SSIM": "max"}
-    return table(frame, formats, "Mean errors over all images of each split; the best in bold", best)
+    return table(frame, formats, "Mean errors over all images of each split; the best in bold", best, left_out)

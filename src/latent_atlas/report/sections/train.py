@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
+
+OVERFITTED = 0.05  # of the training error, up to which a gap is not spoken of
 
 
 def section(results: Path, params: Params) -> Section:
@@ -16,19 +19,24 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    curves = {str(name): table for name, table in pd.read_csv(folder / "curves.csv").groupby("model", sort=False)}
+    curves = {str(name): table for name, table in pd.read_csv(folder / "summary.csv").groupby("model", sort=False)}
     return Section(
         "Training",
-        sentences=[_sentence(curves)],
+        warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
+        sentences=[_sentence(*widest_gap(curves))],
         pictures=[Picture.of(folder / "curves.svg", "Error on the test images after each epoch.")],
         folded=[Picture.of(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
     )
 
 
-def _sentence(curves: dict[str, pd.DataFrame]) -> str:
-    """Whether a model overfits, by its errors after the last epoch on training and on test images."""
+def widest_gap(curves: dict[str, pd.DataFrame]) -> tuple[str, float]:
+    """The model whose test error ends farthest above its training error, and by which part of that error."""
     gaps = {name: table["test_mse"].iloc[-1] / table["train_mse"].iloc[-1] - 1 for name, table in curves.items()}
-    name, gap = max(gaps.items(), key=lambda item: item[1])
-    if gap <= 0.05:
-        return "No model's test error ends more than 5% above its training error: none has overfitted yet."
-    return f"The widest gap between training and test error is {name}'s: the test error ends {gap:.0%} higher."
+    return max(gaps.items(), key=lambda item: item[1])
+
+
+def _sentence(name: str, gap: float) -> str:
+    """Whether a model overfits."""
+    if gap <= OVERFITTED:
+        return f"No model's test error ends more than {OVERFITTED:.0%} above its training error."
+    return f"The widest gap between training and test error is that of {name}: the test error ends {gap:.0%} higher."

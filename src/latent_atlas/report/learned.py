@@ -1,0 +1,55 @@
+"""Models that have learned nothing: no better on the test images than a baseline that needs no training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.study.schema import Params
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """A model that has learned nothing.
+
+    Attributes
+    ----------
+    model : str
+    test_mse : float
+        Its error on the test images.
+    baseline : str
+        The baseline with the smallest error that is not above it.
+    baseline_mse : float
+    """
+
+    model: str
+    test_mse: float
+    baseline: str
+    baseline_mse: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} has learned nothing: its error on the test images is {self.test_mse:.5f}; the baseline "
+            f"'{self.baseline}' has {self.baseline_mse:.5f}. It is left out wherever the best manifold is named."
+        )
+
+
+def unlearned(results: Path, params: Params) -> list[Unlearned]:
+    """The models of a study that have learned nothing; none where the errors or the baselines were not measured."""
+    files = (results / "reconstruct" / "summary.csv", results / "pca" / "baselines.csv")
+    if not all(file.exists() for file in files):
+        return []
+    errors, baselines = map(pd.read_csv, files)
+    return judged(errors[errors["manifold"].isin(params.models)], baselines)
+
+
+def judged(errors: pd.DataFrame, baselines: pd.DataFrame) -> list[Unlearned]:
+    """The rule, for a table of errors (``manifold, split, mse``) and of baselines (``baseline, test_mse``)."""
+    best = baselines.loc[baselines["test_mse"].idxmin()]
+    test = errors[(errors["split"] == "test") & (errors["mse"] >= best["test_mse"])]
+    return [
+        Unlearned(name, mse, best["baseline"], best["test_mse"])
+        for name, mse in zip(test["manifold"], test["mse"], strict=True)
+    ]
