@@ -9,7 +9,8 @@ import pandas as pd
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import jacobian as figures
+from latent_atlas.report.figures.jacobian import plot_spectra
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ def jacobian_summary(params: Params, folder: Path) -> None:
     write_table(folder / "examples.csv", examples)
     write_table(folder / "values.csv", values)
     for example in params.examples:
-        figures.jacobian_spectra(
-            values[values["example"] == example], examples[examples["example"] == example], params.groups, example,
-            folder / f"spectra_{example}.svg",
-        )  # fmt: skip
+        spectra, tolerances = (table[table["example"] == example] for table in (values, examples))
+        save(plot_spectra(spectra, tolerances, params.groups), folder / f"spectra_{example}.svg")
     log.info(f"{len(params.manifolds)} manifolds: {folder}")
 
 

@@ -12,7 +12,8 @@ from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry.pca import fit
-from latent_atlas.report.figures import pca as pictures
+from latent_atlas.report.figures.pca import plot_pca
+from latent_atlas.report.figures.style import save
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -42,7 +43,7 @@ def pca(params: Params, images: Path, components: Path, spectrum: Path, picture:
     )
     principal.save(components)
     write_table(spectrum, table)
-    pictures.spectrum(table, sorted(params.pca.latent_dims), picture)
+    save(plot_pca(table, sorted(params.pca.latent_dims)), picture)
     for name, subspace in wanted.items():
         subspace.save(checkpoints / f"{name}.safetensors")
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")
