@@ -18,15 +18,10 @@ def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | N
     Parameters
     ----------
     rows : mapping of str to tensor (n, C, H, W)
-        The images of a path in order, both ends included.
+        The images of a path in order, both ends included. DataError if there are no rows.
     title : str
     ax : Axes, optional
         Where to draw; by default in a new figure.
-
-    Raises
-    ------
-    DataError
-        If there are no rows.
     """
     count = max(map(len, rows.values()), default=0)
     tile = (style.PAGE_WIDTH - 1.4) / (count + 4)
@@ -44,12 +39,8 @@ def plot_path(table: pd.DataFrame, title: str = "") -> Figure:
     ----------
     table : DataFrame
         One pair of images: ``manifold``, ``t``, ``step_length``, ``distance_to_nearest_training_image``.
+        DataError if it is empty.
     title : str
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
     """
     names = style.distinct(table, "manifold")
     with style.figure(style.PAGE_WIDTH, 3.6) as fig:

@@ -23,14 +23,10 @@ def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], 
     ----------
     rows : mapping of str to tensor (5, C, H, W)
         Reconstruction, the same transformed, displacement, its tangential and its normal component.
+        DataError if there are no rows.
     angles : mapping of str to float
         Degrees, written at the end of each row; NaN where undefined.
     title : str
-
-    Raises
-    ------
-    DataError
-        If there are no rows.
     """
     before = style.stacked({name: images[:2] for name, images in rows.items()}, 2)
     changes = style.stacked({name: images[2:] for name, images in rows.items()}, 3, style.signed_mosaic)
@@ -63,14 +59,11 @@ def plot_angles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ----------
     table : DataFrame
         ``manifold``, ``transformation``, ``example``, ``angle_deg`` (NaN where undefined), ``chance_deg``.
+        DataError unless it has exactly one example.
     ax : Axes, optional
         Where to draw; by default in a new figure.
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
     """
+    example = style.only_example(table)
     names, kinds = style.distinct(table, "manifold"), style.distinct(table, "transformation")
     wide = table.pivot(index="manifold", columns="transformation", values="angle_deg").loc[names, kinds]
     chance = table.drop_duplicates("manifold").set_index("manifold")["chance_deg"].loc[names]
@@ -88,7 +81,6 @@ def plot_angles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         axes.tick_params(length=0)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        example = ", ".join(style.distinct(table, "example"))
         axes.set_title(f"angle between displacements of {example} and the tangent space, degrees")
         axes.figure.colorbar(drawn, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 30, 60, 90])
         return axes
@@ -101,15 +93,12 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
     ----------
     table : DataFrame
         ``manifold``, ``example``, ``transformation``, ``step`` (0: derivative), ``unit``, ``angle_deg``.
+        DataError unless it has exactly one example.
     groups : mapping of str to list of str, optional
         The manifolds of each row of panels; by default all in one row. Groups without a manifold of the table are
         left out.
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
     """
+    example = style.only_example(table)
     kinds, present = style.distinct(table, "transformation"), style.distinct(table, "manifold")
     shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
     smallest = table.loc[table["step"] > 0, "step"].min()
@@ -131,7 +120,7 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
             line[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         for axes in grid[-1]:
             axes.set_xlabel("step; diamonds: derivative")
-        fig.suptitle(f"angles at {table['example'].iloc[0]} against the size of the step", color=style.FAINT)
+        fig.suptitle(f"angles at {example} against the size of the step", color=style.FAINT)
         return fig
 
 
@@ -141,13 +130,10 @@ def plot_epochs(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        ``manifold``, ``example``, ``transformation``, ``epoch``, ``test_mse``, ``angle_deg``.
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
+        ``manifold``, ``example``, ``transformation``, ``epoch``, ``test_mse``, ``angle_deg``. DataError
+        unless it has exactly one example.
     """
+    example = style.only_example(table)
     kinds, names = style.distinct(table, "transformation"), style.distinct(table, "manifold")
     with style.figure(style.PAGE_WIDTH, 4.2) as fig:
         line = np.atleast_1d(fig.subplots(1, len(kinds), sharex=True, sharey=True))
@@ -165,5 +151,5 @@ def plot_epochs(table: pd.DataFrame) -> Figure:
         line[0].set_ylim(bottom=0)
         line[0].set_ylabel("angle (degrees)")
         line[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        fig.suptitle(f"angle at {table['example'].iloc[0]} after each epoch, larger points later", color=style.FAINT)
+        fig.suptitle(f"angle at {example} after each epoch, larger points later", color=style.FAINT)
         return fig

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, distinct, figure, palette
+from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, distinct, figure, only_example, palette
 
 LINES = {"float64": "-", "float32": ":"}
 OVERLAY: Any = {"color": INK, "linewidth": 1.0}
@@ -22,19 +22,15 @@ def plot_spectra(
     Parameters
     ----------
     spectra : DataFrame
-        ``manifold``, ``example``, ``dtype`` (float64 or float32), ``order``, ``singular_value``.
+        ``manifold``, ``example``, ``dtype`` (float64 or float32), ``order``, ``singular_value``. DataError
+        unless it has exactly one example.
     tolerances : DataFrame
         ``manifold``, ``dtype``, ``rank_tolerance``.
     groups : mapping of str to list of str, optional
         The manifolds of each panel; by default all in one panel.
-
-    Raises
-    ------
-    DataError
-        If the table of spectra is empty.
     """
     groups = groups or {"": distinct(spectra, "manifold")}
-    example = ", ".join(distinct(spectra, "example"))
+    example = only_example(spectra)
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:

@@ -18,7 +18,7 @@ def plot_pca(table: pd.DataFrame, marks: Sequence[int] = ()) -> Figure:
     table : DataFrame
         ``component`` (from 1), ``variance``, ``cumulative_share``.
     marks : sequence of int
-        Values of k to mark; those without a row above them are left out.
+        Values of k to mark; those of at least the number of rows are left out.
     """
     with figure(PAGE_WIDTH, 3.2) as fig:
         left, right = fig.subplots(1, 2)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from latent_atlas.errors import DataError
 from latent_atlas.report.figures import style
 
 RESIDUAL_LIMIT = 0.5  # of the range of a pixel; the ends of the residuals' colour scale
@@ -20,8 +21,10 @@ def plot_images(groups: Mapping[str, Tensor]) -> Figure:
     Parameters
     ----------
     groups : mapping of str to tensor (n, C, H, W)
-        Images with values in [0, 1]; other values are clipped.
+        Images with values in [0, 1]; other values are clipped. DataError if there are no groups.
     """
+    if not groups:
+        raise DataError("a plot of images needs at least one group, but the mapping is empty: name some images")
     side = min(style.PAGE_WIDTH / len(groups), 5.0)
     with style.figure(side * len(groups), side + 0.3) as fig:
         for axes, (name, images) in zip(np.ravel(fig.subplots(1, len(groups))), groups.items(), strict=True):

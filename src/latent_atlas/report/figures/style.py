@@ -46,6 +46,12 @@ STYLE: Any = {
 }
 
 
+def _png(drawn: Figure | Axes) -> bytes:
+    buffer = io.BytesIO()
+    _write(drawn, buffer, "png")
+    return buffer.getvalue()
+
+
 class Picture(Figure):
     """A figure in this style without a window system; a notebook shows it as a PNG."""
 
@@ -53,19 +59,13 @@ class Picture(Figure):
         with matplotlib.rc_context(STYLE):  # ticks are created when they are drawn
             super().draw(renderer)
 
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        _write(self, buffer, "png")
-        return buffer.getvalue()
+    _repr_png_ = _png
 
 
 class Panel(Axes):
     """The axes of a figure with one panel; a notebook shows the figure."""
 
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        _write(self, buffer, "png")
-        return buffer.getvalue()
+    _repr_png_ = _png
 
 
 @contextmanager
@@ -110,6 +110,14 @@ def distinct(table: pd.DataFrame, column: str) -> list[str]:
     if table.empty:
         raise DataError(f"a plot by {column} needs a table with rows, but this one is empty: select other rows")
     return list(table[column].drop_duplicates())
+
+
+def only_example(table: pd.DataFrame) -> str:
+    """The example of all rows; DataError if there are several or none."""
+    names = [str(name) for name in table["example"].dropna().unique()]
+    if len(names) != 1:
+        raise DataError(f"this plot shows one example, but the table has {len(names)}: {names}; select one's rows")
+    return names[0]
 
 
 def mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:

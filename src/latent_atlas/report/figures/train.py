@@ -14,14 +14,9 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        ``model`` (the same in all rows), ``epoch``, ``train_mse``, ``test_mse``.
+        ``model`` (the same in all rows), ``epoch``, ``train_mse``, ``test_mse``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
     """
     title = ", ".join(distinct(table, "model"))
     with panel(ax, 5.5, 3.2) as axes:
@@ -44,14 +39,9 @@ def plot_learning_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        ``model``, ``epoch``, ``test_mse``.
+        ``model``, ``epoch``, ``test_mse``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
-
-    Raises
-    ------
-    DataError
-        If the table is empty.
     """
     names = distinct(table, "model")
     with panel(ax, PAGE_WIDTH, 4.0) as axes:
