@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latent_atlas.geometry import layers as module
 from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
 from latent_atlas.models.registry import build
-from latent_atlas.report.figures import layers as pictures
+from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.sections import layers as sections
 from latent_atlas.stages.layers import TABLES
 from latent_atlas.stages.tables import combined
@@ -591,8 +591,8 @@ class TestStage:
         table = combined(tmp_path, ["around", "fc", "half"], "spectra.csv")
         assert table["order"].tolist() == [1, 1]
         assert table["order"].dtype == int
-        pictures.layer_spectra(table, tmp_path / "spectra.svg")
-        assert (tmp_path / "spectra.svg").exists()
+        panels = {axes.get_title(): len(axes.get_lines()) for axes in plot_layers(table).axes}
+        assert panels == {"fc, decoder": 1, "fc, encoder": 0, "half, decoder": 0, "half, encoder": 1}
 
 
 def test_each_rule_asks_for_memory_and_time() -> None:
