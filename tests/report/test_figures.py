@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -121,6 +122,7 @@ def words(axes: Axes) -> list[str]:
 def legend(drawn: Axes | Figure) -> list[str]:
     """The entries of the legend of axes or of a figure."""
     found = drawn.get_legend() if isinstance(drawn, Axes) else drawn.legends[0]
+    assert found is not None
     return [text.get_text() for text in found.get_texts()]
 
 
@@ -132,7 +134,7 @@ def ticks(axes: Axes) -> list[str]:
 def shown(axes: Axes) -> np.ndarray:
     """The array of the only image in axes, NaN where it is blank."""
     (image,) = axes.get_images()
-    return np.ma.filled(image.get_array(), np.nan)
+    return np.ma.filled(np.ma.asarray(image.get_array()), np.nan)
 
 
 def root(drawn: Axes | Figure) -> Figure:
@@ -262,6 +264,7 @@ class TestLines:
         assert lines(blur) == {"fc2": [[0.1, 0.05], [20, 20]], "pca2": [[0.1, 0.05], [60.5, 60.5]]}
         assert np.isnan(lines(rotation)["pca2"][1]).all()
         points = blur.collections[0]
+        assert isinstance(points, PathCollection)
         assert np.asarray(points.get_offsets()).tolist() == [[0.1, 20], [0.05, 20]]
         assert points.get_sizes().tolist() == [23, 38]
         assert rotation.get_xlim()[0] > rotation.get_xlim()[1]

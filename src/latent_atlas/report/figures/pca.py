@@ -25,7 +25,7 @@ def plot_pca(table: pd.DataFrame, marks: Sequence[int] = ()) -> Figure:
         left.semilogy(table["component"], table["variance"].clip(lower=1e-12), color=ACCENT)
         left.set(xlabel="component", ylabel="variance (pixel value²)", title="PCA spectrum")
         right.semilogy(table["component"], (1 - table["cumulative_share"]).clip(lower=1e-6), color=ACCENT)
-        right.set(xlabel="components kept", ylabel="share of variance left over", title="What k components miss")
+        right.set(xlabel="k", ylabel="share of the variance", title="Variance outside the first k components")
         right.set_ylim(top=4)  # room for the marks
         for number, k in enumerate(marks):
             if k < len(table):
