@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from latent_atlas.geometry.manifold import load_manifold as load
     from latent_atlas.geometry.paths import interpolate
     from latent_atlas.geometry.tangent_spaces import measure
+    from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
+    from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
+    from latent_atlas.report.figures.jacobian import plot_spectra
+    from latent_atlas.report.figures.layers import plot_layers
+    from latent_atlas.report.figures.pca import plot_pca
+    from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
+    from latent_atlas.report.figures.tangents import plot_tangents
+    from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
 
 STARTED = time.time()  # of the process: what jobs are said to take includes loading their libraries
 
@@ -28,7 +36,21 @@ _HOMES = {
     "load": "geometry.manifold:load_manifold",
     "measure": "geometry.tangent_spaces:measure",
 }
+_PLOTS = {
+    "interpolate": ("plot_interpolation", "plot_path"),
+    "invariance": ("plot_angles", "plot_displacements", "plot_epochs", "plot_steps"),
+    "jacobian": ("plot_spectra",),
+    "layers": ("plot_layers",),
+    "pca": ("plot_pca",),
+    "reconstruct": ("plot_comparison", "plot_images"),
+    "tangents": ("plot_tangents",),
+    "train": ("plot_learning_curve", "plot_learning_curves"),
+}
+_HOMES |= {name: f"report.figures.{module}:{name}" for module, names in _PLOTS.items() for name in names}
 __all__ = ["Autoencoder", "Images", "Manifold", "PixelSpace", "PrincipalSubspace", "interpolate", "load", "measure"]
+__all__ += ["plot_angles", "plot_comparison", "plot_displacements", "plot_epochs", "plot_images", "plot_interpolation"]
+__all__ += ["plot_layers", "plot_learning_curve", "plot_learning_curves", "plot_path", "plot_pca", "plot_spectra"]
+__all__ += ["plot_steps", "plot_tangents"]
 
 
 def __getattr__(name: str) -> Any:

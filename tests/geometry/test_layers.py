@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from latent_atlas.geometry import layers as module
 from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
 from latent_atlas.models.registry import build
-from latent_atlas.report.figures import layers as pictures
+from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.sections import layers as sections
 from latent_atlas.stages.layers import TABLES
 from latent_atlas.stages.tables import combined
@@ -591,5 +591,41 @@ class TestStage:
         table = combined(tmp_path, ["around", "fc", "half"], "spectra.csv")
         assert table["order"].tolist() == [1, 1]
         assert table["order"].dtype == int
-        pictures.layer_spectra(table, tmp_path / "spectra.svg")
-        assert (tmp_path / "spectra.svg").exists()
+        panels = {axes.get_title(): len(axes.get_lines()) for axes in plot_layers(table).axes}
+        assert panels == {"fc, decoder": 1, "fc, encoder": 0, "half, decoder": 0, "half, encoder": 1}
+
+
+class TestSentences:
+    """What the report says."""
+
+    def said(self, *rows: tuple[str, str, str]) -> list[str]:
+        """Its sentences for the verdicts (model, part, verdict)."""
+        names = {"encoder": "submersion", "decoder": "immersion"}
+        table = pd.DataFrame([(model, part, names[part], verdict) for model, part, verdict in rows])
+        return sections.sentences(table.set_axis(["model", "part", "property", "verdict"], axis=1))
+
+    def test_all_of_one_kind(self) -> None:
+        assert self.said(("fc16", "encoder", "yes"), ("fc32", "encoder", "yes")) == [
+            "Is the encoder a submersion? Yes for fc16, fc32."
+        ]
+
+    def test_some_of_each_in_the_order_yes_no_unknown(self) -> None:
+        said = self.said(
+            ("convA", "decoder", "undetermined"), ("reluNet", "decoder", "no"), ("fcB", "decoder", "yes"),
+            ("fcB", "encoder", "no"),
+        )  # fmt: skip
+        assert said == [
+            "Is the decoder an immersion? Yes for fcB; no for reluNet; the weights alone cannot tell for convA.",
+            "Is the encoder a submersion? No for fcB.",
+        ]
+
+
+def test_random_layers_of_full_rank_compose_to_full_rank() -> None:
+    """The argument itself: the derivative of a stack that is judged an immersion has full rank wherever one looks."""
+    torch.manual_seed(0)
+    members = (nn.Linear(3, 5), norm(5), nn.ELU(), nn.Linear(5, 8), nn.Tanh())
+    assert immersion(stacked(*members)).verdict == "yes"
+    decoder = nn.Sequential(*members).double().eval()
+    for z in 3 * random(20, 3):
+        jacobian = torch.autograd.functional.jacobian(lambda code: decoder(code[None])[0], z)
+        assert np.linalg.matrix_rank(np.asarray(jacobian)) == 3

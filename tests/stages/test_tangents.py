@@ -16,8 +16,8 @@ from torch import Tensor
 from latent_atlas.data.images import Images
 from latent_atlas.geometry.bases import orthonormal_basis, with_fixed_signs
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
-from latent_atlas.report.figures.style import signed_mosaic
-from latent_atlas.report.figures.tangents import gallery_columns, tangent_gallery
+from latent_atlas.report.figures.style import save, signed_mosaic
+from latent_atlas.report.figures.tangents import gallery_columns, plot_tangents
 from latent_atlas.report.sections import tangents as sections
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
@@ -123,7 +123,7 @@ class TestGallery:
     def test_drawn_with_128_vectors_shows_128_pictures(self, tmp_path: Path) -> None:
         """Each vector has a colour of its own, and each colour fills one tile."""
         vectors = torch.linspace(-1, 1, 128, dtype=torch.float64)[:, None, None, None].expand(-1, 1, 6, 6)
-        tangent_gallery(vectors, "title", tmp_path / "gallery.png")
+        save(plot_tangents(vectors, "title"), tmp_path / "gallery.png")
         pixels = (matplotlib.image.imread(tmp_path / "gallery.png")[..., :3] * 255).round().astype(int)
         _, areas = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
         *tiles, paper = sorted(areas)[-129:]
@@ -135,10 +135,6 @@ class TestGallery:
         vectors = random(2, 3, 4, 4)
         mosaic = signed_mosaic(vectors, 2)
         assert np.array_equal(mosaic[:4, 5:9], vectors[1].numpy().mean(axis=0))
-
-    def test_of_no_vectors(self, tmp_path: Path) -> None:
-        tangent_gallery(torch.zeros(0, 1, 4, 4), "nothing", tmp_path / "gallery.png")
-        assert min(matplotlib.image.imread(tmp_path / "gallery.png").shape[:2]) > 100
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""interpolate_summary: the manifolds' walks compared, in one table and one under the other."""
+"""interpolate_summary: the paths of all manifolds in one table and in figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import interpolate as pictures
+from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.interpolate import PIXELS
 from latent_atlas.stages.tables import combined
 from latent_atlas.study.manifolds import manifolds
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 @stage()
 @summary_options
 def interpolate_summary(params: Params, folder: Path) -> None:
-    """Join the walks of all manifolds and of pixel space, and draw a picture for each pair."""
+    """Join the paths of all manifolds and of pixel space, and draw them for each pair of examples."""
     names = [PIXELS, *manifolds(params)]
     table = combined(folder, names, "path.csv")
     write_table(folder / "paths.csv", table)
     summary = combined(folder, names, "summary.csv")
     write_table(folder / "summary.csv", summary)
     for pair, (start, end) in params.interpolate.pairs.items():
+        title = f"{start} to {end}"
         rows = {name: load_file(folder / name / "images.safetensors")[pair] for name in names}
-        pictures.walks(rows, f"{start} to {end}", folder / f"{pair}.png")
-        pictures.walk_curves(table[table["pair"] == pair], f"{start} to {end}", folder / f"{pair}_curves.svg")
-    log.info(f"{len(names)} walks for each of {len(params.interpolate.pairs)} pairs: {folder}")
+        save(plot_interpolation(rows, title), folder / f"{pair}.png")
+        save(plot_path(table[table["pair"] == pair], title), folder / f"{pair}_curves.svg")
+    log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")

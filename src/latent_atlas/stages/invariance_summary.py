@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import invariance as figures
+from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.study.manifolds import groups, manifolds, trained
 
@@ -33,10 +34,10 @@ def invariance_summary(params: Params, folder: Path) -> None:
     write_table(folder / "steps.csv", steps)
     write_table(folder / "epochs.csv", epochs)
     for example in params.examples:
-        figures.angle_map(examples[examples["example"] == example], example, folder / f"angles_{example}.svg")
-    figures.step_study(steps, groups(params), folder / "steps.svg")
+        save(plot_angles(examples[examples["example"] == example]), folder / f"angles_{example}.svg")
+    save(plot_steps(steps, groups(params)), folder / "steps.svg")
     if len(epochs):
-        figures.epoch_study(epochs, folder / "epochs.svg")
+        save(plot_epochs(epochs), folder / "epochs.svg")
     panels = {name: load_file(folder / name / "pictures.safetensors") for name in manifolds(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
@@ -44,7 +45,7 @@ def invariance_summary(params: Params, folder: Path) -> None:
             angles = dict(zip(chosen["manifold"], chosen["angle_deg"], strict=True))
             rows = {name: panels[name][f"{example}/{kind}"] for name in manifolds(params)}
             path = folder / "displacements" / example / f"{kind}.png"
-            figures.displacements(rows, angles, f"{kind} of {example}", path)
+            save(plot_displacements(rows, angles, f"{kind} of {example}"), path)
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 

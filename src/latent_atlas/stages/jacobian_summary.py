@@ -9,7 +9,8 @@ import pandas as pd
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import jacobian as figures
+from latent_atlas.report.figures.jacobian import plot_spectra
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.study.manifolds import groups, manifolds
 
@@ -28,10 +29,8 @@ def jacobian_summary(params: Params, folder: Path) -> None:
     write_table(folder / "examples.csv", examples)
     write_table(folder / "values.csv", values)
     for example in params.examples:
-        figures.jacobian_spectra(
-            values[values["example"] == example], examples[examples["example"] == example], groups(params), example,
-            folder / f"spectra_{example}.svg",
-        )  # fmt: skip
+        spectra, tolerances = (table[table["example"] == example] for table in (values, examples))
+        save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 

@@ -1,4 +1,4 @@
-"""layers_summary: the models' layers and verdicts in one table, and their spectra in one picture."""
+"""layers_summary: the models' layers and verdicts in one table, and their spectra in one figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import layers as pictures
+from latent_atlas.report.figures.layers import plot_layers
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.layers import TABLES
 from latent_atlas.stages.tables import combined
 
@@ -22,5 +23,5 @@ def layers_summary(params: Params, folder: Path) -> None:
     tables = {file: combined(folder, params.models, file) for file in TABLES}
     for file, table in tables.items():
         write_table(folder / file, table)
-    pictures.layer_spectra(tables["spectra.csv"], folder / "spectra.svg")
+    save(plot_layers(tables["spectra.csv"]), folder / "spectra.svg")
     log.info(f"{len(params.models)} models: {folder}")

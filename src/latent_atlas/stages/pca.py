@@ -13,7 +13,8 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry import reconstruction
 from latent_atlas.geometry.pca import PrincipalComponents, fit
-from latent_atlas.report.figures import pca as pictures
+from latent_atlas.report.figures.pca import plot_pca
+from latent_atlas.report.figures.style import save
 from latent_atlas.study.manifolds import pca_manifolds
 from latent_atlas.training.loop import mean_image_error
 
@@ -49,7 +50,7 @@ def pca(
     principal.save(components)
     write_table(summary, table)
     write_table(baselines, errors_of_baselines(principal, data))
-    pictures.spectrum(table, sorted(params.pca.latent_dims), picture)
+    save(plot_pca(table, sorted(params.pca.latent_dims)), picture)
     for name, subspace in wanted.items():
         subspace.save(checkpoints / f"{name}.safetensors")
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")

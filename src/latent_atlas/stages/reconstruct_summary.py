@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from latent_atlas.command import IN, log, stage, summary_options
 from latent_atlas.data.images import SPLITS, Images, as_float
 from latent_atlas.files import write_table, write_text
-from latent_atlas.report.figures import reconstruct as pictures
+from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
+from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.study.manifolds import groups, manifolds
 
@@ -35,11 +36,11 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     examples = {name: load_file(folder / name / "shown.safetensors") for name in manifolds(params)}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
-        pictures.grids({f"{split} images": originals}, folder / f"{split}_images.png")
+        save(plot_images({f"{split} images": originals}), folder / f"{split}_images.png")
         for group, names in groups(params).items():
-            pictures.grids({name: examples[name][split] for name in names}, folder / f"{split}_{group}.png")
+            save(plot_images({name: examples[name][split] for name in names}), folder / f"{split}_{group}.png")
         shown = {name: examples[name][split] for name in manifolds(params)}
-        pictures.comparison(originals, shown, folder / f"{split}_comparison.png")
+        save(plot_comparison(originals, shown), folder / f"{split}_comparison.png")
     log.info(f"{len(examples)} manifolds compared: {folder}")
 
 

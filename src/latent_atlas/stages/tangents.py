@@ -1,4 +1,4 @@
-"""tangents: the directions in which a decoder can move an image, as pictures."""
+"""tangents: the tangent vectors of a decoder at an example, as images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.bases import orthonormal_basis, with_fixed_signs
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.report.figures import tangents as pictures
+from latent_atlas.report.figures.style import save
+from latent_atlas.report.figures.tangents import plot_tangents
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         (basis, "orthonormal tangent vectors, strongest first", "singular_vectors.png"),
     ):
         gallery = vectors.T.reshape(-1, *shape)  # vectors x C x H x W
-        pictures.tangent_gallery(gallery, f"{name} at {example}: {len(gallery)} {words}", folder / file)
+        save(plot_tangents(gallery, f"{name} at {example}: {len(gallery)} {words}"), folder / file)
     write_safetensors(folder / "tangents.safetensors", {"columns": columns, "basis": basis}, {"manifold": name})
     log.info(f"{columns.shape[1]} columns, {basis.shape[1]} orthonormal vectors: {folder}")

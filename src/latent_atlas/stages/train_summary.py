@@ -1,4 +1,4 @@
-"""train_summary: all learning curves, in one table and in pictures."""
+"""train_summary: all learning curves, in one table and in figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pandas as pd
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures import train as pictures
+from latent_atlas.report.figures.style import save
+from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
 from latent_atlas.study.manifolds import trained
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def train_summary(params: Params, folder: Path) -> None:
     curves = {name: pd.read_csv(folder / name / "curve.csv") for name in trained(params)}
     for name, curve in curves.items():
         curve.insert(0, "model", name)
-        pictures.learning_curve(curve, name, folder / name / "curve.svg")
+        save(plot_learning_curve(curve), folder / name / "curve.svg")
     if curves:
-        write_table(folder / "summary.csv", pd.concat(curves.values()))
-        pictures.learning_curves(curves, folder / "curves.svg")
+        table = pd.concat(curves.values())
+        write_table(folder / "summary.csv", table)
+        save(plot_learning_curves(table), folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")

@@ -1,1 +1,1 @@
-"""Pictures, one module for each stage that draws, all in one hand (``base``)."""
+"""Plotting functions, one module for each stage that draws, with one style for all (``style``)."""

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, figure, palette, save
+from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, distinct, figure, only_example, palette
 
 LINES = {"float64": "-", "float32": ":"}
 OVERLAY: Any = {"color": INK, "linewidth": 1.0}
 
 
-def jacobian_spectra(
-    spectra: pd.DataFrame, summary: pd.DataFrame, groups: Mapping[str, list[str]], example: str, path: Path
-) -> None:
-    """Singular values at one example, a panel for each group of manifolds; grey, each precision's rank tolerance."""
-    columns = 2
+def plot_spectra(
+    spectra: pd.DataFrame, tolerances: pd.DataFrame, groups: Mapping[str, list[str]] | None = None
+) -> Figure:
+    """Singular values of the decoder Jacobians at one example; grey lines show the rank tolerance of each precision.
+
+    Parameters
+    ----------
+    spectra : DataFrame
+        ``manifold``, ``example``, ``dtype`` (float64 or float32), ``order``, ``singular_value``. DataError
+        unless it has exactly one example.
+    tolerances : DataFrame
+        ``manifold``, ``dtype``, ``rank_tolerance``.
+    groups : mapping of str to list of str, optional
+        The manifolds of each panel; by default all in one panel.
+    """
+    groups = groups or {"": distinct(spectra, "manifold")}
+    example = only_example(spectra)
+    columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:
         grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
@@ -30,7 +43,7 @@ def jacobian_spectra(
                     rows = spectra[(spectra["manifold"] == name) & (spectra["dtype"] == dtype)]
                     axes.semilogy(rows["order"], rows["singular_value"].clip(lower=1e-17), LINES[dtype], **style)
             for dtype, line in LINES.items():
-                chosen = summary[summary["manifold"].isin(names) & (summary["dtype"] == dtype)]
+                chosen = tolerances[tolerances["manifold"].isin(names) & (tolerances["dtype"] == dtype)]
                 height = chosen["rank_tolerance"].max()
                 axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=line)
                 axes.annotate(
@@ -42,4 +55,4 @@ def jacobian_spectra(
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value")
         fig.suptitle(f"decoder Jacobian at {example}: float64 solid, float32 dotted", color=FAINT)
-        save(fig, path)
+        return fig

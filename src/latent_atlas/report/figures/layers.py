@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
+from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import PAGE_WIDTH, figure, palette, save
+from latent_atlas.report.figures.style import PAGE_WIDTH, figure, palette
 
 
-def layer_spectra(table: pd.DataFrame, path: Path) -> None:
-    """Singular values of each linear or convolutional layer, a panel for each model and part that has any."""
+def plot_layers(table: pd.DataFrame) -> Figure:
+    """Singular values of each linear or convolutional layer, a panel for each model and part that has any.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``model``, ``part`` (encoder or decoder), ``layer``, ``order``, ``singular_value``. It may be empty.
+    """
     models = list(table["model"].drop_duplicates()) or ["no layers"]
     parts = list(table["part"].drop_duplicates()) or ["no spectra"]
     with figure(PAGE_WIDTH, 2.0 * len(models) + 0.3) as fig:
@@ -30,4 +35,4 @@ def layer_spectra(table: pd.DataFrame, path: Path) -> None:
             line[0].set_ylabel("singular value")
         for axes in grid[-1]:
             axes.set_xlabel("order")
-        save(fig, path)
+        return fig

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import ACCENT, INK, PAGE_WIDTH, figure, save
+from latent_atlas.report.figures.style import ACCENT, INK, PAGE_WIDTH, figure
 
 
-def spectrum(table: pd.DataFrame, marks: Sequence[int], path: Path) -> None:
-    """Variance along each principal component, and what the first k of them leave over."""
+def plot_pca(table: pd.DataFrame, marks: Sequence[int] = ()) -> Figure:
+    """The variance along each principal component, and the share of the variance outside the first k of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``component`` (from 1), ``variance``, ``cumulative_share``.
+    marks : sequence of int
+        Values of k to mark; those of at least the number of rows are left out.
+    """
     with figure(PAGE_WIDTH, 3.2) as fig:
         left, right = fig.subplots(1, 2)
         left.semilogy(table["component"], table["variance"].clip(lower=1e-12), color=ACCENT)
         left.set(xlabel="component", ylabel="variance (pixel value²)", title="PCA spectrum")
         right.semilogy(table["component"], (1 - table["cumulative_share"]).clip(lower=1e-6), color=ACCENT)
-        right.set(xlabel="components kept", ylabel="share of variance left over", title="What k components miss")
+        right.set(xlabel="k", ylabel="share of the variance", title="Variance outside the first k components")
         right.set_ylim(top=4)  # room for the marks
         for number, k in enumerate(marks):
             if k < len(table):
                 rest = 1 - table["cumulative_share"].iloc[k - 1]
                 right.plot(k, rest, "o", color=INK, markersize=4)
                 right.annotate(
-                    f"k = {k}: {rest:.1%}",
-                    (k, rest),
-                    textcoords="offset points",
+                    f"k = {k}: {rest:.1%}", (k, rest), textcoords="offset points",
                     xytext=(10, -3 + 8 * (len(marks) - number)),
-                )
-        save(fig, path)
+                )  # fmt: skip
+        return fig

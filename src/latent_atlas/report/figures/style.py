@@ -1,20 +1,24 @@
-"""Pictures, all drawn in one hand: the same manifold has the same colour and the same name everywhere."""
+"""The style of all figures: colours, fonts, layouts of images, and how a figure becomes a file."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from latent_atlas.errors import DataError
 from latent_atlas.files import atomic_write
 
 INK, FAINT, ACCENT = "#1f2430", "#8a909c", "#2f6fb0"
@@ -42,24 +46,78 @@ STYLE: Any = {
 }
 
 
+def _png(drawn: Figure | Axes) -> bytes:
+    buffer = io.BytesIO()
+    _write(drawn, buffer, "png")
+    return buffer.getvalue()
+
+
+class Picture(Figure):
+    """A figure in this style without a window system; a notebook shows it as a PNG."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        with matplotlib.rc_context(STYLE):  # ticks are created when they are drawn
+            super().draw(renderer)
+
+    _repr_png_ = _png
+
+
+class Panel(Axes):
+    """The axes of a figure with one panel; a notebook shows the figure."""
+
+    _repr_png_ = _png
+
+
 @contextmanager
 def figure(
     width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
-) -> Iterator[Figure]:
-    """A figure of so many inches in the house style, without a window system.
+) -> Iterator[Picture]:
+    """A new figure of this size in inches; the style holds inside the context, and rcParams are the same after it.
 
     The layout "compressed" draws panels of a fixed shape together.
     """
     with matplotlib.rc_context(STYLE):
-        yield Figure(figsize=(width, height), layout=layout)
+        yield Picture(figsize=(width, height), layout=layout)
 
 
-def save(fig: Figure, path: Path) -> None:
-    """Write a figure; beside an SVG also a PNG of the same name. The same figure gives the same bytes."""
+@contextmanager
+def panel(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
+    """The axes ``ax``, or, if None, the axes of a new figure of this size in inches."""
+    with figure(width, height) as fig:
+        yield fig.add_subplot(axes_class=Panel) if ax is None else ax
+
+
+def save(drawn: Figure | Axes, path: Path) -> None:
+    """Write a figure, or the figure of axes; an SVG gets a PNG of the same name.
+
+    The same figure gives the same bytes.
+    """
     for target in [path, path.with_suffix(".png")] if path.suffix == ".svg" else [path]:
-        metadata = {"Date": None} if target.suffix == ".svg" else {"Software": None}
         with atomic_write(target) as aside:
-            fig.savefig(aside, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.08)
+            _write(drawn, aside, target.suffix[1:])
+
+
+def _write(drawn: Figure | Axes, target: Path | IO[bytes], kind: str) -> None:
+    fig = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+    assert fig is not None  # only removed axes have no figure
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context(STYLE):
+        fig.savefig(target, format=kind, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.08)
+
+
+def distinct(table: pd.DataFrame, column: str) -> list[str]:
+    """The different values of a column in the order of their first rows; DataError if the table has no rows."""
+    if table.empty:
+        raise DataError(f"a plot by {column} needs a table with rows, but this one is empty: select other rows")
+    return list(table[column].drop_duplicates())
+
+
+def only_example(table: pd.DataFrame) -> str:
+    """The example of all rows; DataError if there are several or none."""
+    names = [str(name) for name in table["example"].dropna().unique()]
+    if len(names) != 1:
+        raise DataError(f"this plot shows one example, but the table has {len(names)}: {names}; select one's rows")
+    return names[0]
 
 
 def mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
@@ -72,6 +130,15 @@ def signed_mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
     """Signed images (n, C, H, W), channels averaged, laid out in rows as one map of numbers."""
     pixels = images.detach().cpu().numpy().mean(axis=1)[..., None]  # n x H x W x 1
     return _laid_out(pixels, columns, gap, filler=np.nan)[..., 0]
+
+
+def stacked(
+    rows: Mapping[str, Tensor], columns: int, layout: Callable[[Tensor, int], np.ndarray] = mosaic
+) -> np.ndarray:
+    """The mosaics of several rows of images one below the other; DataError if there are none."""
+    if not rows:
+        raise DataError("a plot of rows of images needs at least one row, but the mapping is empty: name a manifold")
+    return np.concatenate([layout(images, columns) for images in rows.values()])
 
 
 def _laid_out(pixels: np.ndarray, columns: int, gap: int, filler: float) -> np.ndarray:
@@ -91,7 +158,7 @@ def show(axes: Axes, picture: np.ndarray) -> None:
 
 
 def label_rows(axes: Axes, names: list[str], height: int) -> None:
-    """Names at the left of a pile of rows, each so many pixels high."""
+    """Write the names of rows at their left; each row is ``height`` pixels high."""
     axes.set_axis_on()
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -101,7 +168,7 @@ def label_rows(axes: Axes, names: list[str], height: int) -> None:
 
 
 def palette(count: int) -> list[tuple[float, float, float, float]]:
-    """So many colours, well apart, none too pale for white paper; the first ones always the same."""
+    """``count`` distinct colours, readable on white; up to 12, the first ones are always the same."""
     if count <= len(COLOURS):
         return [to_rgba(colour) for colour in COLOURS[:count]]
     return [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.06, 0.94, count)]

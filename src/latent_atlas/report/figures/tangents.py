@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
+from matplotlib.axes import Axes
 from torch import Tensor
 
-from latent_atlas.report.figures.style import PAGE_WIDTH, SIGNED_COLOURS, figure, save, signed_mosaic
+from latent_atlas.report.figures.style import PAGE_WIDTH, SIGNED_COLOURS, panel, signed_mosaic
 
 
-def tangent_gallery(vectors: Tensor, title: str, path: Path) -> None:
-    """Tangent vectors (k, C, H, W) as pictures, row by row, on one scale centred at zero; a blank one for none."""
+def plot_tangents(vectors: Tensor, title: str = "", ax: Axes | None = None) -> Axes:
+    """Tangent vectors as images, row by row, on one colour scale centred at zero.
+
+    Parameters
+    ----------
+    vectors : tensor (k, C, H, W)
+        If there are none, one blank image is drawn.
+    title : str
+    ax : Axes, optional
+        Where to draw; by default in a new figure.
+    """
     if not len(vectors):
         vectors = vectors.new_zeros(1, *vectors.shape[1:])
     columns = gallery_columns(len(vectors))
     rows = math.ceil(len(vectors) / columns)
     limit = float(vectors.abs().max()) or 1.0
     tile = (PAGE_WIDTH - 0.9) / columns
-    with figure(PAGE_WIDTH, tile * rows + 0.5) as fig:
-        axes = fig.subplots()
+    with panel(ax, PAGE_WIDTH, tile * rows + 0.5) as axes:
         drawn = axes.imshow(
             signed_mosaic(vectors, columns), cmap=SIGNED_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest"
         )
         axes.set_axis_off()
         axes.set_title(title)
-        fig.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, label="change of a pixel")
-        save(fig, path)
+        axes.figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, label="change of a pixel")
+        return axes
 
 
 def gallery_columns(count: int) -> int:
-    """How many pictures stand in a row: 8 up to 32 pictures, 16 beyond."""
+    """The number of images in a row: at most 8 for up to 32 images, 16 for more."""
     return min(count, 8 if count <= 32 else 16)
