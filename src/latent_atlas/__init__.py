@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latent_atlas.data.images import Images
     from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace
-    from latent_atlas.geometry.manifold import load_manifold as load
     from latent_atlas.geometry.paths import interpolate
     from latent_atlas.geometry.tangent_spaces import measure
+    from latent_atlas.loading import load
+    from latent_atlas.statistics.measurements import angles, spectra
 
 STARTED = time.time()  # of the process: what jobs are said to take includes loading their libraries
 
@@ -24,11 +25,24 @@ _HOMES = {
     "Manifold": "geometry.manifold:Manifold",
     "PixelSpace": "geometry.manifold:PixelSpace",
     "PrincipalSubspace": "geometry.manifold:PrincipalSubspace",
+    "angles": "statistics.measurements:angles",
     "interpolate": "geometry.paths:interpolate",
-    "load": "geometry.manifold:load_manifold",
+    "load": "loading:load",
     "measure": "geometry.tangent_spaces:measure",
+    "spectra": "statistics.measurements:spectra",
 }
-__all__ = ["Autoencoder", "Images", "Manifold", "PixelSpace", "PrincipalSubspace", "interpolate", "load", "measure"]
+__all__ = [
+    "Autoencoder",
+    "Images",
+    "Manifold",
+    "PixelSpace",
+    "PrincipalSubspace",
+    "angles",
+    "interpolate",
+    "load",
+    "measure",
+    "spectra",
+]
 
 
 def __getattr__(name: str) -> Any:

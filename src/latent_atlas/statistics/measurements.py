@@ -48,7 +48,7 @@ def angles(
     DataError
         If the images do not fit the manifold.
     ParamsError
-        If a transformation is unknown, or has no default step.
+        If a transformation is unknown.
     """
     chosen = _with_steps(transformations)
     exact = surface if surface.dtype == torch.float64 else surface.to(torch.float64)
