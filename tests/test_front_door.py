@@ -86,10 +86,17 @@ class TestLoad:
 USE = """
 import importlib.util
 import torch, latent_atlas
+from latent_atlas.errors import CheckpointError
 from latent_atlas.models.registry import REGISTRY, architecture_class
 for name in ("snakemake", "dvc", "click", "pydantic", "torchvision", "sklearn"):
     assert importlib.util.find_spec(name) is None, name
 assert all(map(architecture_class, REGISTRY))
+try:
+    latent_atlas.load("conv16", repository=".")
+except CheckpointError as error:
+    assert "pip install 'latent-atlas[workflow]'" in str(error)
+else:
+    raise AssertionError("read without DVC")
 surface = latent_atlas.load("pca2.safetensors")
 table = latent_atlas.angles(surface, torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
 table["angle_deg"].plot().figure.savefig("angles.png")
@@ -116,7 +123,7 @@ def test_wheel_works_with_the_base_dependencies_only(tmp_path: Path) -> None:
         tops = {file.parts[0] for file in distribution(package).files or []} - {"..", "__pycache__"}
         for top in tops:
             if not (site / top).exists():
-                (site / top).symlink_to(distribution(package).locate_file(top))
+                (site / top).symlink_to(str(distribution(package).locate_file(top)))
     PrincipalSubspace(torch.eye(2, 36), torch.zeros(36), (1, 6, 6)).save(tmp_path / "pca2.safetensors")
     # without site-packages (-S): nothing is there but the standard library and this folder
     done = subprocess.run(
