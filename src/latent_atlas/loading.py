@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -61,14 +62,14 @@ def _download(url: str) -> bytes:
 
 def _from_repository(name: str, repository: str, revision: str | None) -> bytes:
     try:
-        import dvc.api
+        api = importlib.import_module("dvc.api")  # optional: the library does not depend on it
     except ImportError as error:
         raise CheckpointError(
             f"{name} lies in a repository of results, and reading it needs DVC: pip install 'latent-atlas[workflow]'"
         ) from error
     path = f"results/checkpoints/{name}.safetensors"
     try:
-        return dvc.api.read(path, repo=repository, rev=revision, mode="rb")
+        return api.read(path, repo=repository, rev=revision, mode="rb")
     except Exception as error:
         raise CheckpointError(
             f"{repository} at {revision or 'its current revision'} does not give {path}: {error} "
