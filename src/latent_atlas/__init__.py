@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latent_atlas.data.images import Images
     from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace
-    from latent_atlas.geometry.manifold import load_manifold as load
     from latent_atlas.geometry.paths import interpolate
     from latent_atlas.geometry.tangent_spaces import measure
+    from latent_atlas.loading import load
     from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
     from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
     from latent_atlas.report.figures.jacobian import plot_spectra
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
     from latent_atlas.report.figures.tangents import plot_tangents
     from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
+    from latent_atlas.statistics.measurements import angles, spectra
 
 STARTED = time.time()  # of the process: what jobs are said to take includes loading their libraries
 
@@ -32,9 +33,11 @@ _HOMES = {
     "Manifold": "geometry.manifold:Manifold",
     "PixelSpace": "geometry.manifold:PixelSpace",
     "PrincipalSubspace": "geometry.manifold:PrincipalSubspace",
+    "angles": "statistics.measurements:angles",
     "interpolate": "geometry.paths:interpolate",
-    "load": "geometry.manifold:load_manifold",
+    "load": "loading:load",
     "measure": "geometry.tangent_spaces:measure",
+    "spectra": "statistics.measurements:spectra",
 }
 _PLOTS = {
     "interpolate": ("plot_interpolation", "plot_path"),
@@ -47,10 +50,32 @@ _PLOTS = {
     "train": ("plot_learning_curve", "plot_learning_curves"),
 }
 _HOMES |= {name: f"report.figures.{module}:{name}" for module, names in _PLOTS.items() for name in names}
-__all__ = ["Autoencoder", "Images", "Manifold", "PixelSpace", "PrincipalSubspace", "interpolate", "load", "measure"]
-__all__ += ["plot_angles", "plot_comparison", "plot_displacements", "plot_epochs", "plot_images", "plot_interpolation"]
-__all__ += ["plot_layers", "plot_learning_curve", "plot_learning_curves", "plot_path", "plot_pca", "plot_spectra"]
-__all__ += ["plot_steps", "plot_tangents"]
+__all__ = [
+    "Autoencoder",
+    "Images",
+    "Manifold",
+    "PixelSpace",
+    "PrincipalSubspace",
+    "angles",
+    "interpolate",
+    "load",
+    "measure",
+    "plot_angles",
+    "plot_comparison",
+    "plot_displacements",
+    "plot_epochs",
+    "plot_images",
+    "plot_interpolation",
+    "plot_layers",
+    "plot_learning_curve",
+    "plot_learning_curves",
+    "plot_path",
+    "plot_pca",
+    "plot_spectra",
+    "plot_steps",
+    "plot_tangents",
+    "spectra",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -422,8 +422,9 @@ def test_manifold_straight_from_a_repository_and_revision(study: Repository, tmp
     study.run("git", "tag", "v1")
     study.run("dvc", "push")
     code = (
-        "from latent_atlas.sharing import load; "
-        f"print(load('fc4', {str(study.root)!r}, 'v1').latent_dim, load('pca2', {str(study.root)!r}).latent_dim)"
+        "from latent_atlas import load; "
+        f"root = {str(study.root)!r}; "
+        "print(load('fc4', repository=root, revision='v1').latent_dim, load('pca2', repository=root).latent_dim)"
     )
     assert study.run("python", "-c", code).stdout.split() == ["4", "2"]
     target = tmp_path / "fc4.safetensors"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -164,3 +165,29 @@ def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         low, high = float(pixels.min()), float(pixels.max())
         raise DataError(f"images as floats must lie in [0, 1]; these go from {low:g} to {high:g}: divide by 255?")
     return pixels.to(dtype)
+
+
+def as_images(images: Tensor | np.ndarray, shape: tuple[int, int, int]) -> Tensor:
+    """Images as a tensor (N, C, H, W) of the same type, if they fit a model of images of this shape.
+
+    Parameters
+    ----------
+    images : tensor or array (N, C, H, W), (C, H, W), or (N, H, W) for one channel
+    shape : (C, H, W)
+
+    Raises
+    ------
+    DataError
+        If they are neither a tensor nor an array, or of another shape.
+    """
+    needed = "a torch tensor or a numpy array of shape N x " + " x ".join(map(str, shape))
+    try:
+        found = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    except TypeError as error:
+        raise DataError(f"images must be {needed}, not {type(images).__name__} ({error})") from error
+    given = " x ".join(map(str, found.shape))
+    if found.ndim == 3:
+        found = found[None] if found.shape == shape else found[:, None]
+    if found.ndim != 4 or found.shape[1:] != shape:
+        raise DataError(f"images of shape {given} do not fit this manifold: it needs {needed}")
+    return found

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
-from latent_atlas.errors import CheckpointError
+from latent_atlas.errors import CheckpointError, DataError
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
@@ -24,6 +24,7 @@ from latent_atlas.models.checkpoints import KIND as AUTOENCODER
 from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 
 PCA = "pca"
+FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 
 
@@ -110,6 +111,16 @@ class Manifold(ABC):
         """C·H·W, the dimension of the space that the surface lies in."""
         return math.prod(self.image_shape)
 
+    def check(self, x: Tensor) -> None:
+        """Refuse by DataError what is not float images (N, C, H, W) of this manifold, or cannot be in [0, 1] or near."""
+        if x.shape[1:] != self.image_shape or not x.is_floating_point():
+            raise DataError(
+                f"images must be floats in [0, 1] of shape N x {' x '.join(map(str, self.image_shape))} for this "
+                f"manifold, not {x.dtype} of shape {' x '.join(map(str, x.shape))}"
+            )
+        if x.numel() and float(x.abs().max()) > FARTHEST:
+            raise DataError(f"images must be floats in [0, 1]; these reach {float(x.abs().max()):g}: divide by 255?")
+
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) sent to the surface and back: decode(encode(x))."""
         return self.decode(self.encode(x))
@@ -165,6 +176,7 @@ class Autoencoder(Manifold):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
+        self.check(x)
         with faster(self.model):
             return self.encoder(x)  # N x k
 
@@ -201,6 +213,7 @@ class PrincipalSubspace(Manifold):
         self.dtype = components.dtype
 
     def encode(self, x: Tensor) -> Tensor:
+        self.check(x)
         return (x.flatten(1) - self.mean) @ self.components.T  # N x k
 
     def decode(self, z: Tensor) -> Tensor:
@@ -235,6 +248,7 @@ class PixelSpace(Manifold):
         self.dtype = dtype
 
     def encode(self, x: Tensor) -> Tensor:
+        self.check(x)
         return x.flatten(1)  # N x CHW
 
     def decode(self, z: Tensor) -> Tensor:

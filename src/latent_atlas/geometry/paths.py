@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import DataError
 from latent_atlas.geometry.manifold import Manifold
 
@@ -42,18 +44,19 @@ class Path:
         return float((self.images[-1] - self.images[0]).norm())
 
 
-def interpolate(manifold: Manifold, start: Tensor, end: Tensor, steps: int) -> Path:
+def interpolate(manifold: Manifold, start: Tensor | np.ndarray, end: Tensor | np.ndarray, steps: int) -> Path:
     """The decoded straight line between the codes of two images (C, H, W), in ``steps`` equal steps.
 
     Raises
     ------
     DataError
-        If both images are the same, so that there is nothing between them.
+        If an image does not fit the manifold, or both are the same, so that there is nothing between them.
     """
-    if torch.equal(start, end):
+    ends = [as_float(as_images(image, manifold.image_shape), manifold.dtype) for image in (start, end)]
+    if torch.equal(*ends):
         raise DataError("an interpolation needs two different images: these are the same, pixel by pixel")
     t = torch.linspace(0, 1, steps + 1, dtype=manifold.dtype)
-    first, last = manifold.encode(torch.stack([start, end]).to(manifold.dtype))  # k, k
+    first, last = manifold.encode(torch.cat(ends))  # k, k
     codes = torch.lerp(first[None], last[None], t[:, None])  # n + 1 x k
     return Path(t, manifold.decode(codes))
 

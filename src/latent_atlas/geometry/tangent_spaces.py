@@ -14,11 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from latent_atlas.data.images import as_float
+from latent_atlas.data.images import as_float, as_images
 from latent_atlas.geometry.blocks import BlockwiseTangentSpace
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.transformations import Transformation
@@ -178,19 +179,19 @@ class Population:
 
 def measure(
     manifold: Manifold,
-    pixels: Tensor,
+    pixels: Tensor | np.ndarray,
     transformations: Mapping[str, tuple[Transformation, float]],
     report: Callable[[int], None] = lambda done: None,
     device: torch.device | None = None,
 ) -> Population:
-    """Spectra and invariance angles at all of the uint8 images (N, C, H, W).
+    """Spectra and invariance angles at all of the images (N, C, H, W).
 
     Parameters
     ----------
     manifold : Manifold
         It measures in its own precision: float32 is twice as fast, float64 exact. Images whose singular values lie too
         far apart for float32 are measured in float64 in either case; where that is a whole batch, so is all the rest.
-    pixels : tensor (N, C, H, W)
+    pixels : tensor or array (N, C, H, W), (C, H, W), or (N, H, W) for one channel
         uint8, or floats in [0, 1].
     transformations : mapping of name to (transformation, step)
         Applied to the reconstructed images; none leaves out the angles.
@@ -199,11 +200,17 @@ def measure(
     device : torch.device, optional
         Where to compute; by default where the manifold and the images are.
 
+    Raises
+    ------
+    DataError
+        If the images do not fit the manifold.
+
     Notes
     -----
     Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB. Where
     the Jacobian of a single image takes more, it is computed in blocks of columns.
     """
+    pixels = as_images(pixels, manifold.image_shape)
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
     batch = MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k)

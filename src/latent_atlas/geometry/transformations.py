@@ -42,6 +42,8 @@ class Transformation:
     linear : bool
         Whether ``apply`` is a linear map of each plane (H, W), the same for all, so that many images can be moved by
         one product with its matrix.
+    default_step : float
+        The step of the shipped study, in that unit.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Transformation:
     apply: Callable[[Images, float], Images]
     velocity: Callable[[Images], Images] | None = None
     linear: bool = False
+    default_step: float = 1.0
 
     def displacement(self, images: Tensor, step: float) -> Tensor:
         """What a step changes in images: moved images minus images, (N, C, H, W)."""
@@ -162,13 +165,13 @@ TRANSFORMATIONS = {
         Transformation("rotation", "degree", rotation, _rotation_velocity, linear=True),
         Transformation("shift_x", "pixel", shift_x, lambda images: -_gradient(images, -1), linear=True),
         Transformation("shift_y", "pixel", shift_y, lambda images: -_gradient(images, -2), linear=True),
-        Transformation("scaling", "percent", scaling, _scaling_velocity, linear=True),
-        Transformation("shear", "degree", shear, _shear_velocity, linear=True),
-        Transformation("brightness", "percent", brightness, lambda images: images / 100, linear=True),
+        Transformation("scaling", "percent", scaling, _scaling_velocity, linear=True, default_step=5.0),
+        Transformation("shear", "degree", shear, _shear_velocity, linear=True, default_step=2.0),
+        Transformation("brightness", "percent", brightness, lambda images: images / 100, linear=True, default_step=5.0),
         # not as a matrix, which would leave rounding where a plane of one value does not move
-        Transformation("contrast", "percent", contrast, _contrast_velocity),
+        Transformation("contrast", "percent", contrast, _contrast_velocity, default_step=5.0),
         # the velocity of a blur at zero is zero: it grows with the square of the step
-        Transformation("blur", "pixel", blur, linear=True),
+        Transformation("blur", "pixel", blur, linear=True, default_step=0.5),
     )
 }
 

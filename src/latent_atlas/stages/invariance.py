@@ -15,9 +15,10 @@ from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import Manifold, load_manifold
-from latent_atlas.geometry.tangent_spaces import TangentSpaces, measure
+from latent_atlas.geometry.tangent_spaces import TangentSpaces
 from latent_atlas.geometry.transformations import Transformation, transformation
-from latent_atlas.stages.tables import angle_columns, measured_images
+from latent_atlas.stages.tables import measured_images
+from latent_atlas.statistics.measurements import angle_columns, angles
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -32,17 +33,10 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
     data = Images.load(images)
     pixels, keys = measured_images(params, data)
     chosen = transformations(params)
-    found = measure(surface, pixels, chosen, lambda done: log.info(f"{done} of {len(pixels)} images"))
+    found = angles(surface, pixels, chosen, lambda done: log.info(f"{done} of {len(pixels)} images"))
     head = {"manifold": name, "latent_dim": surface.latent_dim}
-    tables = [
-        keys.assign(**head, transformation=kind, step=step, unit=entry.unit).assign(
-            **angle_columns(angles.numpy(), found.rank.tolist(), surface.pixel_count)
-        )
-        for (kind, (entry, step)), angles in zip(chosen.items(), found.angles_deg.T, strict=True)
-    ]
-    table = pd.concat(tables).sort_index(kind="stable")  # image by image
-    columns = [*head, *keys.columns]
-    write_parquet(folder / "angles.parquet", table[[*columns, *table.columns.difference(columns, sort=False)]])
+    rows = keys.loc[found.pop("image")].reset_index(drop=True).assign(**head)[[*head, *keys.columns]]
+    write_parquet(folder / "angles.parquet", pd.concat([rows, found], axis=1))
     steps: list[pd.DataFrame] = []
     drawn: dict[str, Tensor] = {}
     for example in params.examples:
@@ -86,8 +80,8 @@ def _over_steps(params: Params, image: Tensor, space: TangentSpaces, head: dict[
         if entry.velocity is not None:
             displacements[0.0] = torch.from_numpy(np.ascontiguousarray(entry.velocity(image.numpy())))
         steps = sorted(displacements)
-        angles = space.angles_deg(torch.stack([displacements[step].flatten() for step in steps])[None])[0]  # steps
+        measured = space.angles_deg(torch.stack([displacements[step].flatten() for step in steps])[None])[0]  # steps
         more = {"transformation": kind, "step": steps, "unit": entry.unit}
         ranks = [int(space.rank[0])] * len(steps)
-        tables.append(pd.DataFrame(head | more | angle_columns(angles.numpy(), ranks, image.numel())))
+        tables.append(pd.DataFrame(head | more | angle_columns(measured.numpy(), ranks, image.numel())))
     return tables

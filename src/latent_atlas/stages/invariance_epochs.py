@@ -14,10 +14,9 @@ from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry.manifold import Autoencoder
-from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages.invariance import transformations
-from latent_atlas.stages.tables import angle_columns
+from latent_atlas.statistics.measurements import angles
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -51,10 +50,9 @@ def invariance_epochs(
             {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
         )
         surface = Autoencoder(final.model, final.latent_dim, final.input_shape).to(torch.float64)
-        found = measure(surface, x, chosen)
         head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": errors[epoch]}
-        more = {"example": study.example, "transformation": list(chosen), "step": [step for _, step in chosen.values()]}
-        ranks = [int(found.rank[0])] * len(chosen)
-        tables.append(pd.DataFrame(head | more | angle_columns(found.angles_deg[0].numpy(), ranks, x.numel())))
+        found = angles(surface, x, chosen).drop(columns=["image", "unit"])
+        head |= {"example": study.example}
+        tables.append(found.assign(**head)[[*head, *found.columns]])
     write_table(folder / "epochs.csv", pd.concat(tables))
     log.info(f"{len(epochs)} epochs: {folder}")

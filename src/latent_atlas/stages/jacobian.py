@@ -12,9 +12,9 @@ from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_table
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
-from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.geometry.spectra import spectrum
 from latent_atlas.stages.tables import measured_images
+from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -29,11 +29,9 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     surface = stored.to(torch.float64)
     data = Images.load(images)
     pixels, keys = measured_images(params, data)
-    found = measure(surface, pixels, {}, lambda done: log.info(f"{done} of {len(pixels)} images"))
-    shape = (surface.pixel_count, surface.latent_dim)
-    spectra = [Spectrum(values, rank_tolerance(values, shape)) for values in found.singular_values]
+    spectra = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"))
     head = {"manifold": name, "latent_dim": surface.latent_dim}
-    rows = pd.DataFrame([head | key | summarized(s) for key, s in zip(keys.to_dict("records"), spectra, strict=True)])
+    rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(spectra)], axis=1)
     write_parquet(folder / "spectra.parquet", rows)
 
     single = stored.to(torch.float32)
@@ -45,7 +43,7 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
             | {
                 "example": example,
                 "dtype": dtype,
-                "order": range(1, shape[1] + 1),
+                "order": range(1, surface.latent_dim + 1),
                 "singular_value": one.values.numpy(),
             }
         )
@@ -53,21 +51,9 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         for example, one in zip(params.examples, several, strict=True)
     ]
     summary = [
-        head | {"example": example, "dtype": dtype} | summarized(one)
+        spectrum_columns(several).assign(**head, example=list(params.examples), dtype=dtype)
         for dtype, several in at_examples.items()
-        for example, one in zip(params.examples, several, strict=True)
     ]
+    first = [*head, "example", "dtype"]
     write_table(folder / "values.csv", pd.concat(values))
-    write_table(folder / "examples.csv", pd.DataFrame(summary))
-
-
-def summarized(found: Spectrum) -> dict[str, float]:
-    """What one spectrum says, as columns of a table."""
-    return {
-        "sigma_max": found.sigma_max,
-        "sigma_min": found.sigma_min,
-        "rank": found.rank,
-        "rank_tolerance": found.tolerance,
-        "condition_number": found.condition_number,
-        "log_volume": found.log_volume,
-    }
+    write_table(folder / "examples.csv", pd.concat(summary).set_index(first).reset_index())

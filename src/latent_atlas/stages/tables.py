@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
-from latent_atlas.statistics.chance import chance_angle_deg, score
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
-
-UNDEFINED = "zero displacement"  # why an angle is null
 
 
 def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]:
@@ -39,38 +35,6 @@ def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]
     keys["label"] = [data.classes[int(data.labels(split)[index])] for split, index in places]
     keys["example"] = [*params.examples, *[None] * len(chosen)]
     return pixels, keys
-
-
-def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int], pixels: int) -> dict[str, Any]:
-    """Angles in both units beside the chance level of the tangent space that was measured.
-
-    Parameters
-    ----------
-    angles_deg : n numbers
-        Degrees; NaN where a displacement is zero.
-    ranks : n whole numbers
-        Dimension of each tangent space.
-    pixels : int
-        P, the dimension of the space around it.
-
-    Returns
-    -------
-    dict of n values each
-        ``angle_deg``; ``share``, its squared cosine, the part of the displacement's squared length that the tangent
-        space holds; ``rank``; ``chance_deg`` and ``chance_share``, expected of a random subspace of that rank;
-        ``score``, 0 at chance and 1 at an angle of zero; ``reason``, why an angle is null.
-    """
-    angles = np.asarray(angles_deg, dtype=float)
-    share = np.cos(np.radians(angles)) ** 2
-    return {
-        "angle_deg": angles,
-        "share": share,
-        "rank": list(ranks),
-        "chance_deg": [chance_angle_deg(rank, pixels) for rank in ranks],
-        "chance_share": [rank / pixels for rank in ranks],
-        "score": [score(part, rank, pixels) for part, rank in zip(share, ranks, strict=True)],
-        "reason": [UNDEFINED if undefined else None for undefined in np.isnan(angles)],
-    }
 
 
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
