@@ -87,10 +87,11 @@ USE = """
 import importlib.util
 import torch, latent_atlas
 from latent_atlas.errors import CheckpointError
-from latent_atlas.models.registry import REGISTRY, architecture_class
+from latent_atlas.imports import modules
+from latent_atlas.models.registry import FOLDER, architecture_class
 for name in ("snakemake", "dvc", "click", "pydantic", "torchvision", "sklearn"):
     assert importlib.util.find_spec(name) is None, name
-assert all(map(architecture_class, REGISTRY))
+assert len(modules(FOLDER)) >= 2 and all(map(architecture_class, modules(FOLDER)))
 try:
     latent_atlas.load("conv16", repository=".")
 except CheckpointError as error:
@@ -99,8 +100,15 @@ else:
     raise AssertionError("read without DVC")
 surface = latent_atlas.load("pca2.safetensors")
 table = latent_atlas.angles(surface, torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0)))
-table["angle_deg"].plot().figure.savefig("angles.png")
+first = table[table["image"] == 0].assign(manifold="pca2", example="first")
+latent_atlas.plot_angles(first).figure.savefig("angles.png")
 spectra = latent_atlas.spectra(surface, torch.rand(3, 6, 6))
+try:
+    import latent_atlas.cli
+except SystemExit as stop:
+    assert "pip install 'latent-atlas[workflow]'" in str(stop)
+else:
+    raise AssertionError("a command line without click")
 print(latent_atlas.__file__, latent_atlas.__version__, len(table), len(spectra))
 """
 

@@ -11,8 +11,10 @@ import pytest
 from support import ROOT, Study
 
 from latent_atlas.cli import function_of, stages
-from latent_atlas.data.sources import get
+from latent_atlas.data.images import Images
+from latent_atlas.data.sources import datasets, get
 from latent_atlas.errors import ParamsError
+from latent_atlas.models.registry import build
 from latent_atlas.study import schema as config
 from latent_atlas.study import sources
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds
@@ -284,6 +286,49 @@ class TestDefaults:
             "defaults.py" in {Path(file).name for file in sources.sources(stage)}
             for stage in map(function_of, stages())
         )
+
+
+class TestFitsTheDataset:
+    """What is known of a dataset before it is here."""
+
+    @pytest.mark.parametrize(
+        ("key", "value", "line"),
+        [
+            ("models.fc2.latent_dim", 65, "models.fc2.latent_dim: 65 is too large, since an image of digits has 64 "
+             "numbers; choose at most 64"),
+            ("models.fc2", {"architecture": "convolutional", "latent_dim": 2}, "models.fc2: the images of digits are 8x8 "
+             "and its convolutions need at least 9x9; set options: {kernel: 4} or smaller"),
+            ("pca.latent_dims", [2, 65], "pca.latent_dims: 65 is too large, since 1500 images of 64 numbers have 64 "
+             "components; choose at most 64"),
+            ("sample.size", 298, "sample.size: 298 is too large, since digits has 297 test images here; choose at most "
+             "297"),
+            ("examples.sneaker", "test/297", "examples.sneaker: 297 is too large, since digits has 297 test images "
+             "here; choose at most 296"),
+        ],
+    )  # fmt: skip
+    def test_is_said_before_anything_runs(self, study: Study, key: str, value: Any, line: str) -> None:
+        study.edit(key, value)
+        assert complaints(study) == [line]
+
+    def test_the_limit_and_the_colours_count(self, study: Study) -> None:
+        study.edit("dataset.limit", 60)
+        study.edit("pca.latent_dims", [61])
+        assert complaints(study)[0].startswith("pca.latent_dims: 61 is too large, since 60 images")
+        study.edit("pca.latent_dims", [2])
+        study.edit("dataset", {"name": "CIFAR10", "colour": "grey", "folder": None, "limit": None})
+        study.edit("models.fc2.latent_dim", 1025)
+        assert complaints(study)[0].startswith("models.fc2.latent_dim: 1025 is too large")
+        study.edit("dataset.colour", "colour")
+        assert study.params.models["fc2"].latent_dim == 1025
+
+    def test_the_kernel_that_is_advised_can_be_built(self, study: Study) -> None:
+        study.edit("models.fc2", {"architecture": "convolutional", "latent_dim": 2, "options": {"kernel": 4}})
+        assert study.params
+        build("convolutional", (1, 8, 8), 2, {"kernel": 4})
+
+    def test_known_shapes_are_those_of_the_images(self, digits: Images) -> None:
+        known = datasets()["digits"]
+        assert (known.train, known.test, known.shape) == (len(digits.train), len(digits.test), digits.shape)
 
 
 class TestNoBehaviour:

@@ -112,7 +112,7 @@ class Manifold(ABC):
         return math.prod(self.image_shape)
 
     def check(self, x: Tensor) -> None:
-        """Refuse by DataError what is not float images (N, C, H, W) of this manifold, or cannot be in [0, 1] or near."""
+        """Refuse by DataError what is not float images (N, C, H, W) of this manifold, or is far outside [0, 1]."""
         if x.shape[1:] != self.image_shape or not x.is_floating_point():
             raise DataError(
                 f"images must be floats in [0, 1] of shape N x {' x '.join(map(str, self.image_shape))} for this "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.errors import ModelError
-from latent_atlas.imports import imported, is_path, modules
+from latent_atlas.imports import imported, is_path, literal, modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,14 @@ FOLDER = Path(__file__).parent / "architectures"
 def is_built_in(architecture: str) -> bool:
     """Whether an architecture is one of this package's, by its short name."""
     return architecture in modules(FOLDER)
+
+
+def smallest_side(architecture: str, options: Mapping[str, Any]) -> int:
+    """Height and width in pixels that an architecture needs at least, as far as that is known without building it."""
+    if architecture != "convolutional":
+        return 1
+    kernel = options.get("kernel", literal(FOLDER / "convolutional.py", "KERNEL"))
+    return 2 * kernel - 1 if isinstance(kernel, int) else 1
 
 
 def import_path(architecture: str) -> str:

@@ -30,6 +30,7 @@ from ruamel.yaml.error import YAMLError
 from latent_atlas.data.sources import datasets
 from latent_atlas.errors import LatentAtlasError, ParamsError
 from latent_atlas.imports import is_path, modules
+from latent_atlas.models.registry import smallest_side
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import pca_manifolds
 
@@ -82,6 +83,11 @@ def _known_transformation(name: str, path: str) -> None:
             f"{path}: there is no transformation {name!r}; choose one of {', '.join(TRANSFORMATION_NAMES)}, "
             f"or name a function of your own by function: module:name"
         )
+
+
+def _at_most(value: int, most: int, path: str, because: str) -> None:
+    if value > most:
+        raise ValueError(f"{path}: {value} is too large, since {because}; choose at most {most}")
 
 
 class Section(BaseModel):
@@ -214,6 +220,31 @@ class Params(Section):
             _one_of(section.example, self.examples, f"invariance.{study}.example", "example")
             for name in section.transformations:
                 _one_of(name, moves.transformations, f"invariance.{study}.transformations", "transformation")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_dataset(self) -> Params:
+        name, limit = self.dataset.name, self.dataset.limit
+        _, train, test, (channels, height, width) = datasets()[name]
+        counts = {"train": min(train, limit or train), "test": min(test, limit or test)}
+        pixels = (1 if self.dataset.colour == "grey" else channels) * height * width
+        for model, entry in self.models.items():
+            _at_most(entry.latent_dim, pixels, f"models.{model}.latent_dim", f"an image of {name} has {pixels} numbers")
+            if (side := smallest_side(entry.architecture, entry.options)) > min(height, width):
+                raise ValueError(
+                    f"models.{model}: the images of {name} are {height}x{width} and its convolutions need at least "
+                    f"{side}x{side}; set options: {{kernel: {(min(height, width) + 1) // 2}}} or smaller"
+                )
+        most = min(pixels, counts["train"])
+        for k in self.pca.latent_dims:
+            _at_most(k, most, "pca.latent_dims", f"{counts['train']} images of {pixels} numbers have {most} components")
+        _at_most(self.sample.size, counts[self.sample.split], "sample.size",
+                 f"{name} has {counts[self.sample.split]} {self.sample.split} images here")  # fmt: skip
+        for example, place in self.examples.items():
+            split, _, index = place.partition("/")
+            _at_most(
+                int(index), counts[split] - 1, f"examples.{example}", f"{name} has {counts[split]} {split} images here"
+            )
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
 
+KERNEL = 5  # side in pixels, unless the options say otherwise
+
 
 class ConvolutionalEncoder(nn.Module):
     """Images (N, C, H, W) in [0, 1] to codes (N, k), through three convolutions without padding."""
@@ -91,7 +93,7 @@ class ConvolutionalAutoencoder(nn.Module):
         input_shape: tuple[int, int, int],
         latent_dim: int,
         widths: tuple[int, int] = (32, 8),
-        kernel: int = 5,
+        kernel: int = KERNEL,
     ) -> None:
         super().__init__()
         shrink = 2 * (kernel - 1)
