@@ -49,7 +49,7 @@ from ruamel.yaml import YAML
 from latent_atlas.study.schema import read
 from latent_atlas.versioning.lock_file import LockFile
 from latent_atlas.versioning.pipeline import Job
-from latent_atlas.study.sources import values_at
+from latent_atlas.versioning.common import values_at
 
 stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 values, memory, jobs = read("params.yaml"), LockFile(Path.cwd()), []

@@ -24,20 +24,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import baseline
 import pandas as pd
 import torch
-import usual
 from torch import Tensor, nn
 
-from latent_atlas.geometry import pca
-from latent_atlas.kernels.allocation import keep_freed_memory
-from latent_atlas.geometry.chain import trace
-from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.data.images import Images, as_float
+from latent_atlas.geometry import pca
+from latent_atlas.geometry.chain import trace
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, load_manifold
+from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.geometry.transformations import TRANSFORMATIONS
+from latent_atlas.kernels.allocation import keep_freed_memory
 from latent_atlas.models import registry
 from latent_atlas.training.loop import Progress, Schedule, train
-from latent_atlas.geometry.transformations import TRANSFORMATIONS
 
 HERE = Path(__file__).parent
 MODELS = ("conv16", "conv32", "conv128", "fc16", "fc32", "fc128")
@@ -105,7 +105,7 @@ class Bench:
             codes = surface.encode(x)
 
             decoder = surface.decoder
-            usual_s = seconds(lambda decoder=decoder, codes=codes: usual.reverse_mode(decoder, codes[:4]), 1) * 64
+            usual_s = seconds(lambda decoder=decoder, codes=codes: baseline.reverse_mode(decoder, codes[:4]), 1) * 64
             floor = 256 * surface.latent_dim * operations(surface) / rate
             ours = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
             yield row("Jacobians of 256 images", name, usual_s, ours, floor, "usual: 4 images, times 64")
@@ -120,7 +120,7 @@ class Bench:
             surface = self.manifold(name)
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
-            theirs = usual.stochman(surface.decoder, codes)
+            theirs = baseline.stochman(surface.decoder, codes)
             assert torch.allclose(theirs(codes[:4]), surface.jacobian(codes[:4]), atol=1e-4)
             usual_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16]), 1) * 16
             ours_s = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
@@ -130,7 +130,7 @@ class Bench:
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # it changes torch's default dtype
-                metrics, usual_s = pool.apply(usual.geomstats, (surface, codes[:4]))
+                metrics, usual_s = pool.apply(baseline.geomstats, (surface, codes[:4]))
 
             surface, codes = surface.to(torch.float64), codes.double()
             ours = functools.partial(metrics_of, surface, codes)
@@ -145,7 +145,7 @@ class Bench:
             surface = self.manifold(name)
             x = self.test(4)
 
-            usual_s = seconds(lambda surface=surface, x=x: usual.least_squares(surface, x, MOTIONS), 1) * 250
+            usual_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, MOTIONS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
             measure(surface, pixels, MOTIONS, device=self.device)
@@ -173,7 +173,7 @@ class Bench:
         """An epoch's time: two trainings side by side on a core each, against a loop over a DataLoader on all cores."""
         cores = torch.get_num_threads()
         for name in SCHEDULES:
-            usual_s = len(self.images.train) / usual.speed(lambda name=name: build(name), self.images.train)
+            usual_s = len(self.images.train) / baseline.speed(lambda name=name: build(name), self.images.train)
             with self.trainers(30_000) as trainers:
                 speeds = trainers([name] * (1 if self.device.type == "cuda" else cores))
             ours = len(self.images.train) / sum(speeds)
@@ -187,7 +187,7 @@ class Bench:
             made = lambda name=name: build(name)  # noqa: E731
             trained = train(made, self.images, schedule, self.device)
             ours, target = time.perf_counter() - start, trained.curve["test_mse"].iloc[-1]
-            usual_s, note = usual.time_to(made, self.images, target, GIVEN_UP * ours)
+            usual_s, note = baseline.time_to(made, self.images, target, GIVEN_UP * ours)
             yield row(f"to error {target:.4f}", name, usual_s, ours, None, note)
 
     def population(self) -> Iterator[dict]:

@@ -19,6 +19,7 @@ from latent_atlas.study import schema as config
 from latent_atlas.study import sources
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds
 from latent_atlas.study.models import training_of
+from latent_atlas.versioning.common import canonical
 
 MODEL = {"architecture": "fully_connected", "latent_dim": 2}
 
@@ -238,12 +239,12 @@ class TestCanonical:
         forms = []
         for text in texts:
             (tmp_path / "params.yaml").write_text(text)
-            forms.append(config.canonical(config.read(tmp_path / "params.yaml")))
+            forms.append(canonical(config.read(tmp_path / "params.yaml")))
         assert forms[0] == forms[1]
 
     @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
     def test_values_do_count(self, other: dict[str, Any]) -> None:
-        assert config.canonical(other) != config.canonical({"a": [1, 2]})
+        assert canonical(other) != canonical({"a": [1, 2]})
 
 
 class TestDefaults:
@@ -296,8 +297,8 @@ class TestFitsTheDataset:
         [
             ("models.fc2.latent_dim", 65, "models.fc2.latent_dim: 65 is too large, since an image of digits has 64 "
              "numbers; choose at most 64"),
-            ("models.fc2", {"architecture": "convolutional", "latent_dim": 2}, "models.fc2: the images of digits are 8x8 "
-             "and its convolutions need at least 9x9; set options: {kernel: 4} or smaller"),
+            ("models.fc2", {"architecture": "convolutional", "latent_dim": 2}, "models.fc2: the images of digits are "
+             "8x8 and its convolutions need at least 9x9; set options: {kernel: 4} or smaller"),
             ("pca.latent_dims", [2, 65], "pca.latent_dims: 65 is too large, since 1500 images of 64 numbers have 64 "
              "components; choose at most 64"),
             ("sample.size", 298, "sample.size: 298 is too large, since digits has 297 test images here; choose at most "

@@ -279,16 +279,16 @@ def _verdict(stack: list[Layer], name: str, word: str, needed: int, good: Callab
             return Verdict(name, "undetermined", _open(layer, word))
     norms = [layer for layer in stack if layer.kind.startswith("BatchNorm")]
     linear = [layer for layer in stack if layer.spectrum is not None and layer not in norms]
-    facts = []
+    reasons = []
     if linear:
         weakest, sigma = _weakest(linear)
         ranks = ", ".join(f"{layer.name} {layer.rank}" for layer in linear)
-        facts.append(f"the ranks are full ({ranks}; smallest singular value {sigma:.3g}, of {weakest})")
+        reasons.append(f"the ranks are full ({ranks}; smallest singular value {sigma:.3g}, of {weakest})")
     if norms:
         weakest, sigma = _weakest(norms)
-        facts.append(f"no BatchNorm scale is zero (smallest {sigma:.3g}, of {weakest})")
-    facts.append("the activations increase strictly")
-    return Verdict(name, "yes", f"Every layer's derivative is {word}: {', '.join(facts)}.")
+        reasons.append(f"no BatchNorm scale is zero (smallest {sigma:.3g}, of {weakest})")
+    reasons.append("the activations increase strictly")
+    return Verdict(name, "yes", f"Every layer's derivative is {word}: {', '.join(reasons)}.")
 
 
 def _weakest(stack: list[Layer]) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""Walks between two images: along a straight line of pixels, or along a straight line of codes, decoded."""
+"""Paths between two images: along a straight line of pixels, or along a straight line of codes, decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latent_atlas.geometry.manifold import Manifold
 
 @dataclass(frozen=True)
 class Path:
-    """A walk on a manifold in equal steps of the chart.
+    """A path on a manifold in equal steps of the chart.
 
     Attributes
     ----------

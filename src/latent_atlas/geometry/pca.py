@@ -1,4 +1,4 @@
-"""Principal component analysis of images: the flat baseline."""
+"""Principal component analysis of images: the linear baseline."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Small motions of images: rotation, shifts and their like, each a function of one step.
+"""Transformations of images: rotation, shifts and their like, each a function of one step.
 
 A transformation takes float images (N, C, H, W) and a step in its own unit, and gives the moved images; a
-step of zero leaves them as they are. Beside each stands its derivative at zero, the velocity of the
-motion, where that is not zero itself: for motions of the pixel grid the gradient of the very cubic spline that the
-transformation interpolates with.
+step of zero leaves them as they are. Beside each stands its derivative at zero, the velocity, where that is not zero
+itself: for transformations of the pixel grid the gradient of the very cubic spline that they interpolate with.
 
 To add one, write a function like these, here or in a module of your own, and name it in ``params.yaml``.
 """
@@ -23,12 +22,12 @@ from latent_atlas.errors import ParamsError
 from latent_atlas.imports import imported, is_path
 
 Images = np.ndarray
-LARGEST_MATRIX = 2048  # pixels of a plane up to which a linear motion is applied as a matrix
+LARGEST_MATRIX = 2048  # pixels of a plane up to which a linear transformation is applied as a matrix
 
 
 @dataclass(frozen=True)
 class Transformation:
-    """A motion of images.
+    """A transformation of images.
 
     Attributes
     ----------
@@ -65,7 +64,7 @@ class Transformation:
 
 @cache
 def _change(entry: Transformation, step: float, height: int, width: int) -> Tensor:
-    """The matrix (H·W, H·W) that takes rows of pixels to what a step of a linear motion changes in them."""
+    """The matrix (H·W, H·W) that takes rows of pixels to what a step of a linear transformation changes in them."""
     pixels = height * width
     units = np.eye(pixels).reshape(pixels, 1, height, width)
     return torch.from_numpy((entry.apply(units, step) - units).reshape(pixels, pixels))

@@ -1,4 +1,4 @@
-"""Trained autoencoders as files: safetensors with the facts needed to build the network again."""
+"""Trained autoencoders as files: safetensors with the metadata needed to build the network again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: the facts that a checkpoint carries."""
+"""Where a result comes from: the metadata that a checkpoint carries."""
 
 from __future__ import annotations
 

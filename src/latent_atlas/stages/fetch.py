@@ -22,11 +22,11 @@ def fetch(params: Params, images: Path) -> None:
 
     A folder named as dataset.folder is read; otherwise the public sources are tried in turn.
     """
-    wish = params.dataset
-    folder = Path(wish.folder).expanduser() if wish.folder else None
+    config = params.dataset
+    folder = Path(config.folder).expanduser() if config.folder else None
     with tempfile.TemporaryDirectory(prefix="latent-atlas-") as scratch:
-        found = datasets.get(wish.name, wish.colour, folder, Path(scratch), log.info)
-    found = found.take(wish.limit)
+        found = datasets.get(config.name, config.colour, folder, Path(scratch), log.info)
+    found = found.take(config.limit)
     found.save(images)
     channels, height, width = found.shape
     log.info(f"{len(found.train)} training and {len(found.test)} test images of {channels}x{height}x{width}: {images}")

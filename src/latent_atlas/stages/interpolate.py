@@ -1,4 +1,4 @@
-"""interpolate: walks between two images along the straight line of one manifold's codes."""
+"""interpolate: paths between two images along the straight line of one manifold's codes."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ PIXELS = "pixels"
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @folder_option("--folder", "Where to write this manifold's results.")
 def interpolate(params: Params, name: str, manifold: Path | None, images: Path, folder: Path) -> None:
-    """Walk between pairs of examples along the straight line of one manifold's codes, decoded.
+    """Interpolate between pairs of examples along the straight line of one manifold's codes, decoded.
 
-    Without a manifold, walk along the straight line of pixels.
+    Without a manifold, along the straight line of pixels.
     """
     data = Images.load(images)
     surface = load_manifold(manifold, architectures(params)).to(torch.float64) if manifold else PixelSpace(data.shape)
-    wish = params.interpolate
-    chosen = torch.linspace(0, wish.steps, wish.shown).round().long()
+    config = params.interpolate
+    chosen = torch.linspace(0, config.steps, config.shown).round().long()
     tables, lengths, shown = [], [], {}
-    for pair, ends in wish.pairs.items():
+    for pair, ends in config.pairs.items():
         start, end = data.examples({example: params.examples[example] for example in ends}, surface.dtype)
-        path = paths.interpolate(surface, start, end, wish.steps)
+        path = paths.interpolate(surface, start, end, config.steps)
         head = {"manifold": name, "latent_dim": surface.latent_dim, "pair": pair}
         columns = {
-            "step": range(wish.steps + 1),
+            "step": range(config.steps + 1),
             "t": path.t,
             "step_length": path.step_lengths,
             "cumulative_length": path.step_lengths.cumsum(0),

@@ -31,12 +31,12 @@ def report(params: Params, results: Path, images: Path, page: Path) -> None:
     environment = Environment(
         loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    facts = provenance(data.checksum)
+    metadata = provenance(data.checksum)
     html = environment.get_template("report.html").render(
         data=data,
         params=params,
         sections=[module.section(results, params) for module in SECTIONS],
-        versions={name: facts[f"version_{name}"] for name in (*PACKAGES, "python")},
+        versions={name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
     )
     write_text(page, html)
     log.info(f"{len(html) / 1e6:.1f} MB: {page.resolve()}")

@@ -7,7 +7,7 @@ engines see of it is all there is to see.
 from __future__ import annotations
 
 import difflib
-import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -35,11 +35,16 @@ from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import pca_manifolds
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-# The keys of geometry.transformations.TRANSFORMATIONS, which is not imported here: checking parameters must be cheap.
-TRANSFORMATION_NAMES = ("rotation", "shift_x", "shift_y", "scaling", "shear", "brightness", "contrast", "blur")
+PACKAGE = Path(__file__).parents[1]
+# The names in geometry/transformations.py, which is not imported here: checking parameters must be cheap.
+TRANSFORMATION_NAMES = tuple(
+    re.findall(
+        r'^ +Transformation\("(\w+)"', (PACKAGE / "geometry" / "transformations.py").read_text("utf-8"), re.MULTILINE
+    )
+)
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-OBJECTIVES = Path(__file__).parents[1] / "training" / "objectives"
+OBJECTIVES = PACKAGE / "training" / "objectives"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -289,11 +294,6 @@ def load(path: Path | str = "params.yaml") -> Params:
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise ParamsError("\n  ".join([f"{path} cannot be used:", *lines])) from error
-
-
-def canonical(values: Any) -> str:
-    """Parameters as JSON with sorted keys: equal values give equal text, however they were written."""
-    return json.dumps(values, sort_keys=True, default=str)
 
 
 def _explain(problem: Any) -> str:

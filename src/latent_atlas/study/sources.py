@@ -16,7 +16,7 @@ from latent_atlas.data.sources import datasets
 from latent_atlas.errors import ParamsError
 from latent_atlas.imports import is_path
 from latent_atlas.models.registry import import_path
-from latent_atlas.study import schema as config
+from latent_atlas.versioning.common import canonical, values_at
 
 PACKAGE = Path(__file__).parents[1]
 DEFAULTS = "latent_atlas.study.defaults"  # fills in values before a stage gets them
@@ -45,18 +45,7 @@ def parameters(values: dict[str, Any], *keys: str) -> str:
 
     Equal values give equal text however they are written in the file. A key that the file lacks counts as null.
     """
-    return config.canonical(values_at(values, *keys))
-
-
-def values_at(values: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """The values at dotted keys of the parameter file, None for a key that it lacks."""
-    chosen: dict[str, Any] = {}
-    for key in keys:
-        value: Any = values
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        chosen[key] = value
-    return chosen
+    return canonical(values_at(values, *keys))
 
 
 def sources(stage: str, *by_name: str) -> list[str]:

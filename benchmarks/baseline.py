@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from latent_atlas.geometry.chain import trace
-from latent_atlas.data.images import Images
-from latent_atlas.geometry.manifold import Autoencoder, Manifold
-from latent_atlas.training.loop import mean_error
-from latent_atlas.geometry.transformations import Transformation
 from latent_atlas.data import torchvision_import
-
+from latent_atlas.data.images import Images
+from latent_atlas.geometry.chain import trace
+from latent_atlas.geometry.manifold import Autoencoder, Manifold
+from latent_atlas.geometry.transformations import Transformation
+from latent_atlas.training.loop import mean_error
 
 # Jacobians
 
