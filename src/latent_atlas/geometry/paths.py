@@ -52,7 +52,8 @@ def interpolate(manifold: Manifold, start: Tensor | np.ndarray, end: Tensor | np
     DataError
         If an image does not fit the manifold, or both are the same, so that there is nothing between them.
     """
-    ends = [as_float(as_images(image, manifold.image_shape), manifold.dtype) for image in (start, end)]
+    given = [as_images(image, manifold.image_shape) for image in (start, end)]
+    ends = [x.to(manifold.dtype) if x.is_floating_point() else as_float(x, manifold.dtype) for x in given]
     if torch.equal(*ends):
         raise DataError("an interpolation needs two different images: these are the same, pixel by pixel")
     t = torch.linspace(0, 1, steps + 1, dtype=manifold.dtype)
