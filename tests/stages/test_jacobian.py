@@ -183,6 +183,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("stage", ["jacobian", "invariance", "tangents", "interpolate"])
     def test_example_outside_its_split(self, stage: str, study: Study, trained: Study, digits_file: Path) -> None:
+        study.edit("dataset.name", "FashionMNIST")  # which has as many, while the images that are given are others
         study.edit("examples", {"sneaker": "train/6", "pullover": "train/1500"})
         (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
         done = measure(study, stage, "pca2", digits_file)
@@ -194,6 +195,7 @@ class TestRefused:
         assert not (study.folder / "results").exists()
 
     def test_more_coordinates_than_pixels(self, study: Study, digits_file: Path) -> None:
+        study.edit("dataset.name", "FashionMNIST")
         study.edit("models.fc2.latent_dim", 65)
         done = study.run(*study.train_arguments("fc2", digits_file, "out"))
         assert done.exit_code == 1

@@ -162,7 +162,7 @@ class TestStage:
         study.edit("pca.latent_dims", [2, 65])
         done = study.run(*study.pca_arguments(digits_file, "out"))
         assert done.exit_code == 1
-        assert "no 65 components: choose 1 to 64" in done.stderr
+        assert "pca.latent_dims: 65 is too large" in done.stderr
         assert not list(study.folder.rglob("*.safetensors"))
 
 

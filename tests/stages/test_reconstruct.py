@@ -98,3 +98,24 @@ def test_psnr_is_that_of_the_mean_error(folder: Path) -> None:
     joint = pd.read_csv(folder / "summary.csv")
     for row in joint.itertuples():
         assert row.psnr_db == pytest.approx(-10 * math.log10(row.mse), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_each_image_of_the_sample_and_the_examples(name: str, folder: Path, finished: Study, digits: Images) -> None:
+    table = pd.read_parquet(folder / name / "errors.parquet")
+    assert len(table) == 20 + len(finished.params.examples)
+    assert table["example"].dropna().tolist() == list(finished.params.examples)
+    sample = table[table["example"].isna()]
+    assert set(sample["split"]) == {"test"}
+    surface = load_manifold(finished.folder / "results" / "checkpoints" / f"{name}.safetensors")
+    for row in table.itertuples():
+        x = as_float(digits.pixels(row.split)[row.image][None], surface.dtype)
+        assert row.mse == pytest.approx(float((x - surface.reconstruct(x)).square().mean()), rel=1e-4)
+        assert row.label == digits.classes[int(digits.labels(row.split)[row.image])]
+
+
+def test_examples_of_all_manifolds_in_one_table(folder: Path, finished: Study) -> None:
+    table = pd.read_csv(folder / "examples.csv")
+    assert list(zip(table["manifold"], table["example"], strict=True)) == [
+        (name, example) for name in MANIFOLDS for example in finished.params.examples
+    ]

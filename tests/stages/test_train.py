@@ -439,7 +439,7 @@ class TestCommand:
             ("training.peak_learning_rate", 1e15, "training diverged in epoch"),
             ("training.device", "cuda:9", "device 'cuda:9' is not available here"),
             ("models.fc2.options", {"depth": 3}, "'fully_connected' does not take these options"),
-            ("models.fc2.latent_dim", 65, "latent dimension 65"),
+            ("models.fc2.latent_dim", 65, "models.fc2.latent_dim: 65 is too large"),
         ],
     )
     def test_errors_name_the_cause(self, study: Study, digits_file: Path, key: str, value: Any, says: str) -> None:

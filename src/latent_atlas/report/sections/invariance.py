@@ -33,7 +33,7 @@ def section(results: Path, params: Params) -> Section:
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
-        said += epoch_sentences(epochs)
+        said += epoch_sentences(epochs[~epochs["manifold"].isin(left_out)])
         shown.append(Picture.of(folder / "epochs.svg", "Angle and test error after each epoch of each training."))
     shown.append(Picture.of(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
     kinds = list(params.invariance.transformations)
