@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -385,117 +386,108 @@ def at_an_example(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "chance_deg"])
 
 
-class TestBestKnown:
-    """Which motion is known best by whom."""
+class TestBest:
+    """Which transformation is contained best by which manifold."""
 
     def test_against_chance_not_by_the_angle(self) -> None:
         """The larger subspace has the smaller angle, but chance gives it more."""
-        said = sections.best_known(
-            at_an_example(("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0),
-                       ("b", "push", 20.0, 60.0)),
-            "pullover",
-        )  # fmt: skip
-        assert said == [
-            "At pullover, the manifold with the smallest angle against chance is, for each transformation: "
-            "turn by a (60.0°, 20.0° below chance), push by b (20.0°, 40.0° below chance).",
-            "The transformation with the smallest angle against chance: turn for a; push for b.",
-        ]
+        angles = at_an_example(
+            ("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0), ("b", "push", 20.0, 60.0)
+        )
+        by_kind = sections.best(angles, "transformation").set_index("transformation")
+        assert by_kind["manifold"].to_dict() == {"turn": "a", "push": "b"}
+        assert by_kind["gain_deg"].to_dict() == {"turn": 20.0, "push": 40.0}
+        by_manifold = sections.best(angles, "manifold").set_index("manifold")
+        assert by_manifold["transformation"].to_dict() == {"a": "turn", "b": "push"}
+        said = " ".join(sections.best_sentences(angles, "pullover"))
+        assert all(text in said for text in ("pullover", "60.0°, 20.0° below", "20.0°, 40.0° below", "turn for a"))
 
     def test_worse_than_chance(self) -> None:
-        said = sections.best_known(at_an_example(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0)), "x")
-        assert "turn by b (81.5°, 1.5° above chance)" in said[0]
+        angles = at_an_example(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0))
+        assert sections.best(angles, "transformation")["gain_deg"].tolist() == [-1.5]
+        assert "81.5°, 1.5° above" in sections.best_sentences(angles, "x")[0]
 
     def test_without_an_angle(self) -> None:
-        said = sections.best_known(
-            at_an_example(
-                ("a", "turn", 60.0, 80.0), ("a", "still", float("nan"), 80.0), ("b", "still", float("nan"), 70.0)
-            ),
-            "x",
+        angles = at_an_example(
+            ("a", "turn", 60.0, 80.0), ("a", "still", float("nan"), 80.0), ("b", "still", float("nan"), 70.0)
         )
-        assert "still" not in "".join(said)
-        assert said[1].endswith("turn for a.")
+        assert sections.best(angles, "transformation")["transformation"].tolist() == ["turn"]
+        assert sections.best(angles, "manifold")["manifold"].tolist() == ["a"]
 
 
 def over_steps(**values: dict[float, float]) -> pd.DataFrame:
-    """A table of angles by step, of one motion for each manifold."""
+    """A table of angles by step, of one transformation for each manifold."""
     rows = [(name, "turn", step, angle) for name, angles in values.items() for step, angle in angles.items()]
     return pd.DataFrame(rows, columns=["manifold", "transformation", "step", "angle_deg"])
 
 
-class TestStepSentences:
+class TestStepFindings:
     """How far a step is from the derivative."""
 
     def test_difference_of_a_whole_step(self) -> None:
-        said = sections.step_sentences(
+        found = sections.step_findings(
             over_steps(a={0: 50.0, 0.1: 50.2, 1: 52.0}, b={0: 40.0, 0.1: 40.1, 1: 33.0}, c={0: 9.0, 0.1: 9.0, 1: 10.0})
         )
-        assert said == [
-            "A step of 1 is a chord, not a tangent: its angle differs from that of the derivative by 2.0° in the "
-            "median and by up to 7.0° (turn, b)."
-        ]
+        assert found is not None
+        assert (found.median, found.largest, found.manifold, found.transformation) == (2.0, 7.0, "b", "turn")
+        assert found.smallest_step == 0.1
+        assert found.rest == pytest.approx(0.1)
+        (said,) = sections.step_sentences(found)
+        assert "2.0°" in said
+        assert "up to 7.0° (turn, b)" in said
+        assert "0.1" not in said
 
     def test_small_steps_that_stay_away(self) -> None:
-        (said,) = sections.step_sentences(
-            over_steps(a={0: 50.0, 0.25: 60.0, 1: 62.0}, b={0: 40.0, 0.25: 44.0, 1: 45.0})
-        )
-        assert "Nor does a small step give the tangent: at 0.25 the median difference is 7.0°, for these" in said
+        found = sections.step_findings(over_steps(a={0: 50.0, 0.25: 60.0, 1: 62.0}, b={0: 40.0, 0.25: 44.0, 1: 45.0}))
+        assert found is not None
+        assert (found.smallest_step, found.rest) == (0.25, 7.0)
+        assert "at 0.25 the median difference is 7.0°" in sections.step_sentences(found)[0]
 
     def test_nothing_to_compare(self) -> None:
-        assert sections.step_sentences(over_steps(a={0.5: 50.0, 1: 52.0})) == []
-        assert sections.step_sentences(over_steps(a={0: 50.0, 0.5: 52.0})) == []
+        for table in (over_steps(a={0.5: 50.0, 1: 52.0}), over_steps(a={0: 50.0, 0.5: 52.0})):
+            assert sections.step_findings(table) is None
+        assert sections.step_sentences(None) == []
 
 
 def over_epochs(*rows: tuple[str, int, float, float]) -> pd.DataFrame:
-    """A table of (manifold, epoch, angle, error), of one motion."""
+    """A table of (manifold, epoch, angle, error), of one transformation."""
     table = pd.DataFrame(rows, columns=["manifold", "epoch", "angle_deg", "test_mse"])
     return table.assign(transformation="turn")
 
 
-class TestEpochSentences:
+class TestEpochFindings:
     """What a training does to the angle."""
 
-    def test_falling(self) -> None:
-        said = sections.epoch_sentences(
-            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 66.0, 0.03), ("a", 3, 60.0, 0.02),
-                        ("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04), ("b", 3, 48.0, 0.03))
-        )  # fmt: skip
-        assert said == [
-            "From the first epoch to the last, the angle fell together with the test error in 2 of 2 cases (models × "
-            "transformations); most for a and turn: from 70.0° to 60.0° while the error fell from 0.0500 to 0.0200."
-        ]
+    @pytest.mark.parametrize(
+        ("rows", "fell", "cases"),
+        [
+            ([("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04), ("b", 3, 48.0, 0.03), ("a", 1, 70.0, 0.05),
+              ("a", 2, 66.0, 0.03), ("a", 3, 60.0, 0.02)], ["a", "b"], 2),
+            ([("a", 1, 60.0, 0.05), ("a", 2, 66.0, 0.03)], [], 1),
+            ([("a", 1, 70.0, 0.03), ("a", 2, 40.0, 0.05), ("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04)], ["b"], 2),
+            # trainings of different length: each is compared with its own end, and a single epoch with nothing
+            ([("a", 1, 70.0, 0.05), ("a", 2, 50.0, 0.03), ("b", 1, 60.0, 0.05), ("b", 2, 70.0, 0.04),
+              ("b", 3, 59.0, 0.02), ("c", 1, 60.0, 0.05)], ["a", "b"], 2),
+            ([("a", 1, 70.0, 0.05), ("b", 1, 60.0, 0.05)], [], 0),
+            # an angle that is undefined does not count
+            ([("a", 1, 70.0, 0.05), ("a", 2, 60.0, 0.03), ("b", 1, math.nan, 0.05), ("b", 2, math.nan, 0.04)],
+             ["a"], 1),
+        ],
+    )  # fmt: skip
+    def test_falls(self, rows: list[tuple[str, int, float, float]], fell: list[str], cases: int) -> None:
+        found, count = sections.epoch_findings(over_epochs(*rows))
+        assert (found.index.get_level_values("manifold").tolist(), count) == (fell, cases)
+        said = "".join(sections.epoch_sentences(found, count))
+        assert (f"{len(fell)} of {cases} cases" in said) == bool(cases)
+        assert (f"most for {fell[0]} and turn" if fell else "") in said
 
-    def test_rising(self) -> None:
-        said = sections.epoch_sentences(over_epochs(("a", 1, 60.0, 0.05), ("a", 2, 66.0, 0.03)))
-        assert said == [
-            "From the first epoch to the last, the angle fell together with the test error in 0 of 1 cases (models × "
-            "transformations)."
-        ]
-
-    def test_angle_that_falls_while_the_error_rises(self) -> None:
-        (said,) = sections.epoch_sentences(
-            over_epochs(("a", 1, 70.0, 0.03), ("a", 2, 40.0, 0.05), ("b", 1, 50.0, 0.05), ("b", 2, 49.0, 0.04))
+    def test_ends_are_in_the_sentence(self) -> None:
+        found, count = sections.epoch_findings(over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 60.0, 0.02)))
+        assert found.iloc[0][["angle_deg_first", "angle_deg"]].tolist() == [70.0, 60.0]
+        assert (
+            "from 70.0° to 60.0° while the error fell from 0.0500 to 0.0200"
+            in sections.epoch_sentences(found, count)[0]
         )
-        assert "in 1 of 2 cases" in said
-        assert said.endswith("most for b and turn: from 50.0° to 49.0° while the error fell from 0.0500 to 0.0400.")
-
-    def test_trainings_of_different_length(self) -> None:
-        """Each is compared with its own end."""
-        (said,) = sections.epoch_sentences(
-            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 50.0, 0.03), ("b", 1, 60.0, 0.05), ("b", 2, 70.0, 0.04),
-                        ("b", 3, 59.0, 0.02), ("c", 1, 60.0, 0.05))
-        )  # fmt: skip
-        assert "in 2 of 2 cases" in said
-        assert said.endswith("most for a and turn: from 70.0° to 50.0° while the error fell from 0.0500 to 0.0300.")
-
-    def test_single_epoch(self) -> None:
-        assert sections.epoch_sentences(over_epochs(("a", 1, 70.0, 0.05), ("b", 1, 60.0, 0.05))) == []
-
-    def test_motion_without_an_angle_does_not_count(self) -> None:
-        (said,) = sections.epoch_sentences(
-            over_epochs(("a", 1, 70.0, 0.05), ("a", 2, 60.0, 0.03), ("b", 1, float("nan"), 0.05),
-                        ("b", 2, float("nan"), 0.04))
-        )  # fmt: skip
-        assert "in 1 of 1 cases" in said
 
 
 class TestPublishedTable:

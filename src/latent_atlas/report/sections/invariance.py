@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +28,13 @@ def section(results: Path, params: Params) -> Section:
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
         *sample_sentences(sample[~sample["manifold"].isin(left_out)], params),
-        *best_known(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
-        *step_sentences(steps),
+        *best_sentences(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
+        *step_sentences(step_findings(steps)),
     ]
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
-        said += epoch_sentences(epochs[~epochs["manifold"].isin(left_out)])
+        said += epoch_sentences(*epoch_findings(epochs[~epochs["manifold"].isin(left_out)]))
         shown.append(Picture.of(folder / "epochs.svg", "Angle and test error after each epoch of each training."))
     shown.append(Picture.of(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
     kinds = list(params.invariance.transformations)
@@ -82,70 +83,113 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 
 
-def best_known(angles: pd.DataFrame, example: str) -> list[str]:
-    """Which manifold is best for each transformation against chance, and which transformation for each manifold."""
-    gain = angles.assign(gain=angles["chance_deg"] - angles["angle_deg"]).dropna(subset=["gain"])
-    by_kind = gain.loc[gain.groupby("transformation", sort=False)["gain"].idxmax()]
+def best(angles: pd.DataFrame, by: str) -> pd.DataFrame:
+    """For each value of ``by``, the row whose angle is farthest below chance, with ``gain_deg``, how far."""
+    gain = angles.assign(gain_deg=angles["chance_deg"] - angles["angle_deg"]).dropna(subset=["gain_deg"])
+    return gain.loc[gain.groupby(by, sort=False)["gain_deg"].idxmax()]
+
+
+def best_sentences(angles: pd.DataFrame, example: str) -> list[str]:
+    """The best manifold of each transformation against chance, and the best transformation of each manifold."""
     winners = ", ".join(
         f"{row['transformation']} by {row['manifold']} ({row['angle_deg']:.1f}°, "
-        f"{abs(row['gain']):.1f}° {'below' if row['gain'] >= 0 else 'above'} chance)"
-        for _, row in by_kind.iterrows()
+        f"{abs(row['gain_deg']):.1f}° {'below' if row['gain_deg'] >= 0 else 'above'} chance)"
+        for _, row in best(angles, "transformation").iterrows()
     )
-    by_manifold = gain.loc[gain.groupby("manifold", sort=False)["gain"].idxmax()]
-    favourites: dict[str, list[str]] = {}
-    for _, row in by_manifold.iterrows():
-        favourites.setdefault(row["transformation"], []).append(row["manifold"])
-    listed = "; ".join(f"{kind} for {', '.join(names)}" for kind, names in favourites.items())
+    favourites = best(angles, "manifold").groupby("transformation", sort=False)["manifold"].agg(", ".join)
+    listed = "; ".join(f"{kind} for {names}" for kind, names in favourites.items())
     return [
         f"At {example}, the manifold with the smallest angle against chance is, for each transformation: {winners}.",
         f"The transformation with the smallest angle against chance: {listed}.",
     ]
 
 
-def step_sentences(steps: pd.DataFrame) -> list[str]:
-    """How far the angle of the largest whole step is from that of the derivative."""
-    one = steps[steps["step"] == 1].set_index(["manifold", "transformation"])["angle_deg"]
-    limit = steps[steps["step"] == 0].set_index(["manifold", "transformation"])["angle_deg"]
-    gap = (one - limit).dropna()
+@dataclass(frozen=True)
+class StepFindings:
+    """How far angles of finite steps are from those of the derivative, in degrees.
+
+    Attributes
+    ----------
+    median, largest : float
+        Of the differences at a step of 1.
+    transformation, manifold : str
+        Where the largest one is.
+    smallest_step, rest : float
+        The smallest step, and the median difference there; NaN where there is none.
+    """
+
+    median: float
+    largest: float
+    transformation: str
+    manifold: str
+    smallest_step: float
+    rest: float
+
+
+def step_findings(steps: pd.DataFrame) -> StepFindings | None:
+    """What the table of angles by step says; nothing where it has no step of 1 or no derivative."""
+    smallest = steps.loc[steps["step"] > 0, "step"].min()
+    limit, one, least = (
+        steps[steps["step"] == step].set_index(["manifold", "transformation"])["angle_deg"] for step in (0, 1, smallest)
+    )
+    gap = (one - limit).abs().dropna()
     if gap.empty:
+        return None
+    manifold, kind = gap.idxmax()
+    return StepFindings(gap.median(), gap.max(), kind, manifold, smallest, (least - limit).abs().median())
+
+
+def step_sentences(found: StepFindings | None) -> list[str]:
+    """The findings in words."""
+    if found is None:
         return []
-    (manifold, kind), largest = gap.abs().idxmax(), gap.abs().max()
     said = (
         f"A step of 1 is a chord, not a tangent: its angle differs from that of the derivative by "
-        f"{gap.abs().median():.1f}° in the median and by up to {largest:.1f}° ({kind}, {manifold})."
+        f"{found.median:.1f}° in the median and by up to {found.largest:.1f}° ({found.transformation}, "
+        f"{found.manifold})."
     )
-    smallest = steps.loc[steps["step"] > 0, "step"].min()
-    least = steps[steps["step"] == smallest].set_index(["manifold", "transformation"])["angle_deg"]
-    rest = (least - limit).abs().dropna()
-    if len(rest) and rest.median() > 1:
+    if found.rest > 1:
         said += (
-            f" Nor does a small step give the tangent: at {smallest:g} the median difference is {rest.median():.1f}°, "
-            f"for these transformations let black in over the edge at once, however small the step."
+            f" A small step does not give the tangent either: at {found.smallest_step:g} the median difference is "
+            f"{found.rest:.1f}°. These transformations move black pixels in over the edge, however small the step is."
         )
     return [said]
 
 
-def epoch_sentences(epochs: pd.DataFrame) -> list[str]:
-    """Whether angles fall as the test error falls, from the first epoch of each training to its last."""
-    cases = epochs.dropna(subset=["angle_deg"]).sort_values("epoch", kind="stable")
-    both = cases.groupby(["manifold", "transformation"], sort=False)
-    first, last = both.first(), both.last()
-    longer = first["epoch"] < last["epoch"]
-    first, last = first[longer], last[longer]
-    if first.empty:
+def epoch_findings(epochs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The cases in which an angle fell together with the test error, and how many cases there are.
+
+    A case is a model and a transformation; its first epoch is compared with its last.
+
+    Returns
+    -------
+    DataFrame
+        By manifold and transformation: ``angle_deg``, ``test_mse`` of the last epoch and, with the suffix ``_first``,
+        of the first; the largest fall first.
+    int
+    """
+    ordered = epochs.dropna(subset=["angle_deg"]).sort_values("epoch", kind="stable")
+    both = ordered.groupby(["manifold", "transformation"], sort=False)[["epoch", "angle_deg", "test_mse"]]
+    cases = both.last().join(both.first().add_suffix("_first"))
+    cases = cases[cases["epoch_first"] < cases["epoch"]]
+    fall = cases["angle_deg_first"] - cases["angle_deg"]
+    fell = cases[(fall > 0) & (cases["test_mse"] < cases["test_mse_first"])]
+    return fell.loc[fall[fell.index].sort_values(ascending=False, kind="stable").index], len(cases)
+
+
+def epoch_sentences(fell: pd.DataFrame, cases: int) -> list[str]:
+    """The findings in words."""
+    if not cases:
         return []
-    change = last["angle_deg"] - first["angle_deg"]
-    falls = change[(change < 0) & (last["test_mse"] < first["test_mse"])]
     said = (
-        f"From the first epoch to the last, the angle fell together with the test error in {len(falls)} of "
-        f"{len(change)} cases (models × transformations)"
+        f"From the first epoch to the last, the angle fell together with the test error in {len(fell)} of {cases} "
+        f"cases (models × transformations)"
     )
-    if len(falls):
-        manifold, kind = case = falls.idxmin()
-        before, after = first.loc[case], last.loc[case]
+    if len(fell):
+        (manifold, kind), most = fell.index[0], fell.iloc[0]
         said += (
-            f"; most for {manifold} and {kind}: from {before['angle_deg']:.1f}° to {after['angle_deg']:.1f}° "
-            f"while the error fell from {before['test_mse']:.4f} to {after['test_mse']:.4f}"
+            f"; most for {manifold} and {kind}: from {most['angle_deg_first']:.1f}° to {most['angle_deg']:.1f}° "
+            f"while the error fell from {most['test_mse_first']:.4f} to {most['test_mse']:.4f}"
         )
     return [said + "."]
 
