@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,43 @@ class TestByName:
         ]  # fmt: skip
         assert (curve["largest"] > curve["train_loss"]).all()
         assert (curve["largest"] <= 1).all()
+
+
+class TestGuards:
+    """What an objective may give."""
+
+    @pytest.mark.parametrize("name", ["epoch", "train_loss", "test_mse"])
+    def test_metric_of_a_reserved_name(
+        self, name: str, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = f"reserved_{name}_for_a_test"
+        (tmp_path / f"{module}.py").write_text(OWN.replace("largest", name))
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(TrainingError, match=f"gives a metric '{name}', which is a column of every learning curve"):
+            trained(images, f"{module}:loss")
+
+    def test_negative_losses_are_no_divergence(
+        self, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "negative_for_a_test.py").write_text(
+            "def loss(model, x, generator):\n    return ((model(x) - x) ** 2).mean() - 10, {}\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        curve = trained(images, "negative_for_a_test:loss").curve
+        assert (curve["train_loss"] < -9).all()
+        assert len(curve) == 4
+
+    def test_random_numbers_are_not_those_of_the_order(
+        self, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "first_draw_for_a_test.py").write_text(
+            "import torch\n\nDRAWN = []\n\n\ndef loss(model, x, generator):\n"
+            "    DRAWN.append(torch.randperm(80, generator=generator))\n    return ((model(x) - x) ** 2).mean(), {}\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        trained(images, "first_draw_for_a_test:loss")
+        order = torch.randperm(80, generator=torch.Generator().manual_seed(3))
+        assert not torch.equal(sys.modules["first_draw_for_a_test"].DRAWN[0], order)
 
 
 class TestResume:

@@ -21,7 +21,7 @@ from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
-from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
+from latent_atlas.models.checkpoints import Checkpoint, image_shape, read_safetensors
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
@@ -281,8 +281,11 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
         family = checkpoint.architecture.rpartition(":")[2]
         return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family)
     if kind == PCA:
-        channels, height, width = json.loads(metadata["image_shape"])
-        return PrincipalSubspace(tensors["components"], tensors["mean"], (channels, height, width), metadata["family"])
+        try:
+            shape = image_shape(metadata["image_shape"])
+            return PrincipalSubspace(tensors["components"], tensors["mean"], shape, metadata["family"])
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}): delete it and run the workflow again") from error
     raise CheckpointError(f"{path} holds no manifold (its kind is {kind!r}, not {AUTOENCODER!r} or {PCA!r})")
 
 

@@ -72,20 +72,33 @@ class Checkpoint:
         metadata, state = read_safetensors(path)
         if metadata.get("kind") != KIND:
             raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
-        architecture = metadata["architecture"]
-        if not (registry.is_built_in(architecture) or architecture in trust):
+        architecture = metadata.get("architecture", "")
+        if not (registry.is_built_in(architecture) or architecture in ({trust} if isinstance(trust, str) else trust)):
             raise CheckpointError(
                 f"{path} names the architecture {architecture!r}, whose code would be run: if you trust it, add "
                 f"trust={{{architecture!r}}}"
             )
-        channels, height, width = json.loads(metadata["input_shape"])
-        shape, latent_dim = (channels, height, width), int(metadata["latent_dim"])
-        options = json.loads(metadata["options"])
+        try:
+            shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
+            options = dict(json.loads(metadata["options"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
+            ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options"}
         record = {key: value for key, value in metadata.items() if key not in own}
         model = registry.build(architecture, shape, latent_dim, options)
         load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
         return cls(model.eval(), architecture, shape, latent_dim, options, record)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """(C, H, W) as it stands in metadata; ValueError if it is anything but three whole numbers above zero."""
+    shape = json.loads(text)
+    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+        raise ValueError(f"{text} is no shape of an image")
+    channels, height, width = shape
+    return channels, height, width
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -31,7 +31,9 @@ from latent_atlas.training.schedule import Schedule, one_cycle
 from latent_atlas.training.state import Done, State, fingerprint
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-DIVERGED = 1.5  # times the loss of the first batch
+DIVERGED = 1.5  # times the untrained error
+RESERVED = ("epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse")  # columns of the curve
+NOISE_STREAM = 0x9E3779B97F4A7C15  # sets the random numbers of the objective apart from those of the order
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is not a number or grows far beyond that of the first batch.
+        If the loss is not a number, or the test error grows far beyond that of the untrained network.
     """
     with reproducible(device, schedule.seed):
         model = build()
@@ -131,11 +133,11 @@ def _train(
     steps = batches * schedule.epochs
     optimizer, cycle = one_cycle(model, schedule, steps, device)
     loss_of = objective(schedule.objective)
-    noise = torch.Generator().manual_seed(schedule.seed)
+    noise = torch.Generator().manual_seed(schedule.seed ^ NOISE_STREAM)
     state = State(resume, fingerprint(model, images, schedule, device), model, optimizer, cycle, (order, noise), device)
     done = state.restore()
     if done is None:
-        done = Done(math.nan, [], {})
+        done = Done(mean_error(model, test), [], {})
     else:
         on_resume(len(done.curve))
     clock = _Clock(steps - len(done.curve) * batches)
@@ -151,8 +153,11 @@ def _train(
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
             cycle.step()
-            if math.isnan(done.start_loss):
-                done = done._replace(start_loss=float(loss.detach()))
+            if reserved := metrics.keys() & RESERVED:
+                raise TrainingError(
+                    f"objective {schedule.objective!r} gives a metric {min(reserved)!r}, which is a column of every "
+                    f"learning curve: choose another name"
+                )
             for name, value in {"train_loss": loss, **metrics}.items():
                 wide = value.detach().to(torch.float32 if device.type == "mps" else torch.float64)
                 totals[name] = totals.get(name, 0) + wide * len(index)
@@ -161,7 +166,8 @@ def _train(
             if clock.due or number + 1 == batches:
                 step = epoch * batches + number + 1
                 mean = float(totals["train_loss"]) / seen
-                _check(mean, done.start_loss, epoch + 1, float(rate))
+                if not math.isfinite(mean):
+                    raise _diverged(epoch + 1, f"the loss is {mean}", float(rate))
                 speed, left = clock.read()
                 report(Progress(epoch + 1, schedule.epochs, step, steps, mean, speed, left))
         last_rate = float(rate)
@@ -175,6 +181,9 @@ def _train(
                 "test_mse": mean_error(model, test),
             }
         )
+        if (error := done.curve[-1]["test_mse"]) > DIVERGED * done.start_error:
+            what = f"the test error {error:.4g} is far above the untrained network's {done.start_error:.4g}"
+            raise _diverged(epoch + 1, what, last_rate)
         if (epoch + 1) % schedule.snapshot_every == 0 or epoch + 1 == schedule.epochs:
             done.snapshots[epoch + 1] = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -217,14 +226,8 @@ def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContex
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
-def _check(loss: float, start_loss: float, epoch: int, rate: float) -> None:
-    if not math.isfinite(loss):
-        what = f"the loss is {loss}"
-    elif loss > DIVERGED * start_loss:
-        what = f"the loss {loss:.4g} is far above the {start_loss:.4g} of the first batch"
-    else:
-        return
-    raise TrainingError(
+def _diverged(epoch: int, what: str, rate: float) -> TrainingError:
+    return TrainingError(
         f"training diverged in epoch {epoch}: {what}, at learning rate {rate:.3g}; "
         f"lower training.peak_learning_rate in params.yaml"
     )

@@ -60,7 +60,7 @@ def _is_the_users(path: Path) -> bool:
 class Done(NamedTuple):
     """What whole epochs have left behind."""
 
-    start_loss: float
+    start_error: float
     curve: list[dict[str, float]]
     snapshots: dict[int, dict[str, Tensor]]
 
@@ -93,7 +93,7 @@ class State:
                 torch.save({"fingerprint": self.fingerprint, "weights": done.snapshots[epoch]}, aside)
         state = {
             "fingerprint": self.fingerprint,
-            "start_loss": done.start_loss,
+            "start_error": done.start_error,
             "curve": done.curve,
             "snapshots": list(done.snapshots),
             "model": self.model.state_dict(),
@@ -123,7 +123,7 @@ class State:
         torch.set_rng_state(state["generator"])
         if state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
-        return Done(state["start_loss"], state["curve"], snapshots)
+        return Done(state["start_error"], state["curve"], snapshots)
 
     def remove(self) -> None:
         """Remove all that was stored, the state last."""
