@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
+from latent_atlas.geometry import manifold
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace, load_manifold
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import Checkpoint
@@ -138,6 +139,13 @@ class TestContract:
         torch.testing.assert_close(surface.pushforward(z, v), v @ jacobian.mT, **near)
         torch.testing.assert_close(surface.pullback(z, w), w @ jacobian, **near)
         torch.testing.assert_close(surface.metric(z), jacobian.mT @ jacobian, **near)
+
+    def test_metric_in_blocks_of_columns(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        surface = manifolds()[kind]
+        z = random(3, surface.latent_dim, seed=1)
+        whole = surface.metric(z)
+        monkeypatch.setattr(manifold, "JACOBIAN_MEMORY", 3 * 32 * 8 * surface.pixel_count)
+        torch.testing.assert_close(surface.metric(z), whole, rtol=1e-11, atol=1e-12)
 
     def test_one_image_alone_equals_it_in_a_batch(self, kind: str) -> None:
         surface = manifolds()[kind]
@@ -286,8 +294,8 @@ class TestFiles:
     def test_names_the_layers_that_do_not_fit(self, tmp_path: Path) -> None:
         path = tmp_path / "mixed.safetensors"
         state = build("fully_connected", (1, 10, 10), 4).state_dict()
-        facts = {"latent_dim": "4", "input_shape": json.dumps([1, 10, 10]), "options": "{}"}
-        write_safetensors(path, state, facts | {"kind": "autoencoder", "architecture": "convolutional"})
+        metadata = {"latent_dim": "4", "input_shape": json.dumps([1, 10, 10]), "options": "{}"}
+        write_safetensors(path, state, metadata | {"kind": "autoencoder", "architecture": "convolutional"})
         with pytest.raises(CheckpointError) as caught:
             load_manifold(path)
         message = str(caught.value)

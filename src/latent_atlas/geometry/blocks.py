@@ -1,8 +1,9 @@
 """The tangent space at one code where its Jacobian does not fit into the memory budget.
 
-Blocks of the Jacobian's columns are computed, used and given up again. An orthonormal basis Q = J T is found by shifted
-Cholesky QR, three times over (Fukaya et al., "Shifted Cholesky QR for Computing the QR Factorization of Ill-Conditioned
-Matrices", 2020), of which only T and the triangular factor R (k x k) are kept: the singular values of J are those of R.
+Blocks of the Jacobian's columns are computed, used and given up again. An orthonormal basis Q = J T is found by
+Cholesky QR, shifted in the first of four rounds (Fukaya et al., "Shifted Cholesky QR for Computing the QR Factorization
+of Ill-Conditioned Matrices", 2020), of which only T and the triangular factor R (k x k) are kept: the singular values
+of J are those of R.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -83,8 +83,13 @@ class Manifold(ABC):
 
     def metric(self, z: Tensor) -> Tensor:
         """The metric that pixel space induces in the codes, JᵀJ: codes (N, k) to matrices (N, k, k)."""
-        parts = [jacobian.mT @ jacobian for jacobian in map(self.jacobian, z.split(self._together(self.latent_dim)))]
-        return torch.cat(parts)  # N x k x k
+        k, columns = self.latent_dim, self._together(1)
+        if k <= columns or not len(z):
+            parts = [jacobian.mT @ jacobian for jacobian in map(self.jacobian, z.split(self._together(k)))]
+            return torch.cat(parts)  # N x k x k
+        blocks = torch.eye(k, dtype=z.dtype, device=z.device)[None].split(columns, dim=1)  # 1 x s x k each
+        rows = [[self.pullback(code, self.pushforward(code, block)) for block in blocks] for code in z.split(1)]
+        return torch.cat([torch.cat(row, dim=1) for row in rows])  # N x k x k
 
     def _decode_one(self, code: Tensor) -> Tensor:
         """A code (k,) to the numbers (C·H·W,) of its image, as an operation that can be differentiated."""
@@ -100,11 +105,16 @@ class Manifold(ABC):
         return torch.cat([none, *parts])
 
     def __repr__(self) -> str:
-        channels, height, width = self.image_shape
+        parameters = sum(weight.numel() for weight in self._weights())
         return (
             f"<{type(self).__name__} {self.family}: {self.latent_dim} dimensions among images of "
-            f"{channels}x{height}x{width}, {str(self.dtype).removeprefix('torch.')}>"
+            f"{'x'.join(map(str, self.image_shape))}, {parameters:,} parameters, "
+            f"{str(self.dtype).removeprefix('torch.')}>"
         )
+
+    def _weights(self) -> Iterable[Tensor]:
+        """The parameters that were learned or fitted."""
+        return ()
 
     @property
     def pixel_count(self) -> int:
@@ -174,6 +184,9 @@ class Autoencoder(Manifold):
     def _decode_one(self, code: Tensor) -> Tensor:
         return self.decoder(code[None]).flatten()
 
+    def _weights(self) -> Iterable[Tensor]:
+        return self.model.parameters()
+
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         self.check(x)
@@ -211,6 +224,9 @@ class PrincipalSubspace(Manifold):
         self.image_shape = image_shape
         self.family = family
         self.dtype = components.dtype
+
+    def _weights(self) -> Iterable[Tensor]:
+        return (self.components, self.mean)
 
     def encode(self, x: Tensor) -> Tensor:
         self.check(x)

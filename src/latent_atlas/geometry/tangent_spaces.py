@@ -208,7 +208,8 @@ def measure(
     Notes
     -----
     Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB. Where
-    the Jacobian of a single image takes more, it is computed in blocks of columns.
+    the Jacobian of a single image takes more, it is computed in blocks of columns; only one that is rank-deficient is
+    then held whole.
     """
     pixels = as_images(pixels, manifold.image_shape)
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
