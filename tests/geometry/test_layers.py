@@ -595,29 +595,21 @@ class TestStage:
         assert panels == {"fc, decoder": 1, "fc, encoder": 0, "half, decoder": 0, "half, encoder": 1}
 
 
-class TestSentences:
-    """What the report says."""
-
-    def said(self, *rows: tuple[str, str, str]) -> list[str]:
-        """Its sentences for the verdicts (model, part, verdict)."""
-        names = {"encoder": "submersion", "decoder": "immersion"}
-        table = pd.DataFrame([(model, part, names[part], verdict) for model, part, verdict in rows])
-        return sections.sentences(table.set_axis(["model", "part", "property", "verdict"], axis=1))
-
-    def test_all_of_one_kind(self) -> None:
-        assert self.said(("fc16", "encoder", "yes"), ("fc32", "encoder", "yes")) == [
-            "Is the encoder a submersion? Yes for fc16, fc32."
-        ]
-
-    def test_some_of_each_in_the_order_yes_no_unknown(self) -> None:
-        said = self.said(
-            ("convA", "decoder", "undetermined"), ("reluNet", "decoder", "no"), ("fcB", "decoder", "yes"),
-            ("fcB", "encoder", "no"),
-        )  # fmt: skip
-        assert said == [
-            "Is the decoder an immersion? Yes for fcB; no for reluNet; the weights alone cannot tell for convA.",
-            "Is the encoder a submersion? No for fcB.",
-        ]
+def test_models_of_each_verdict() -> None:
+    """What the report finds, and that its sentences name all of it."""
+    rows = [
+        ("convA", "decoder", "immersion", "undetermined"), ("reluNet", "decoder", "immersion", "no"),
+        ("fcB", "decoder", "immersion", "yes"), ("fcC", "decoder", "immersion", "yes"),
+        ("fcB", "encoder", "submersion", "no"),
+    ]  # fmt: skip
+    found = sections.findings(pd.DataFrame(rows, columns=["model", "part", "property", "verdict"]))
+    assert found == {
+        ("decoder", "immersion"): {"yes": ["fcB", "fcC"], "no": ["reluNet"], "undetermined": ["convA"]},
+        ("encoder", "submersion"): {"no": ["fcB"]},
+    }
+    decoder, encoder = sections.sentences(found)
+    assert all(name in decoder for name in ("decoder an immersion", "fcB, fcC", "reluNet", "convA"))
+    assert "encoder a submersion" in encoder
 
 
 def test_random_layers_of_full_rank_compose_to_full_rank() -> None:

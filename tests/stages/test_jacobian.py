@@ -213,65 +213,62 @@ def table(*rows: tuple[str, str, int, int, int, float]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-class TestSentences:
-    """What the report says."""
+class TestFindings:
+    """What the report finds of the ranks, and that its sentences carry the numbers."""
 
     def test_full_rank(self) -> None:
-        said = sections.sentences(table(("a", "x", 4, 4, 4, 0.1), ("b", "x", 9, 9, 9, 0.1)), "digits")
-        assert said == [
-            "In float64 the decoder's Jacobian has full rank at the example for a, b: there these decoders are "
-            "immersions."
-        ]
+        found = sections.findings(table(("a", "x", 4, 4, 4, 0.1), ("b", "x", 9, 9, 9, 0.1)), "digits")
+        assert (found.examples, found.immersions, len(found.lost), len(found.rounding)) == (1, ["a", "b"], 0, 0)
+        (said,) = sections.sentences(found)
+        assert "a, b" in said
 
-    def test_lost_in_float32_only(self) -> None:
-        said = sections.sentences(
-            table(("a", "x", 4, 4, 4, 0.1), ("a", "y", 4, 4, 2, 1e-6), ("a", "z", 4, 4, 3, 1e-5)), "digits"
-        )
-        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at all 3 examples for a:")
-        assert said[1:] == [
-            "In float32 a seems to lose rank at 2 of 3 examples (at y 2 of 4), yet float64 finds 4, with the smallest "
-            "singular value 1e-06 above the tolerance 1.7e-12: rounding, not a loss of rank."
-        ]
+    def test_lost_to_rounding(self) -> None:
+        """By single precision alone; the example with the lowest rank is named."""
+        rows = table(("a", "x", 4, 4, 4, 0.1), ("a", "y", 4, 4, 2, 1e-6), ("a", "z", 4, 4, 3, 1e-5))
+        found = sections.findings(rows, "digits")
+        assert found.immersions == ["a"]
+        (case,) = found.rounding.to_dict("records")
+        assert (case["manifold"], case["count"], case["example"], case["rank_32"], case["rank"]) == ("a", 2, "y", 2, 4)
+        said = sections.sentences(found)[1]
+        assert all(text in said for text in ("2 of 3 examples", "at y 2 of 4", "1e-06", "1.7e-12"))
 
     def test_lost_in_both(self) -> None:
-        said = sections.sentences(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
-        assert len(said) == 2
-        assert said[0].startswith("In float64 the decoder's Jacobian has full rank at the example for b: ")
-        assert said[1] == "a loses rank also in float64: 3 of 4 at x."
+        found = sections.findings(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
+        assert found.immersions == ["b"]
+        assert found.lost.to_dict("records") == [{"manifold": "a", "example": "x", "rank": 3, "latent_dim": 4}]
+        assert "3 of 4 at x" in sections.sentences(found)[1]
 
     def test_lost_in_float64_and_more_in_float32(self) -> None:
         """What float64 cannot resolve either is no matter of rounding."""
-        said = sections.sentences(table(("a", "x", 4, 3, 2, 1e-20), ("a", "y", 4, 4, 4, 0.1)), "digits")
-        assert said == ["a loses rank also in float64: 3 of 4 at x."]
+        found = sections.findings(table(("a", "x", 4, 3, 2, 1e-20), ("a", "y", 4, 4, 4, 0.1)), "digits")
+        assert (found.immersions, len(found.lost), len(found.rounding)) == ([], 1, 0)
 
-    def loss(self, *rows: tuple[str, str, int, int, int, float]) -> list[str]:
-        """Its sentences on the rank that the reference study found short."""
-        return [s for s in sections.sentences(table(*rows), published.DATASET) if s.startswith("The reference study")]
-
-    def test_published_loss_is_not_found_again(self) -> None:
-        (said,) = self.loss(("fc128", "x", 128, 128, 128, 0.01), ("fc16", "x", 16, 16, 16, 0.1))
-        assert said == (
-            "The reference study found rank 125 of 128 for fc128 in float32 and could not say why. Trained here, fc128 "
-            "has rank 128 in float64 and rank 128 in float32 over the examples. Its smallest singular value is at "
-            "least 0.001 of the largest: far above what float64 resolves, and above float32's tolerance of 9e-05."
-        )
-
-    def test_published_loss_is_one_of_precision(self) -> None:
-        (said,) = self.loss(("fc128", "x", 128, 128, 125, 1e-5), ("fc128", "y", 128, 128, 127, 1e-4))
-        assert "has rank 128 in float64 and ranks 125 to 127 in float32 over the examples" in said
-        assert said.endswith(
-            "at least 1e-06 of the largest: far above what float64 resolves, and below float32's tolerance of 9e-05."
-        )
-
-    def test_published_loss_is_real(self) -> None:
-        (said,) = self.loss(("fc128", "x", 128, 127, 120, 1e-14), ("fc128", "y", 128, 128, 127, 1e-4))
-        assert "has ranks 127 to 128 in float64 and ranks 120 to 127 in float32 over the examples" in said
-        assert "far above what float64 resolves" not in said
-        assert said.endswith("1e-15 of the largest: below what float64 resolves, so that the loss of rank is real.")
+    @pytest.mark.parametrize(
+        ("rows", "ranks", "ranks_32", "ratio", "words"),
+        [
+            ([("fc128", "x", 128, 128, 128, 0.01), ("fc16", "x", 16, 16, 16, 0.1)], (128, 128), (128, 128), 1e-3,
+             "above what float64 resolves, and above float32's tolerance of 9e-05"),
+            ([("fc128", "x", 128, 128, 125, 1e-5), ("fc128", "y", 128, 128, 127, 1e-4)], (128, 128), (125, 127), 1e-6,
+             "above what float64 resolves, and below float32's tolerance of 9e-05"),
+            ([("fc128", "x", 128, 127, 120, 1e-14), ("fc128", "y", 128, 128, 127, 1e-4)], (127, 128), (120, 127), 1e-15,
+             "the loss of rank is real"),
+        ],
+    )  # fmt: skip
+    def test_published_loss(
+        self, rows: list[tuple[str, str, int, int, int, float]], ranks: tuple[int, int], ranks_32: tuple[int, int],
+        ratio: float, words: str,
+    ) -> None:  # fmt: skip
+        found = sections.findings(table(*rows), published.DATASET)
+        (case,) = found.published
+        assert (case.manifold, case.latent_dim, case.rank) == ("fc128", 128, 125)
+        assert (case.ranks, case.ranks_32) == (ranks, ranks_32)
+        assert case.ratio == pytest.approx(ratio)
+        assert case.tolerance_32 == pytest.approx(9.3e-5)
+        assert words in sections.sentences(found)[-1]
 
     def test_published_loss_is_not_spoken_of_elsewhere(self) -> None:
-        assert len(sections.sentences(table(("fc128", "x", 128, 128, 125, 1e-5)), "MNIST")) == 2
-        assert self.loss(("fc32", "x", 32, 32, 31, 1e-5)) == []
+        assert sections.findings(table(("fc128", "x", 128, 128, 125, 1e-5)), "MNIST").published == []
+        assert sections.findings(table(("fc32", "x", 32, 32, 31, 1e-5)), published.DATASET).published == []
 
     def test_table_stands_beside_the_published_one(self) -> None:
         summary = pd.concat(

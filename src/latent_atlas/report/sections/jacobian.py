@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "jacobian"
     summary = pd.read_csv(folder / "examples.csv")
     sample = pd.read_csv(folder / "summary.csv")
-    curved = [name for name in manifolds(params) if name not in pca_manifolds(params)]
+    models = [name for name in manifolds(params) if name not in pca_manifolds(params)]
     first, *others = params.examples
     alike = published.comparable(params) and all(
         published.same_model(params, name) for name in published.JACOBIANS if name in params.models
@@ -25,7 +26,7 @@ def section(results: Path, params: Params) -> Section:
     dataset = params.dataset.name if alike else ""
     return Section(
         "Jacobians and ranks",
-        sentences=sentences(summary[summary["manifold"].isin(curved)], dataset),
+        sentences=sentences(findings(summary[summary["manifold"].isin(models)], dataset)),
         tables=[_sample_table(sample, params), _table(summary, first, dataset)],
         pictures=[_spectra(folder, first)],
         folded=[_spectra(folder, example) for example in others],
@@ -57,68 +58,117 @@ def _spectra(folder: Path, example: str) -> Picture:
     return Picture.of(folder / f"spectra_{example}.svg", f"Singular values of the decoders' Jacobians at {example}.")
 
 
-def sentences(summary: pd.DataFrame, dataset: str) -> list[str]:
+@dataclass(frozen=True)
+class Findings:
+    """What the ranks at the examples say.
+
+    Attributes
+    ----------
+    examples : int
+    immersions : list of str
+        Manifolds whose decoder has full rank in float64 at all examples.
+    lost : DataFrame
+        ``manifold, example, rank, latent_dim``: where float64 finds a lower rank.
+    rounding : DataFrame
+        One row for each manifold whose rank is lower in float32 alone: ``manifold``, ``count`` of the examples, and of
+        the one with the lowest rank ``example, rank_32, rank, latent_dim, sigma_min, rank_tolerance``.
+    published : list of PublishedLoss
+    """
+
+    examples: int
+    immersions: list[str]
+    lost: pd.DataFrame
+    rounding: pd.DataFrame
+    published: list[PublishedLoss]
+
+
+@dataclass(frozen=True)
+class PublishedLoss:
+    """What this run finds of a manifold whose rank the reference study found too low, in float32.
+
+    ``ranks`` and ``ranks_32`` are the lowest and the highest over the examples; ``ratio`` is the smallest singular
+    value over the largest, the lowest of all examples; ``tolerance_32`` is that of float32, in the same unit.
+    """
+
+    manifold: str
+    latent_dim: int
+    rank: int
+    ranks: tuple[int, int]
+    ranks_32: tuple[int, int]
+    ratio: float
+    tolerance_32: float
+
+
+def findings(summary: pd.DataFrame, dataset: str) -> Findings:
     """Who has full rank everywhere, where single precision loses rank, and what became of the published loss."""
     exact = summary[summary["dtype"] == "float64"]
     rough = summary[summary["dtype"] == "float32"]
-    examples = exact["example"].nunique()
     full = (exact["rank"] == exact["latent_dim"]).groupby(exact["manifold"], sort=False).all()
-    said = []
-    if full.any():
-        said.append(
-            f"In float64 the decoder's Jacobian has full rank at {_every(examples)} for "
-            f"{', '.join(full[full].index)}: there these decoders are immersions."
-        )
-    for name in full[~full].index:
-        rows = exact[(exact["manifold"] == name) & (exact["rank"] < exact["latent_dim"])]
-        where = ", ".join(f"{row['rank']} of {row['latent_dim']} at {row['example']}" for _, row in rows.iterrows())
-        said.append(f"{name} loses rank also in float64: {where}.")
     both = exact.merge(rough, on=["manifold", "example", "latent_dim"], suffixes=("", "_32"))
-    lost = both[(both["rank_32"] < both["rank"]) & (both["rank"] == both["latent_dim"])]
-    for name, rows in lost.groupby("manifold", sort=False):
-        worst = rows.loc[rows["rank_32"].idxmin()]
+    lower = both[(both["rank_32"] < both["rank"]) & (both["rank"] == both["latent_dim"])]
+    worst = lower.loc[lower.groupby("manifold", sort=False)["rank_32"].idxmin()]
+    return Findings(
+        exact["example"].nunique(),
+        list(full[full].index),
+        exact[exact["rank"] < exact["latent_dim"]][["manifold", "example", "rank", "latent_dim"]],
+        worst.assign(count=worst["manifold"].map(lower["manifold"].value_counts())),
+        _published(exact, rough) if dataset == published.DATASET else [],
+    )
+
+
+def _published(exact: pd.DataFrame, rough: pd.DataFrame) -> list[PublishedLoss]:
+    found = []
+    for name, (_, _, rank) in published.JACOBIANS.items():
+        mine, single = exact[exact["manifold"] == name], rough[rough["manifold"] == name]
+        if len(mine) and rank < mine["latent_dim"].iloc[0]:
+            ranks, ranks_32 = ((int(rows["rank"].min()), int(rows["rank"].max())) for rows in (mine, single))
+            ratio = float((mine["sigma_min"] / mine["sigma_max"]).min())
+            tolerance = float((single["rank_tolerance"] / single["sigma_max"]).max())
+            found.append(PublishedLoss(name, int(mine["latent_dim"].iloc[0]), rank, ranks, ranks_32, ratio, tolerance))
+    return found
+
+
+def sentences(found: Findings) -> list[str]:
+    """The findings in words."""
+    said = []
+    if found.immersions:
         said.append(
-            f"In float32 {name} seems to lose rank at {len(rows)} of {examples} examples (at {worst['example']} "
-            f"{worst['rank_32']} of {worst['latent_dim']}), yet float64 finds {worst['rank']}, with the smallest "
-            f"singular value {worst['sigma_min']:.3g} above the tolerance {worst['rank_tolerance']:.2g}: "
+            f"In float64 the decoder's Jacobian has full rank at {_every(found.examples)} for "
+            f"{', '.join(found.immersions)}: there these decoders are immersions."
+        )
+    for name, rows in found.lost.groupby("manifold", sort=False):
+        where = ", ".join(f"{row.rank} of {row.latent_dim} at {row.example}" for row in rows.itertuples())
+        said.append(f"{name} loses rank also in float64: {where}.")
+    for _, row in found.rounding.iterrows():
+        said.append(
+            f"In float32 {row['manifold']} has a lower rank at {row['count']} of {found.examples} examples (at "
+            f"{row['example']} {row['rank_32']} of {row['latent_dim']}). Float64 finds {row['rank']}: the smallest "
+            f"singular value {row['sigma_min']:.3g} is above the tolerance {row['rank_tolerance']:.2g}. This is "
             f"rounding, not a loss of rank."
         )
-    if dataset == published.DATASET:
-        said += _published_loss(exact, rough)
-    return said
+    return said + [_published_sentence(case) for case in found.published]
 
 
-def _published_loss(exact: pd.DataFrame, rough: pd.DataFrame) -> list[str]:
-    """What this run says of the ranks that the reference study found short, in single precision."""
-    said = []
-    for name, (_, _, rank) in published.JACOBIANS.items():
-        mine = exact[exact["manifold"] == name]
-        if not len(mine) or rank >= mine["latent_dim"].iloc[0]:
-            continue
-        k, single = mine["latent_dim"].iloc[0], rough[rough["manifold"] == name]
-        weakest = mine.loc[(mine["sigma_min"] / mine["sigma_max"]).idxmin()]
-        ratio = weakest["sigma_min"] / weakest["sigma_max"]
-        tolerance = (single["rank_tolerance"] / single["sigma_max"]).max()
-        judged = (
-            f"far above what float64 resolves, and {'below' if ratio < tolerance else 'above'} float32's tolerance of "
-            f"{tolerance:.1g}."
-            if (mine["rank"] == k).all()
-            else "below what float64 resolves, so that the loss of rank is real."
-        )
-        said.append(
-            f"The reference study found rank {rank} of {k} for {name} in float32 and could not say why. Trained here, "
-            f"{name} has {_span(mine['rank'])} in float64 and {_span(single['rank'])} in float32 over the examples. "
-            f"Its smallest singular value is at least {ratio:.1g} of the largest: {judged}"
-        )
-    return said
+def _published_sentence(case: PublishedLoss) -> str:
+    judged = (
+        f"above what float64 resolves, and {'below' if case.ratio < case.tolerance_32 else 'above'} float32's "
+        f"tolerance of {case.tolerance_32:.1g}."
+        if case.ranks[0] == case.latent_dim
+        else "below what float64 resolves, so that the loss of rank is real."
+    )
+    return (
+        f"The reference study found rank {case.rank} of {case.latent_dim} for {case.manifold} in float32 and gave no "
+        f"reason. Here {case.manifold} has {_span(case.ranks)} in float64 and {_span(case.ranks_32)} in float32 over "
+        f"the examples. Its smallest singular value is at least {case.ratio:.1g} of the largest: {judged}"
+    )
 
 
 def _every(examples: int) -> str:
     return f"all {examples} examples" if examples > 1 else "the example"
 
 
-def _span(ranks: pd.Series) -> str:
-    low, high = ranks.min(), ranks.max()
+def _span(ranks: tuple[int, int]) -> str:
+    low, high = ranks
     return f"rank {low}" if low == high else f"ranks {low} to {high}"
 
 

@@ -17,7 +17,7 @@ def section(results: Path, params: Params) -> Section:
     layers = pd.read_csv(folder / "layers.csv")
     return Section(
         "Layers",
-        sentences=sentences(verdicts),
+        sentences=sentences(findings(verdicts)),
         tables=[table(verdicts, {}, "What the weights say, and why")],
         pictures=[Picture.of(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
         folded_tables=[
@@ -26,15 +26,25 @@ def section(results: Path, params: Params) -> Section:
     )
 
 
-def sentences(verdicts: pd.DataFrame) -> list[str]:
-    """For each part and property: of which models the weights say yes, no, or nothing."""
+def findings(verdicts: pd.DataFrame) -> dict[tuple[str, str], dict[str, list[str]]]:
+    """For each part and property the models of each verdict: yes, no, undetermined."""
+    return {
+        (str(part), str(name)): {
+            verdict: list(rows.loc[rows["verdict"] == verdict, "model"])
+            for verdict in ("yes", "no", "undetermined")
+            if verdict in set(rows["verdict"])
+        }
+        for (part, name), rows in verdicts.groupby(["part", "property"], sort=False)
+    }
+
+
+def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[str]:
+    """The findings in words."""
     words = {"yes": "yes for {}", "no": "no for {}", "undetermined": "the weights alone cannot tell for {}"}
     said = []
-    for (part, name), rows in verdicts.groupby(["part", "property"], sort=False):
-        models = {verdict: list(group["model"]) for verdict, group in rows.groupby("verdict")}
-        answers = [words[verdict].format(", ".join(models[verdict])) for verdict in words if verdict in models]
-        article = "an" if str(name)[0] in "aeiou" else "a"
-        answer = "; ".join(answers)
+    for (part, name), models in found.items():
+        answer = "; ".join(words[verdict].format(", ".join(names)) for verdict, names in models.items())
+        article = "an" if name[0] in "aeiou" else "a"
         said.append(f"Is the {part} {article} {name}? {answer[0].upper()}{answer[1:]}.")
     return said
 
