@@ -129,7 +129,7 @@ class Study:
             "pca",
             images=images,
             components=f"{folder}/components.safetensors",
-            summary=f"{folder}/spectrum.csv",
+            summary=f"{folder}/summary.csv",
             baselines=f"{folder}/baselines.csv",
             picture=f"{folder}/spectrum.svg",
             checkpoints=folder,

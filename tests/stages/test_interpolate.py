@@ -291,5 +291,5 @@ class TestFindings:
 
     def test_of_a_path_without_a_length(self) -> None:
         found = sections.findings(lengths(point=math.nan, a=1.2), distances(point=[3, 3], a=[1, 2]))
-        assert (found.longest, found.ratio, found.straight, found.paths) == ("a", 1.2, 0, 1)
+        assert (found.most_curved, found.ratio, found.straight, found.paths) == ("a", 1.2, 0, 1)
         assert found.farthest == ("point", 3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -162,7 +163,7 @@ class TestLearnedNothing:
     BASELINES = pd.DataFrame({"baseline": ["mean image", "one component"], "test_mse": [0.08, 0.06]})
 
     def test_is_judged_against_the_best_baseline(self) -> None:
-        table = errors(("a", 2, 0.07), ("b", 2, 0.059), ("c", 2, 0.06), ("d", 2, 0.09))
+        table = errors(("a", 2, 0.07), ("b", 2, 0.059), ("c", 2, 0.06), ("d", 2, math.nan))
         found = judged(table, self.BASELINES)
         assert [(case.model, case.baseline) for case in found] == [(name, "one component") for name in "acd"]
         assert found[0].test_mse == 0.07

@@ -484,3 +484,14 @@ class TestCommand:
         assert done.returncode == 0, done.stderr
         _, tensors = read_safetensors(study.folder / "out" / "fc2.safetensors")
         assert tensors["encoder.elayer2.weight"].shape == (6, 8)
+
+
+def test_summary_is_the_last_epoch_of_each_model(finished: Study) -> None:
+    folder = finished.folder / "results" / "train"
+    curves, summary = pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "summary.csv")
+    assert summary["model"].tolist() == ["fc2", "fc4"]
+    assert summary["epoch"].tolist() == [2, 3]
+    for row in summary.to_dict("records"):
+        own = pd.read_csv(folder / row["model"] / "curve.csv").iloc[-1]
+        assert row["test_mse"] == own["test_mse"]
+    assert len(curves) == 5

@@ -59,6 +59,7 @@ if TRAINED:
             curves=every(rules.train.output.curve, model=TRAINED),
             sources=sources("train_summary"),
         output:
+            curves="results/train/curves.csv",
             summary="results/train/summary.csv",
             joint=multiext("results/train/curves", ".svg", ".png"),
             pictures=expand(

@@ -48,7 +48,7 @@ def unlearned(results: Path, params: Params) -> list[Unlearned]:
 def judged(errors: pd.DataFrame, baselines: pd.DataFrame) -> list[Unlearned]:
     """The rule, for a table of errors (``manifold, split, mse``) and of baselines (``baseline, test_mse``)."""
     best = baselines.loc[baselines["test_mse"].idxmin()]
-    test = errors[(errors["split"] == "test") & (errors["mse"] >= best["test_mse"])]
+    test = errors[(errors["split"] == "test") & ~(errors["mse"] < best["test_mse"])]  # an error that is NaN too
     return [
         Unlearned(name, mse, best["baseline"], best["test_mse"])
         for name, mse in zip(test["manifold"], test["mse"], strict=True)

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 @stage()
 @summary_options
 def train_summary(params: Params, folder: Path) -> None:
-    """Join the models' learning curves and draw them, each and all together."""
+    """Join the models' learning curves and draw them, each and all together; the last epoch of each is its summary."""
     curves = {name: pd.read_csv(folder / name / "curve.csv") for name in trained(params)}
     for name, curve in curves.items():
         curve.insert(0, "model", name)
         save(plot_learning_curve(curve), folder / name / "curve.svg")
     if curves:
         table = pd.concat(curves.values())
-        write_table(folder / "summary.csv", table)
+        write_table(folder / "curves.csv", table)
+        write_table(folder / "summary.csv", table.groupby("model", sort=False).tail(1))
         save(plot_learning_curves(table), folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")

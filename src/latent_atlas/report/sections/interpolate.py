@@ -20,15 +20,15 @@ class Findings:
 
     Attributes
     ----------
-    longest, ratio : str, float
-        The manifold with the longest path, and the length of that over the distance between its ends.
+    most_curved, ratio : str, float
+        The manifold whose path is the longest for the distance between its ends, and that ratio.
     straight, paths : int
         How many paths are straight, of how many.
     nearest, farthest : (str, float)
         The manifolds whose paths' largest distance to the nearest training image is smallest and largest.
     """
 
-    longest: str
+    most_curved: str
     ratio: float
     straight: int
     paths: int
@@ -58,7 +58,7 @@ def section(results: Path, params: Params) -> Section:
 
 
 def findings(summary: pd.DataFrame, paths: pd.DataFrame) -> Findings:
-    """Which path is the longest, and which is closest to the training images, of one pair."""
+    """Which path is the most curved, and which is closest to the training images, of one pair."""
     ratios = summary.dropna(subset=["length_ratio"]).set_index("manifold")["length_ratio"]  # a point has none
     largest = paths.groupby("manifold", sort=False)["distance_to_nearest_training_image"].max()
     near, far = largest.idxmin(), largest.idxmax()
@@ -78,8 +78,8 @@ def sentence(found: Findings, words: str) -> str:
         said = f"From {words}, all paths are straight."
     else:
         said = (
-            f"From {words}, the path of {found.longest} is the longest: {found.ratio:.2f} times the distance between "
-            f"its ends. {found.straight} of {found.paths} paths are straight."
+            f"From {words}, the path of {found.most_curved} is the most curved: its length is {found.ratio:.2f} times "
+            f"the distance between its ends. {found.straight} of {found.paths} paths are straight."
         )
     return (
         f"{said} The path of {found.nearest[0]} stays closest to the training images: its largest distance to the "
