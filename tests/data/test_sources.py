@@ -225,11 +225,11 @@ class TestCommand:
         assert "1500 training and 297 test images of 1x8x8" in log
 
     def test_limit(self, study: Study, digits: Images) -> None:
-        study.edit("dataset.limit", 20)
+        study.edit("dataset.limit", 80)
         assert study.run("fetch", "--images", "images.safetensors").exit_code == 0
         images = Images.load(study.folder / "images.safetensors")
-        assert torch.equal(images.train, digits.train[:20])
-        assert torch.equal(images.test_labels, digits.test_labels[:20])
+        assert torch.equal(images.train, digits.train[:80])
+        assert torch.equal(images.test_labels, digits.test_labels[:80])
 
     def test_folder_of_the_user(self, study: Study, digits: Images) -> None:
         fill(study.folder / "mine" / "raw", digits)  # MNIST publishes no checksum of the plain files

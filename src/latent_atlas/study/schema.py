@@ -230,6 +230,8 @@ class Params(Section):
     @model_validator(mode="after")
     def _fits_the_dataset(self) -> Params:
         name, limit = self.dataset.name, self.dataset.limit
+        if self.dataset.folder:  # which may hold other images under that name
+            return self
         _, train, test, (channels, height, width) = datasets()[name]
         counts = {"train": min(train, limit or train), "test": min(test, limit or test)}
         pixels = (1 if self.dataset.colour == "grey" else channels) * height * width
