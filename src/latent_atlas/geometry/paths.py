@@ -54,6 +54,8 @@ def interpolate(manifold: Manifold, start: Tensor | np.ndarray, end: Tensor | np
     """
     given = [as_images(image, manifold.image_shape) for image in (start, end)]
     ends = [x.to(manifold.dtype) if x.is_floating_point() else as_float(x, manifold.dtype) for x in given]
+    if not all(bool(x.isfinite().all()) for x in ends):
+        raise DataError("an image holds what is not a number: pixels must lie in [0, 1]")
     if torch.equal(*ends):
         raise DataError("an interpolation needs two different images: these are the same, pixel by pixel")
     t = torch.linspace(0, 1, steps + 1, dtype=manifold.dtype)
