@@ -23,11 +23,11 @@ rule all:
 
 # What each job took, and where, beside the results.
 onsuccess:
-    records.gather()
+    records.collect()
 
 
 onerror:
-    records.gather()
+    records.collect()
 
 
 attach(workflow, "workflow/versioning.yaml")

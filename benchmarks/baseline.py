@@ -162,6 +162,6 @@ def time_to(build: Callable[[], nn.Module], images: Images, target: float, limit
         error, count = mean_error(model, images.test), count + 1
         if error <= target or spent > limit:
             reached = "reached" if error <= target else "NOT reached: a lower bound"
-            return spent, f"usual: {reached}, error {error:.4f} in {count} epochs"
+            return spent, f"baseline: {reached}, error {error:.4f} in {count} epochs"
         start = time.perf_counter()
     raise AssertionError

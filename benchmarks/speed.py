@@ -1,9 +1,9 @@
-"""What the work costs, beside the usual way of doing it and beside the hardware's floor, all measured in one run.
+"""What the work costs, beside a baseline and beside the hardware's floor, all measured in one run.
 
     python benchmarks/speed.py [--results results] [--images data/images.safetensors] [--device cuda] [--only jacobians]
 
 It needs a finished run's checkpoints, and of the packages only those of the compute core: the same script runs on a
-bare GPU machine (``PYTHONPATH=src``), and then names the GPU. The usual way is timed on a few images and scaled up,
+bare GPU machine (``PYTHONPATH=src``), and then names the GPU. The baseline is timed on a few images and scaled up,
 which the table says; the floor is the arithmetic that the work cannot do without at the rate of a large matrix product,
 measured in the same run and on the same threads.
 """
@@ -47,7 +47,7 @@ SCHEDULES = {  # those of params.yaml, which a bare GPU machine cannot read
     "fc16": Schedule(epochs=8, batch_size=256, peak_learning_rate=7e-3, precision="float32", seed=0),
     "conv16": Schedule(epochs=3, batch_size=64, peak_learning_rate=7e-3, precision="float32", seed=0),
 }
-GIVEN_UP = 5.5  # times our time to the error, after which the usual way is stopped
+GIVEN_UP = 5.5  # times our time to the error, after which the baseline is stopped
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -71,13 +71,13 @@ def product_rate(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * 2048**3 / seconds(lambda: a @ a, 7)
 
 
-def row(work: str, subject: str, usual: float | None, ours: float, floor: float | None, note: str = "") -> dict:
-    shown = f"{work:24} {subject:10} usual {usual or float('nan'):10.3f} s  ours {ours:8.3f} s"
-    print(f"{shown}  {(usual or float('nan')) / ours:8.1f} x  {ours / floor if floor else float('nan'):5.2f} floors",
+def row(work: str, subject: str, other: float | None, ours: float, floor: float | None, note: str = "") -> dict:
+    shown = f"{work:24} {subject:10} baseline {other or float('nan'):10.3f} s  ours {ours:8.3f} s"
+    print(f"{shown}  {(other or float('nan')) / ours:8.1f} x  {ours / floor if floor else float('nan'):5.2f} floors",
           flush=True)  # fmt: skip
     return {
-        "work": work, "subject": subject, "usual_s": usual, "ours_s": ours, "floor_s": floor,
-        "usual_over_ours": usual and usual / ours, "ours_over_floor": floor and ours / floor, "note": note,
+        "work": work, "subject": subject, "baseline_s": other, "ours_s": ours, "floor_s": floor,
+        "baseline_over_ours": other and other / ours, "ours_over_floor": floor and ours / floor, "note": note,
     }  # fmt: skip
 
 
@@ -105,10 +105,10 @@ class Bench:
             codes = surface.encode(x)
 
             decoder = surface.decoder
-            usual_s = seconds(lambda decoder=decoder, codes=codes: baseline.reverse_mode(decoder, codes[:4]), 1) * 64
+            baseline_s = seconds(lambda decoder=decoder, codes=codes: baseline.reverse_mode(decoder, codes[:4]), 1) * 64
             floor = 256 * surface.latent_dim * operations(surface) / rate
             ours = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
-            yield row("Jacobians of 256 images", name, usual_s, ours, floor, "usual: 4 images, times 64")
+            yield row("Jacobians of 256 images", name, baseline_s, ours, floor, "baseline: 4 images, times 64")
 
     def peers(self) -> Iterator[dict]:
         """Packages made for the same work: stochman's Jacobians, geomstats' pullback metrics."""
@@ -122,37 +122,37 @@ class Bench:
             codes = surface.encode(x)
             theirs = baseline.stochman(surface.decoder, codes)
             assert torch.allclose(theirs(codes[:4]), surface.jacobian(codes[:4]), atol=1e-4)
-            usual_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16]), 1) * 16
+            baseline_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16]), 1) * 16
             ours_s = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
-            yield row("256 Jacobians, stochman", name, usual_s, ours_s, None, "stochman: 16 images, times 16")
+            yield row("256 Jacobians, stochman", name, baseline_s, ours_s, None, "stochman: 16 images, times 16")
         for name in MODELS:
             surface = self.manifold(name)
             assert isinstance(surface, Autoencoder)
             codes = surface.encode(x)
             with multiprocessing.get_context("spawn").Pool(1) as pool:  # it changes torch's default dtype
-                metrics, usual_s = pool.apply(baseline.geomstats, (surface, codes[:4]))
+                metrics, baseline_s = pool.apply(baseline.geomstats, (surface, codes[:4]))
 
             surface, codes = surface.to(torch.float64), codes.double()
             ours = functools.partial(metrics_of, surface, codes)
             assert torch.allclose(metrics.to(self.device), ours()[:4], rtol=1e-6, atol=1e-9)
             note = "geomstats: 4 images, times 64; both in float64"
-            yield row("256 metrics, geomstats", name, usual_s * 64, seconds(ours), None, note)
+            yield row("256 metrics, geomstats", name, baseline_s * 64, seconds(ours), None, note)
 
     def angles(self) -> Iterator[dict]:
         """Of 1,000 images and three motions, against a loop that solves a least-squares problem for each."""
-        usual_all = ours_all = 0.0
+        baseline_all = ours_all = 0.0
         for name in (*MODELS, *FLAT):
             surface = self.manifold(name)
             x = self.test(4)
 
-            usual_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, MOTIONS), 1) * 250
+            baseline_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, MOTIONS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
             measure(surface, pixels, MOTIONS, device=self.device)
             ours_s = time.perf_counter() - start
-            usual_all, ours_all = usual_all + usual_s, ours_all + ours_s
-            yield row("angles of 1,000 images", name, usual_s, ours_s, None, "usual: 4 images, times 250")
-        yield row("angles of 1,000 images", "all", usual_all, ours_all, None, "singular values included")
+            baseline_all, ours_all = baseline_all + baseline_s, ours_all + ours_s
+            yield row("angles of 1,000 images", name, baseline_s, ours_s, None, "baseline: 4 images, times 250")
+        yield row("angles of 1,000 images", "all", baseline_all, ours_all, None, "singular values included")
 
     def components(self) -> Iterator[dict]:
         """All principal components of the training images."""
@@ -163,22 +163,22 @@ class Bench:
         values = rows.numpy()
         start = time.perf_counter()
         PCA(svd_solver="full").fit(values)
-        usual = time.perf_counter() - start
+        full = time.perf_counter() - start
         covariance = seconds(lambda: PCA(svd_solver="covariance_eigh").fit(values))
         ours = seconds(lambda: pca.fit(self.images.train))
-        yield row("PCA of 60,000 images", "full SVD", usual, ours, floor, "floor: a Gram product in float64, timed")
-        yield row("PCA of 60,000 images", "covariance", covariance, ours, floor, "usual: covariance_eigh")
+        yield row("PCA of 60,000 images", "full SVD", full, ours, floor, "floor: a Gram product in float64, timed")
+        yield row("PCA of 60,000 images", "covariance", covariance, ours, floor, "baseline: covariance_eigh")
 
     def training(self) -> Iterator[dict]:
         """An epoch's time: two trainings side by side on a core each, against a loop over a DataLoader on all cores."""
         cores = torch.get_num_threads()
         for name in SCHEDULES:
-            usual_s = len(self.images.train) / baseline.speed(lambda name=name: build(name), self.images.train)
+            baseline_s = len(self.images.train) / baseline.speed(lambda name=name: build(name), self.images.train)
             with self.trainers(30_000) as trainers:
                 speeds = trainers([name] * (1 if self.device.type == "cuda" else cores))
             ours = len(self.images.train) / sum(speeds)
-            yield row("training, an epoch", name, usual_s, ours, None,
-                      f"usual: batch 100, DataLoader and ToTensor; ours: {len(speeds)} at once")  # fmt: skip
+            yield row("training, an epoch", name, baseline_s, ours, None,
+                      f"baseline: batch 100, DataLoader and ToTensor; ours: {len(speeds)} at once")  # fmt: skip
 
     def quality(self) -> Iterator[dict]:
         """Time to the default schedule's test error, one training alone on all cores, against Adam at 1e-3."""
@@ -187,8 +187,8 @@ class Bench:
             made = lambda name=name: build(name)  # noqa: E731
             trained = train(made, self.images, schedule, self.device)
             ours, target = time.perf_counter() - start, trained.curve["test_mse"].iloc[-1]
-            usual_s, note = baseline.time_to(made, self.images, target, GIVEN_UP * ours)
-            yield row(f"to error {target:.4f}", name, usual_s, ours, None, note)
+            baseline_s, note = baseline.time_to(made, self.images, target, GIVEN_UP * ours)
+            yield row(f"to error {target:.4f}", name, baseline_s, ours, None, note)
 
     def population(self) -> Iterator[dict]:
         """Spectra and angles at all test images of the six models, as the pipeline runs them: one core each."""
@@ -296,25 +296,25 @@ def population_of(job: tuple[Path, Tensor, torch.device]) -> float:
 
 
 def draw(table: pd.DataFrame, scaling: pd.DataFrame | None, path: Path) -> None:
-    """Bars of the usual time over ours; and how the cost grows."""
+    """Bars of the baseline's time over ours; and how the cost grows."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    table = table.dropna(subset="usual_over_ours")
+    table = table.dropna(subset="baseline_over_ours")
     panels = {"images": "images", "latent_dim": "latent coordinates", "side_px": "pixels along a side",
               "models": "trainings"} if scaling is not None else {}  # fmt: skip
     size, shares = (7 + 2.6 * len(panels), 0.5 + 0.17 * len(table)), [1.7, *[1] * len(panels)]
     figure, axes = plt.subplots(1, len(shares), figsize=size, width_ratios=shares, squeeze=False, layout="constrained")
     bars = axes[0, 0]
     labels = [f"{work}: {subject}" for work, subject in zip(table["work"], table["subject"], strict=True)]
-    drawn = bars.barh(labels, table["usual_over_ours"], color="#4477aa")
+    drawn = bars.barh(labels, table["baseline_over_ours"], color="#4477aa")
     bars.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
     bars.invert_yaxis()
     bars.set_xscale("log")
-    bars.set_xlim(left=1, right=4 * table["usual_over_ours"].max())
-    bars.set_xlabel("times faster than the usual way")
+    bars.set_xlim(left=1, right=4 * table["baseline_over_ours"].max())
+    bars.set_xlabel("times faster than the baseline")
     bars.tick_params(axis="y", labelsize=8)
     bars.spines[["top", "right"]].set_visible(False)
     fixed = {"images": 128, "latent_dim": 32, "side_px": 28}

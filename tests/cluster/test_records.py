@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from support import Study
 
-from latent_atlas.cluster.records import COLUMNS, gather
+from latent_atlas.cluster.records import COLUMNS, collect
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def test_a_failed_job_leaves_none(study: Study) -> None:
     assert not (study.folder / "logs" / "failed.record.json").exists()
 
 
-def test_gathered_by_stage(place: Path) -> None:
+def test_collected_by_stage(place: Path) -> None:
     write("logs/train/a.record.json", device="NVIDIA H100", peak_gpu_memory_mib=812)
     write("logs/report.record.json", job_id="17")
-    assert gather() == 2
+    assert collect() == 2
     found = table()
     assert list(found.index) == ["report", "train-a"]
     assert found.loc["train-a", "device"] == "NVIDIA H100"
@@ -63,19 +63,19 @@ def test_gathered_by_stage(place: Path) -> None:
 def test_the_newer_of_two_is_kept(place: Path) -> None:
     write("logs/train/a.record.json", "2030-01-02T00:00:00", node="mine")
     write("logs/train/b.record.json", "2030-01-02T00:00:00", node="mine")
-    gather()
+    collect()
     write("logs/train/a.record.json", "2030-01-03T00:00:00", node="newer")
     write("logs/train/b.record.json", "2030-01-01T00:00:00", node="older")
-    gather()
+    collect()
     assert table()["node"].to_dict() == {"train-a": "newer", "train-b": "mine"}
 
 
 def test_another_persons_records_stay_where_nothing_ran(place: Path) -> None:
     write("logs/train/a.record.json")
-    gather()
+    collect()
     Path("logs/train/a.record.json").unlink()  # a clone: results and their records, no logs
     before = Path("results/records.csv").read_bytes()
-    assert gather() == 1
+    assert collect() == 1
     assert Path("results/records.csv").read_bytes() == before
 
 
@@ -83,13 +83,13 @@ def test_stages_that_are_gone_are_dropped(place: Path) -> None:
     write("logs/train/a.record.json")
     write("logs/train/b.record.json")
     Path("dvc.yaml").write_text("stages:\n  train-b: {cmd: x}\n")
-    assert gather() == 1
+    assert collect() == 1
     assert list(table().index) == ["train-b"]
 
 
 def test_a_name_cannot_end_the_script(place: Path) -> None:
     write("logs/report.record.json", node="</script>")
-    gather()
+    collect()
     assert "</script>" not in Path("results/report/records.js").read_text()
 
 

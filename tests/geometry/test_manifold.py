@@ -15,7 +15,7 @@ from support import shake_statistics
 from surfaces import central_differences
 from torch import Tensor, nn
 
-from latent_atlas.errors import CheckpointError
+from latent_atlas.errors import CheckpointError, DataError
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry import manifold
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace, load_manifold
@@ -227,6 +227,20 @@ class TestAutoencoder:
         x = random(3, 1, 5, 5)
         assert surface.reconstruct(x).dtype == torch.float64
         torch.testing.assert_close(single.reconstruct(x.float()).double(), surface.reconstruct(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("worst", [math.nan, math.inf, 255.0])
+def test_what_is_no_image_gives_no_codes(worst: float) -> None:
+    x = torch.zeros(2, 1, 5, 5, dtype=torch.float64)
+    x[1, 0, 2, 3] = worst
+    surfaces = (
+        Autoencoder(network("fully_connected", 4, (1, 5, 5)), 4, (1, 5, 5)),
+        PrincipalSubspace(orthonormal_rows(4, 25), torch.zeros(25, dtype=torch.float64), (1, 5, 5)),
+        PixelSpace((1, 5, 5)),
+    )
+    for surface in surfaces:
+        with pytest.raises(DataError, match=r"\[0, 1\]"):
+            surface.encode(x)
 
 
 class TestPrincipalSubspace:

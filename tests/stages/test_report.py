@@ -17,7 +17,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.models.registry import build
 from latent_atlas.report import page
 from latent_atlas.report.learned import judged, unlearned
-from latent_atlas.report.sections import reconstruct, train
+from latent_atlas.report.sections import pca, reconstruct, train
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.training.loop import mean_error
 
@@ -221,6 +221,16 @@ class TestTraining:
         section = train.section(study.folder, study.params)
         assert section.sentences == ["No model of this study was trained here: all were imported."]
         assert section.pictures == []
+
+
+class TestPCA:
+    """The section on PCA."""
+
+    def test_shares_are_of_as_many_components(self) -> None:
+        spectrum = pd.DataFrame({"cumulative_share": [0.5, 0.75, 0.9, 1.0]})
+        shares = pca.findings(spectrum, [3, 1])
+        assert shares == {1: 0.5, 3: 0.9}
+        assert "1 components hold 50.0%, 3 components hold 90.0%" in pca.sentence(shares)
 
 
 class TestParts:

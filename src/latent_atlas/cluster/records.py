@@ -21,10 +21,10 @@ def records() -> None:
     """
     if not Path("Snakefile").is_file():
         raise click.ClickException("this folder has no Snakefile: run it in the project's folder")
-    click.echo(f"{gather()} jobs: results/records.csv")
+    click.echo(f"{collect()} jobs: results/records.csv")
 
 
-def gather(logs: Path = Path("logs"), results: Path = Path("results"), pipeline: Path = Path("dvc.yaml")) -> int:
+def collect(logs: Path = Path("logs"), results: Path = Path("results"), pipeline: Path = Path("dvc.yaml")) -> int:
     """Merge the metadata files of the jobs into the table of records; of two records of a stage, the newer is kept.
 
     Records of stages that the pipeline no longer has are dropped. Two files are written: ``results/records.csv``, and

@@ -20,8 +20,7 @@ def orthonormal_basis(jacobian: Tensor) -> Tensor:
     left, values, _ = torch.linalg.svd(jacobian, full_matrices=False)  # P x k, k
     if float(values[0]) > 0 and float(values[0] - values[-1]) <= EQUAL * float(values[0]):
         return with_fixed_signs(jacobian / values[0])
-    rows, columns = jacobian.shape
-    rank = int((values > rank_tolerance(values, (rows, columns))).sum())
+    rank = int((values > rank_tolerance(values, jacobian.shape)).sum())
     return with_fixed_signs(left[:, :rank])
 
 

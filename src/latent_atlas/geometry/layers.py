@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from latent_atlas.geometry.chain import trace
-from latent_atlas.geometry.spectra import Spectrum, spectrum
+from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
 from latent_atlas.kernels.convolutions import is_plain
 
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
@@ -206,9 +206,7 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
     else:
         gram = _rows(outputs, output_shape, lambda y: forward(adjoint(y)), inputs)
     squares = torch.linalg.eigvalsh((gram + gram.T) / 2).flip(0).clamp(min=0)
-    size = len(squares)
-    tolerance = math.sqrt(size * torch.finfo(torch.float64).eps * float(squares[0]))
-    return Spectrum(squares.sqrt(), tolerance)
+    return Spectrum(squares.sqrt(), math.sqrt(rank_tolerance(squares, gram.shape)))
 
 
 def _patch_gram(weight: Tensor, height: int, width: int) -> Tensor:

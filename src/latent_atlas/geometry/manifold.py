@@ -128,7 +128,7 @@ class Manifold(ABC):
                 f"images must be floats in [0, 1] of shape N x {' x '.join(map(str, self.image_shape))} for this "
                 f"manifold, not {x.dtype} of shape {' x '.join(map(str, x.shape))}"
             )
-        if x.numel() and float(x.abs().max()) > FARTHEST:
+        if x.numel() and not float(x.abs().max()) <= FARTHEST:  # a NaN is refused too
             raise DataError(f"images must be floats in [0, 1]; these reach {float(x.abs().max()):g}: divide by 255?")
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -47,17 +47,16 @@ class Spectrum:
         return float(self.values.double().log().sum())
 
 
-def rank_tolerance(values: Tensor, shape: tuple[int, int]) -> float:
+def rank_tolerance(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The largest singular value that rounding alone can leave of a zero: max(m, n) · ε · σ max.
 
-    ε is the spacing of the dtype of ``values``; the convention of numpy and MATLAB (Press et al., "Numerical
-    Recipes", section 2.6).
+    Singular values (..., k) of matrices of a shape (m, n) give tolerances (...). ε is the spacing of their dtype; the
+    convention of numpy and MATLAB (Press et al., "Numerical Recipes", section 2.6).
     """
-    return max(shape) * torch.finfo(values.dtype).eps * float(values.max())
+    return max(shape) * torch.finfo(values.dtype).eps * values.amax(-1)
 
 
 def spectrum(matrix: Tensor) -> Spectrum:
     """Spectrum of a matrix (m, n), computed in its own dtype."""
     values = torch.linalg.svdvals(matrix)  # min(m, n)
-    rows, columns = matrix.shape
-    return Spectrum(values, rank_tolerance(values, (rows, columns)))
+    return Spectrum(values, float(rank_tolerance(values, matrix.shape)))

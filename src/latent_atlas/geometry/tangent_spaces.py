@@ -22,6 +22,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.geometry.blocks import BlockwiseTangentSpace
 from latent_atlas.geometry.manifold import Manifold
+from latent_atlas.geometry.spectra import rank_tolerance
 from latent_atlas.geometry.transformations import Transformation
 
 # Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
@@ -141,8 +142,8 @@ class TangentSpaces:
 
     def _tolerance(self, values: Tensor) -> Tensor:
         """Singular values up to which directions count as rounding: (N,)."""
-        rounding = max(self.tangents.shape[1:]) * torch.finfo(torch.float64).eps
-        return values[:, 0] * (max(rounding, BORDER[torch.float32]) if self.precision == torch.float32 else rounding)
+        rounding = rank_tolerance(values, self.tangents.shape[1:])
+        return rounding.maximum(BORDER[torch.float32] * values[:, 0]) if self.precision == torch.float32 else rounding
 
     def _apart(self, values: Tensor) -> Tensor:
         """For which matrices singular values lie too far apart for squaring: (N,)."""
@@ -259,8 +260,7 @@ def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: i
     """Singular values (1, k), rank (1,) and angles (1, t) at one code (1, k), from blocks of its Jacobian's columns."""
     space = BlockwiseTangentSpace(surface, code, columns)
     values = space.singular_values
-    tolerance = surface.pixel_count * torch.finfo(torch.float64).eps * values[:, 0]
-    found = [values, (values > tolerance).sum(1)]
+    found = [values, (values > rank_tolerance(values, (surface.pixel_count, surface.latent_dim))).sum(1)]
     if moves is not None:
         normal = space.normal(moves[0])  # t x P
         angles = torch.rad2deg(torch.atan2(normal.norm(dim=-1), (moves[0] - normal).norm(dim=-1)))

@@ -143,7 +143,7 @@ def measured_spectra(
     exact = surface if surface.dtype == torch.float64 else surface.to(torch.float64)
     shape = (surface.pixel_count, surface.latent_dim)
     values = measure(exact, images, {}, report).singular_values  # N x k
-    return [Spectrum(one, rank_tolerance(one, shape)) for one in values]
+    return [Spectrum(one, float(rank_tolerance(one, shape))) for one in values]
 
 
 def spectrum_columns(found: Iterable[Spectrum]) -> pd.DataFrame:

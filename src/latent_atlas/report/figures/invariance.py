@@ -13,8 +13,6 @@ from torch import Tensor
 
 from latent_atlas.report.figures import style
 
-ANGLE_COLOURS = "viridis_r"
-
 
 def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], title: str = "") -> Figure:
     """One transformation on every manifold, a row each.
@@ -69,7 +67,7 @@ def plot_angles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     chance = table.drop_duplicates("manifold").set_index("manifold")["chance_deg"].loc[names]
     cells = np.column_stack([wide.to_numpy(dtype=float), chance.to_numpy(dtype=float)])
     with style.panel(ax, style.PAGE_WIDTH, 0.33 * len(names) + 1.1) as axes:
-        drawn = axes.imshow(cells, cmap=ANGLE_COLOURS, vmin=0, vmax=90, aspect="auto")
+        drawn = axes.imshow(cells, cmap=style.ANGLE_COLOURS, vmin=0, vmax=90, aspect="auto")
         for (line, column), value in np.ndenumerate(cells):
             text = "–" if np.isnan(value) else f"{value:.1f}"
             axes.text(

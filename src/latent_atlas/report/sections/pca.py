@@ -13,11 +13,19 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """The spectrum of the linear baseline."""
     spectrum = pd.read_csv(results / "pca" / "summary.csv")
-    kept = ", ".join(
-        f"{k} components hold {spectrum['cumulative_share'].iloc[k - 1]:.1%}" for k in sorted(params.pca.latent_dims)
-    )
     return Section(
         "PCA, the linear baseline",
-        sentences=[f"Of the training images' variance, {kept}."],
+        sentences=[sentence(findings(spectrum, params.pca.latent_dims))],
         pictures=[Picture.of(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
     )
+
+
+def findings(spectrum: pd.DataFrame, latent_dims: list[int]) -> dict[int, float]:
+    """For each number of components, smallest first, the share of the variance that they hold."""
+    return {k: float(spectrum["cumulative_share"].iloc[k - 1]) for k in sorted(latent_dims)}
+
+
+def sentence(shares: dict[int, float]) -> str:
+    """The findings in words."""
+    kept = ", ".join(f"{k} components hold {share:.1%}" for k, share in shares.items())
+    return f"Of the training images' variance, {kept}."
