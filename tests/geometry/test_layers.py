@@ -436,6 +436,19 @@ class TestVerdict:
         assert found.verdict == "undetermined"
         assert found.reason == "Nothing is known here of the derivative of 1 (SiLU)."
 
+    def test_layer_too_large_for_its_singular_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "LARGEST", 3)
+        (large, small), within = stacked(linear(5, 4), linear(3, 5)), stacked(linear(3, 5))
+        assert large.spectrum is large.rank is None
+        assert (large.bound, small.rank) == (4, 3)
+        found = submersion([large, small])
+        assert found.verdict == "undetermined"
+        assert found.reason == (
+            "Nothing is known here of the derivative of 0 (Linear, 4 to 5: too large for its singular values)."
+        )
+        assert submersion(within).verdict == "yes"
+        assert operator_spectrum(nn.Conv2d(1, 2, 3).double(), (1, 4, 4), (2, 2, 2)) is None
+
     def test_certain_loss_counts_more_than_what_is_unknown(self) -> None:
         assert immersion(stacked(linear(4, 2), nn.SiLU(), linear(1, 4))).verdict == "no"
 

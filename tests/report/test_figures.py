@@ -316,6 +316,10 @@ class TestLines:
         assert [float(np.asarray(mark.get_xdata())[0]) for mark in marks] == [1, 2]
         assert words(rest) == ["k = 1: 40.0%", "k = 2: 10.0%"]
 
+    def test_pca_of_the_strongest_components_alone(self) -> None:
+        _, rest = la.plot_pca(principal()[:2], [1, 2, 3]).axes
+        assert words(rest) == ["k = 1: 40.0%", "k = 2: 10.0%"]
+
 
 class TestImages:
     """Plots of images."""
@@ -412,11 +416,17 @@ class TestLayout:
         canvas = base.mosaic(torch.tensor([-0.5, 0.5, 1.5]).view(3, 1, 1, 1), 3, gap=0)
         assert canvas[0, :, 0].tolist() == [0, 0.5, 1]
 
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_mosaic_shows_other_channels_than_colours_as_their_mean(self, channels: int) -> None:
+        images = random(1, channels, 3, 2).sigmoid()
+        canvas = base.mosaic(images, 1, gap=0)
+        np.testing.assert_allclose(canvas, np.repeat(images[0].mean(0)[..., None].numpy(), 3, axis=2), rtol=1e-6)
+
     def test_signed_mosaic_keeps_signs_and_marks_what_is_empty(self) -> None:
         images = torch.tensor([[-2.0, 0.0], [1.0, 3.0], [-4.0, 2.0]]).view(3, 2, 1, 1)  # two channels each
         canvas = base.signed_mosaic(images, 2, gap=0)
-        assert canvas[0].tolist() == [-1, 2]
-        assert canvas[1, 0] == -1
+        assert canvas[0].tolist() == [-2, 3]
+        assert canvas[1, 0] == -4
         assert np.isnan(canvas[1, 1])
 
     @pytest.mark.parametrize("last", [1, 5, 12, 13, 100])

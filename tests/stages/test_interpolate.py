@@ -135,9 +135,10 @@ class TestDistance:
         expected = [float((every - image.double()).flatten(1).norm(dim=1).min()) for image in images]
         assert distance_to_nearest(images, digits.train).tolist() == pytest.approx(expected, rel=1e-12)
 
-    def test_looks_at_all_of_a_large_set(self) -> None:
-        """The nearest image may be the last, beyond a whole number of portions."""
-        others = torch.full((20_001, 1, 1, 2), 255, dtype=torch.uint8)
+    def test_looks_at_all_of_a_large_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The nearest image may be the last, beyond a whole number of blocks."""
+        monkeypatch.setattr("latent_atlas.geometry.paths.BLOCK", 20)
+        others = torch.full((2001, 1, 1, 2), 255, dtype=torch.uint8)
         others[-1] = 51
         found = distance_to_nearest(torch.zeros(1, 1, 1, 2), others)
         assert found.tolist() == pytest.approx([0.2 * math.sqrt(2)], rel=1e-12)

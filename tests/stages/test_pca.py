@@ -15,8 +15,10 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images
 from latent_atlas.errors import ModelError
+from latent_atlas.geometry import pca
 from latent_atlas.geometry.manifold import batches, load_manifold
 from latent_atlas.geometry.pca import PrincipalComponents, fit
+from latent_atlas.report.sections.pca import computed
 
 DIMENSIONS = (16, 32, 128)
 
@@ -86,6 +88,62 @@ class TestComponents:
         assert float((few.subspace(50).reconstruct(x) - x).abs().max()) < 1e-9
         with pytest.raises(ModelError, match=r"no 128 components: choose 1 to 50$"):
             few.subspace(128)
+
+
+# Images, the limits that make PCA take this way, and how many components it then finds.
+WAYS = {
+    "covariance": (900, pca.LARGEST, pca.STORED, 784),
+    "Gram matrix": (700, pca.LARGEST, pca.STORED, 700),
+    "iterations": (700, 100, 2**16, 20),
+}
+
+
+class TestLargeImages:
+    """Where not all components fit into memory, the strongest are found, by the matrix that does fit."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_all_ways_agree_with_scikit_learn(
+        self, way: str, fashion_mnist: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        count, largest, stored, components = WAYS[way]
+        monkeypatch.setattr(pca, "LARGEST", largest)
+        monkeypatch.setattr(pca, "STORED", stored)
+        monkeypatch.setattr(pca, "BLOCK", 100_000)  # several blocks
+        images = fashion_mnist.train[:count]
+        found = fit(images, 20)
+        reference = PCA(svd_solver="full").fit(images.flatten(1).double().numpy() / 255)
+        assert len(found.components) == components
+        ours, theirs = found.components.numpy()[:20], reference.components_[:20]
+        signs = np.sign((ours * theirs).sum(axis=1))
+        assert np.abs(ours - signs[:, None] * theirs).max() < 1e-11
+        assert np.abs(found.variance[:20].numpy() - reference.explained_variance_[:20]).max() < 1e-11
+        assert found.total_variance == pytest.approx(reference.explained_variance_.sum(), rel=1e-12)
+        identity = torch.eye(len(found.components), dtype=torch.float64)
+        torch.testing.assert_close(found.components @ found.components.T, identity, rtol=0, atol=1e-12)
+
+    def test_images_that_are_all_the_same(self) -> None:
+        found = fit(torch.full((5, 1, 3, 4), 17, dtype=torch.uint8), 2)
+        assert float(found.variance.abs().max()) == found.total_variance == 0
+        gram = found.components @ found.components.T
+        torch.testing.assert_close(gram, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-12)
+
+    def test_stage_says_that_others_were_left_out(
+        self, study: Study, digits: Images, digits_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pca, "LARGEST", 10)
+        monkeypatch.setattr(pca, "STORED", 100)
+        done = study.run(*study.pca_arguments(digits_file, "out"))
+        assert done.exit_code == 0, done.output
+        table = pd.read_csv(study.folder / "out" / "summary.csv")
+        reference = PCA(svd_solver="full").fit(digits.train.flatten(1).double().numpy() / 255)
+        assert table["component"].tolist() == [1, 2]
+        assert table["variance_share"].tolist() == pytest.approx(list(reference.explained_variance_ratio_[:2]))
+        assert computed(table) == [
+            "Only the 2 strongest components were computed. The shares are of the whole variance."
+        ]
+
+    def test_nothing_is_said_where_all_were_computed(self, fitted: PrincipalComponents) -> None:
+        assert computed(pd.DataFrame({"cumulative_share": (fitted.variance / fitted.total_variance).cumsum(0)})) == []
 
 
 class TestSubspace:

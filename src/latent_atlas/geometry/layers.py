@@ -26,6 +26,7 @@ from latent_atlas.kernels.convolutions import is_plain
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
 CHUNK = 64 * 2**20  # bytes that a chunk of an operator's columns may take
+LARGEST = 6144  # dimensions of the smaller side of an operator up to which its singular values are computed
 SMALL = 2**20  # entries of an operator up to which its matrix is decomposed
 
 
@@ -43,7 +44,7 @@ class Layer:
         For one image.
     parameters : int
     spectrum : Spectrum or None
-        Of its linear map in float64; None for layers that are not linear.
+        Of its linear map in float64; None for layers that are not linear, or too large (see :data:`LARGEST`).
     bijective : bool or None
         For a layer that is not linear: whether its derivative is invertible everywhere; None if unknown.
     bound : int
@@ -121,7 +122,7 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
 def _layer(name: str, module: nn.Module, given: Tensor, out: Tensor) -> Layer:
     values, bijective = None, None
     if isinstance(module, nn.Linear):
-        values = spectrum(module.weight)
+        values = spectrum(module.weight) if min(module.weight.shape) <= LARGEST else None
     elif isinstance(module, _ConvNd):
         values = operator_spectrum(module, given.shape[1:], out.shape[1:])
     elif isinstance(module, _BatchNorm) and module.running_var is not None:
@@ -170,13 +171,14 @@ def _scales(module: _BatchNorm, given: Tensor) -> Spectrum:
 
 
 @torch.no_grad()
-def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Spectrum:
+def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Spectrum | None:
     """Singular values of a layer without its bias, as a linear map between its input and output spaces.
 
     In float64. A plain convolution of kernels 1 x 1 or as large as the image is the matrix of its kernels, once for
     each pixel; other small operators are written down as matrices. Large ones go through the Gram matrix of the smaller
     side, A Aᵀ or Aᵀ A, written down where a plain convolution's is known, else applied to the columns of the identity
     a chunk at a time. Squaring costs half of the digits: singular values below about √(n ε) · σ max count as zero.
+    None where both sides exceed :data:`LARGEST`.
     """
     inputs, outputs = math.prod(input_shape), math.prod(output_shape)
     small = input_shape if isinstance(layer, nn.ConvTranspose2d) else output_shape
@@ -185,6 +187,8 @@ def operator_spectrum(layer: nn.Module, input_shape: tuple[int, ...], output_sha
     if weight is not None and (pixels == 1 or weight.shape[2:] == (1, 1)):
         kernels = spectrum(weight.flatten(1))
         return Spectrum(kernels.values.repeat_interleave(pixels), kernels.tolerance)
+    if min(inputs, outputs) > LARGEST:
+        return None
     zero = torch.zeros(1, *input_shape, dtype=torch.float64)
     offset = layer(zero)
 
@@ -271,7 +275,9 @@ def _verdict(stack: list[Layer], name: str, word: str, needed: int, good: Callab
             return Verdict(name, "no", reason)
     for layer in stack:
         if good(layer) is None:
-            reason = f"Nothing is known here of the derivative of {layer.name} ({layer.kind})."
+            large = layer.kind.startswith(("Conv", "Linear"))
+            why = f", {layer.inputs} to {layer.outputs}: too large for its singular values" if large else ""
+            reason = f"Nothing is known here of the derivative of {layer.name} ({layer.kind}{why})."
             return Verdict(name, "undetermined", reason)
         if not good(layer):
             return Verdict(name, "undetermined", _open(layer, word))

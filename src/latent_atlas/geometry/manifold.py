@@ -25,6 +25,7 @@ from latent_atlas.models.checkpoints import Checkpoint, image_shape, read_safete
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
+BATCH = 2**20  # numbers of the images that are reconstructed at once
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 
 
@@ -100,8 +101,12 @@ class Manifold(ABC):
         return max(1, JACOBIAN_MEMORY // (self.pixel_count * max(vectors, 1) * 32 * torch.finfo(self.dtype).bits // 8))
 
     def _in_chunks(self, one: Callable[[Tensor, Tensor], Tensor], z: Tensor, vectors: Tensor, none: Tensor) -> Tensor:
-        size = self._together(vectors.shape[1])
-        parts = [vmap(one)(*part).detach() for part in zip(z.split(size), vectors.split(size), strict=True) if len(z)]
+        size, columns = self._together(vectors.shape[1]), self._together(1)
+        parts = [
+            torch.cat([vmap(one)(codes, block).detach() for block in several.split(columns, dim=1)], dim=1)
+            for codes, several in zip(z.split(size), vectors.split(size), strict=True)
+            if len(z)
+        ]
         return torch.cat([none, *parts])
 
     def __repr__(self) -> str:
@@ -306,6 +311,6 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
 
 
 def batches(pixels: Tensor, dtype: torch.dtype, size: int = 200) -> Iterator[Tensor]:
-    """uint8 images (N, C, H, W) as batches of floats in [0, 1]."""
-    for part in pixels.split(size):
+    """uint8 images (N, C, H, W) as batches of floats in [0, 1], of ``size`` images, or of :data:`BATCH` numbers."""
+    for part in pixels.split(max(1, min(size, BATCH // max(1, pixels[:1].numel())))):
         yield part.to(dtype).div_(255)  # size x C x H x W

@@ -12,6 +12,8 @@ from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import DataError
 from latent_atlas.geometry.manifold import Manifold
 
+BLOCK = 2**23  # numbers of the images that are compared at once
+
 
 @dataclass(frozen=True)
 class Path:
@@ -68,7 +70,7 @@ def distance_to_nearest(images: Tensor, others: Tensor) -> Tensor:
     """Distance of each float image (n, C, H, W) from the nearest of the uint8 images (N, C, H, W): (n,)."""
     points = images.flatten(1).double()  # n x P
     distance = points.new_full((len(points),), torch.inf)
-    for part in others.split(10_000):
+    for part in others.split(max(1, BLOCK // points.shape[1])):
         rows = part.flatten(1).double().div_(255)  # m x P
         squares = (rows**2).sum(1)[None, :] - 2 * points @ rows.T  # n x m, up to a constant of each point
         nearest = rows[squares.argmin(dim=1)]  # n x P

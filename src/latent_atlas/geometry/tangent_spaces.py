@@ -30,6 +30,7 @@ from latent_atlas.geometry.transformations import Transformation
 # for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
 BORDER = {torch.float64: 1e-3, torch.float32: 1e-5}
 MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
+WHOLE = 512 * 2**20  # bytes that those of a single image may take
 
 
 class TangentSpaces:
@@ -208,14 +209,15 @@ def measure(
 
     Notes
     -----
-    Memory stays below about 512 MiB on top of the manifold's and the images', whatever N is; on a GPU a GiB. Where
-    the Jacobian of a single image takes more, it is computed in blocks of columns; only one that is rank-deficient is
+    Memory stays below about a GiB on top of the manifold's and the images', whatever N is. Where the Jacobian of a
+    single image takes more, it is computed in blocks of columns; only one that is rank-deficient is
     then held whole.
     """
     pixels = as_images(pixels, manifold.image_shape)
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
-    batch = MEMORY // (p * (20 * k + 40 * len(transformations)) + 40 * k * k)
+    each = p * (20 * k + 40 * len(transformations)) + 40 * k * k  # bytes
+    batch = MEMORY // each or int(each <= WHOLE)
     columns = None if batch else max(1, MEMORY // (64 * p))  # of one Jacobian that are held at a time
     if columns:
         surface = surface.to(torch.float64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from latent_atlas.errors import ParamsError
 from latent_atlas.imports import imported, is_path
 
 Images = np.ndarray
-LARGEST_MATRIX = 2048  # pixels of a plane up to which a linear transformation is applied as a matrix
+LARGEST_MATRIX = 1024  # pixels of a plane up to which a linear transformation is applied as a matrix, of 8 MiB
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Transformation:
         return torch.from_numpy(moved).to(images) - images
 
 
-@cache
+@lru_cache(maxsize=32)
 def _change(entry: Transformation, step: float, height: int, width: int) -> Tensor:
     """The matrix (H·W, H·W) that takes rows of pixels to what a step of a linear transformation changes in them."""
     pixels = height * width

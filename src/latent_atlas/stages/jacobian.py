@@ -36,7 +36,10 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
 
     single = stored.to(torch.float32)
     codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
-    at_examples = {"float64": spectra[: len(codes)], "float32": [spectrum(one) for one in single.jacobian(codes)]}
+    at_examples = {
+        "float64": spectra[: len(codes)],
+        "float32": [spectrum(single.jacobian(code)[0]) for code in codes.split(1)],
+    }
     values = [
         pd.DataFrame(
             head

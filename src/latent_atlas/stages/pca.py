@@ -1,4 +1,4 @@
-"""pca: all principal components of the training images, and the manifolds they span."""
+"""pca: the principal components of the training images, and the manifolds they span."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @stage()
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--components", type=OUT, required=True, help="All components, variances and the mean (safetensors).")
+@click.option("--components", type=OUT, required=True, help="Components, variances and the mean (safetensors).")
 @click.option("--summary", type=OUT, required=True, help="The variance along each component (CSV).")
 @click.option("--baselines", type=OUT, required=True, help="Errors of the mean image and of one component (CSV).")
 @click.option("--picture", type=OUT, required=True, help="The spectrum to draw (SVG or PNG).")
@@ -36,9 +36,9 @@ def pca(
     """Fit PCA to the training images in float64 and write its manifolds."""
     data = Images.load(images)
     log.info(f"fitting {len(data.train)} images")
-    principal = fit(data.train)
+    principal = fit(data.train, max(params.pca.latent_dims))
     wanted = {name: principal.subspace(k, centred) for name, (k, centred) in pca_manifolds(params).items()}
-    share = principal.variance / principal.variance.sum()
+    share = principal.variance / principal.total_variance
     table = pd.DataFrame(
         {
             "component": range(1, len(share) + 1),

@@ -31,6 +31,7 @@ from latent_atlas.training.schedule import Schedule, one_cycle
 from latent_atlas.training.state import Done, State, fingerprint
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+EVALUATED = 784_000  # numbers of the images that are evaluated at once
 DIVERGED = 1.5  # times the untrained error
 RESERVED = ("epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse")  # columns of the curve
 NOISE_STREAM = 0x9E3779B97F4A7C15  # sets the random numbers of the objective apart from those of the order
@@ -197,7 +198,8 @@ def _train(
 
 def mean_image_error(images: Images) -> float:
     """Mean squared error per pixel on the test images of always drawing the mean training image."""
-    mean = images.train.double().mean(0).div_(255)  # C x H x W
+    total = sum(part.double().sum(0) for part in images.train.split(1000))  # C x H x W
+    mean = total / len(images.train) / 255
     total = sum(float((as_float(part, torch.float64) - mean).square().sum()) for part in images.test.split(1000))
     return total / images.test.numel()
 
@@ -209,7 +211,7 @@ def mean_error(model: nn.Module, pixels: Tensor) -> float:
     model.eval()
     total = 0.0
     with faster(model):
-        for part in pixels.split(1000):
+        for part in pixels.split(max(1, min(1000, EVALUATED // max(1, pixels[:1].numel())))):
             x = _placed(as_float(part), part.device)
             total += float(mse_loss(model(x), x, reduction="sum"))
     model.train(was_training)

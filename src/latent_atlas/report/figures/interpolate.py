@@ -24,10 +24,13 @@ def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | N
         Where to draw; by default in a new figure.
     """
     count = max(map(len, rows.values()), default=0)
+    picture = style.stacked(rows, count)
+    first = next(iter(rows.values()))
     tile = (style.PAGE_WIDTH - 1.4) / (count + 4)
-    with style.panel(ax, tile * count + 1.4, tile * len(rows) * 1.04 + 0.4) as axes:
-        style.show(axes, style.stacked(rows, count))
-        style.label_rows(axes, list(rows), next(iter(rows.values())).shape[-2] + 1)
+    height = tile * style.height_to_width(first)
+    with style.panel(ax, tile * count + 1.4, height * len(rows) * 1.04 + 0.4) as axes:
+        style.show(axes, picture)
+        style.label_rows(axes, list(rows), first.shape[-2] + 1)
         axes.set_title(title)
         return axes
 

@@ -29,9 +29,11 @@ def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], 
     before = style.stacked({name: images[:2] for name, images in rows.items()}, 2)
     changes = style.stacked({name: images[2:] for name, images in rows.items()}, 3, style.signed_mosaic)
     limit = max(float(images[2:].abs().max()) for images in rows.values()) or 1.0
-    height, width = (size + 1 for size in next(iter(rows.values())).shape[-2:])
+    first = next(iter(rows.values()))
+    height, width = (size + 1 for size in first.shape[-2:])
     tile = 0.62
-    with style.figure(tile * 5 + 3.2, tile * len(rows) * 1.03 + 1.0, "compressed") as fig:
+    tall = tile * len(rows) * style.height_to_width(first)
+    with style.figure(tile * 5 + 3.2, tall * 1.03 + 1.0, "compressed") as fig:
         left, right = fig.subplots(1, 2, width_ratios=[2, 3])
         style.show(left, before)
         drawn = right.imshow(changes, cmap=style.SIGNED_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest")

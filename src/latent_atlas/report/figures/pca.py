@@ -18,7 +18,7 @@ def plot_pca(table: pd.DataFrame, marks: Sequence[int] = ()) -> Figure:
     table : DataFrame
         ``component`` (from 1), ``variance``, ``cumulative_share``.
     marks : sequence of int
-        Values of k to mark; those of at least the number of rows are left out.
+        Values of k to mark; those that leave no variance outside, or have no row, are left out.
     """
     with figure(PAGE_WIDTH, 3.2) as fig:
         left, right = fig.subplots(1, 2)
@@ -28,8 +28,8 @@ def plot_pca(table: pd.DataFrame, marks: Sequence[int] = ()) -> Figure:
         right.set(xlabel="k", ylabel="share of the variance", title="Variance outside the first k components")
         right.set_ylim(top=4)  # room for the marks
         for number, k in enumerate(marks):
-            if k < len(table):
-                rest = 1 - table["cumulative_share"].iloc[k - 1]
+            rest = 1 - table["cumulative_share"].iloc[k - 1] if k <= len(table) else 0
+            if rest > 1e-9:
                 right.plot(k, rest, "o", color=INK, markersize=4)
                 right.annotate(
                     f"k = {k}: {rest:.1%}", (k, rest), textcoords="offset points",

@@ -16,7 +16,7 @@ RESIDUAL_LIMIT = 0.5  # of the range of a pixel; the ends of the residuals' colo
 
 
 def plot_images(groups: Mapping[str, Tensor]) -> Figure:
-    """Square grids of images side by side, each under its name.
+    """Grids of images side by side, as many in a row as in a column, each under its name.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def plot_images(groups: Mapping[str, Tensor]) -> Figure:
     if not groups:
         raise DataError("a plot of images needs at least one group, but the mapping is empty: name some images")
     side = min(style.PAGE_WIDTH / len(groups), 5.0)
-    with style.figure(side * len(groups), side + 0.3) as fig:
+    height = side * max(map(style.height_to_width, groups.values()))
+    with style.figure(side * len(groups), height + 0.3) as fig:
         for axes, (name, images) in zip(np.ravel(fig.subplots(1, len(groups))), groups.items(), strict=True):
             style.show(axes, style.mosaic(images, math.ceil(math.sqrt(len(images)))))
             axes.set_title(name)
@@ -45,7 +46,7 @@ def plot_comparison(originals: Tensor, reconstructions: Mapping[str, Tensor], co
     """
     columns = min(columns, len(originals))
     rows = {name: images[:columns] for name, images in ({"original": originals} | dict(reconstructions)).items()}
-    tile = (style.PAGE_WIDTH - 1.2) / (2 * columns)
+    tile = (style.PAGE_WIDTH - 1.2) / (2 * columns) * style.height_to_width(originals)
     with style.figure(style.PAGE_WIDTH, tile * len(rows) * 1.04 + 0.9, "compressed") as fig:
         left, right = fig.subplots(1, 2)
         style.show(left, style.stacked(rows, columns))

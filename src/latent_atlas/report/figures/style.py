@@ -122,14 +122,21 @@ def only_example(table: pd.DataFrame) -> str:
 
 
 def mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
-    """Images (n, C, H, W) in [0, 1] laid out in rows as one RGB picture, white between and where none is left."""
+    """Images (n, C, H, W) in [0, 1] laid out in rows as one RGB picture, white between and where none is left.
+
+    Images of other than one or three channels are shown grey, as the mean of the channels.
+    """
     pixels = images.detach().clamp(0, 1).cpu().numpy().transpose(0, 2, 3, 1)  # n x H x W x C
+    if pixels.shape[3] != 3:
+        pixels = pixels.mean(axis=3, keepdims=True)
     return _laid_out(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), columns, gap, filler=1.0)
 
 
 def signed_mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
-    """Signed images (n, C, H, W), channels averaged, laid out in rows as one map of numbers."""
-    pixels = images.detach().cpu().numpy().mean(axis=1)[..., None]  # n x H x W x 1
+    """Signed images (n, C, H, W) laid out in rows as one map of numbers: of each pixel the channel farthest from 0."""
+    channels = images.detach().cpu().numpy()
+    pixels = np.take_along_axis(channels, np.abs(channels).argmax(axis=1, keepdims=True), axis=1)  # n x 1 x H x W
+    pixels = pixels.transpose(0, 2, 3, 1)  # n x H x W x 1
     return _laid_out(pixels, columns, gap, filler=np.nan)[..., 0]
 
 
@@ -150,6 +157,11 @@ def _laid_out(pixels: np.ndarray, columns: int, gap: int, filler: float) -> np.n
         top, start = (number // columns) * (height + gap), (number % columns) * (width + gap)
         canvas[top : top + height, start : start + width] = image
     return canvas
+
+
+def height_to_width(images: Tensor) -> float:
+    """Of each of the images (n, C, H, W)."""
+    return images.shape[-2] / images.shape[-1]
 
 
 def show(axes: Axes, picture: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from latent_atlas.report.figures.style import PAGE_WIDTH, SIGNED_COLOURS, panel, signed_mosaic
+from latent_atlas.report.figures.style import PAGE_WIDTH, SIGNED_COLOURS, height_to_width, panel, signed_mosaic
 
 
 def plot_tangents(vectors: Tensor, title: str = "", ax: Axes | None = None) -> Axes:
@@ -27,7 +27,7 @@ def plot_tangents(vectors: Tensor, title: str = "", ax: Axes | None = None) -> A
     rows = math.ceil(len(vectors) / columns)
     limit = float(vectors.abs().max()) or 1.0
     tile = (PAGE_WIDTH - 0.9) / columns
-    with panel(ax, PAGE_WIDTH, tile * rows + 0.5) as axes:
+    with panel(ax, PAGE_WIDTH, tile * rows * height_to_width(vectors) + 0.5) as axes:
         drawn = axes.imshow(
             signed_mosaic(vectors, columns), cmap=SIGNED_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest"
         )

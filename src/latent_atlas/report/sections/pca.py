@@ -15,7 +15,7 @@ def section(results: Path, params: Params) -> Section:
     spectrum = pd.read_csv(results / "pca" / "summary.csv")
     return Section(
         "PCA, the linear baseline",
-        sentences=[sentence(findings(spectrum, params.pca.latent_dims))],
+        sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],
         pictures=[Picture.of(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
     )
 
@@ -29,3 +29,10 @@ def sentence(shares: dict[int, float]) -> str:
     """The findings in words."""
     kept = ", ".join(f"{k} components hold {share:.1%}" for k, share in shares.items())
     return f"Of the training images' variance, {kept}."
+
+
+def computed(spectrum: pd.DataFrame) -> list[str]:
+    """How many components there are, where not all were computed."""
+    if spectrum["cumulative_share"].iloc[-1] > 1 - 1e-9:
+        return []
+    return [f"Only the {len(spectrum)} strongest components were computed. The shares are of the whole variance."]
