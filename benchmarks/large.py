@@ -3,8 +3,8 @@
     python benchmarks/large.py --folder FOLDER [--images 1000] [--shape 3 64 64] [--latent-dim 16] [--only STAGE ...]
 
 It draws smooth random images, writes a study of one convolutional model and PCA into the folder, and runs one stage
-after another, each as a process of its own. The peak is that of the process (``ru_maxrss``). Its processor time is that of
-all its threads, which other programs on the machine change little.
+after another, each as a process of its own. The peak is that of the process (``ru_maxrss``). Its processor time is that
+of all its threads, which other programs on the machine change little.
 """
 
 from __future__ import annotations
