@@ -19,7 +19,7 @@ from latent_atlas.files import atomic_write
 
 SPLITS = ("train", "test")
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
-PART_BYTES = 2**26  # of pixels that are read, converted or written at once
+PART_BYTES = 2**23  # of pixels that are read, converted or written at once
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def dataset_files(wanted: DatasetParams) -> list[str]:
         pictures = matched(wanted.images)
         if not pictures:
             raise ParamsError(f"dataset.images: there are no images at {wanted.images}: correct it (see docs/data.md)")
-        if made := next((file for file in pictures if file.parts[0] in ("results", "logs")), None):
+        if made := next((file for file in map(_from_here, pictures) if file.startswith(("results/", "logs/"))), None):
             raise ParamsError(f"dataset.images: {wanted.images} matches {made}, which this study makes: name a folder")
         found += pictures
     for path in found:

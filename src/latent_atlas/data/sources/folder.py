@@ -44,7 +44,11 @@ def get(
     if not files:
         raise DataError(f"dataset.images: there are no images at {images}: correct it (see docs/data.md)")
     log(f"{images}: reading {len(files)} files")
-    words = of_table(Path(labels).expanduser(), files, base(images)) if labels else [f.parent.name for f in files]
+    words = (
+        of_table(Path(labels).expanduser(), files, base(images))
+        if labels
+        else [f.absolute().parent.name for f in files]
+    )
     classes = in_order(words)
     number = {word: index for index, word in enumerate(classes)}
 
