@@ -13,6 +13,7 @@ from latent_atlas.study.models import training_of
 from latent_atlas.study.sources import (
     architecture,
     dataset,
+    dataset_files,
     objective,
     packaged,
     parameters,
@@ -52,6 +53,7 @@ try:
     )
     for model in STUDY.models.values():
         sources("train", architecture(model.architecture))
+    DATASET_FILES = [here(file) for file in dataset_files(STUDY.dataset)]
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
