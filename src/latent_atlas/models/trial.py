@@ -188,7 +188,8 @@ class _Trial:
         with computing(model, torch.float64):
             z = self.codes(model, self.x.double())  # N x k
             y = self.call(model, "decoder", z.clone())
-            precision = torch.float32 if torch.equal(y.float().double(), y) else torch.float64  # of its own
+        precision = torch.float32 if torch.equal(y.float().double(), y) else torch.float64  # of its own
+        with computing(model, torch.float64):
             v, w = (torch.randn(n, generator=self.draw, dtype=torch.float64).to(z) for n in (self.k, self.p))
             size = float(z.abs().mean()) + 1e-3
             step = STEPS[precision] * size * v / v.norm()  # k
