@@ -10,12 +10,12 @@ import copy
 import itertools
 import json
 import math
+import textwrap
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -61,7 +61,6 @@ class Manifold(ABC):
     latent_dim: int
     image_shape: tuple[int, int, int]
     dtype: torch.dtype
-    _way: Mapping[str, int] = MappingProxyType({})  # by which derivatives were found to be possible
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -123,7 +122,8 @@ class Manifold(ABC):
         was found is remembered; the first way but one is said once.
         """
         first: Exception | None = None
-        for number in range(self._way.get(what, 0), len(ways)):
+        able = vars(self).setdefault("_able", {})  # the first way that can, by product
+        for number in range(able.get(what, 0), len(ways)):
             try:
                 with self._differentiable():
                     found = ways[number](z, vectors).detach()
@@ -133,14 +133,14 @@ class Manifold(ABC):
                 first = first or error
                 continue
             if first is not None:
-                if not self._way:
+                if not able:
                     warnings.warn(
                         f"derivatives of this {self.family} decoder are computed {WAYS[ways[number].__name__]}, which "
-                        f"is slower: torch.func.vmap cannot follow it ({str(first).strip().partition(chr(10))[0]})",
+                        f"is slower: torch.func.vmap cannot follow it ({textwrap.shorten(str(first), 120)})",
                         LatentAtlasWarning,
                         stacklevel=3,
                     )
-                self._way = {**self._way, what: number}
+                able[what] = number
             return found
         assert first is not None
         raise first
@@ -259,6 +259,7 @@ class Autoencoder(Manifold):
         self.latent_dim = latent_dim
         self.image_shape = image_shape
         self.family = family
+        self._able: dict[str, int] = {}  # shared with its copies in other precisions
         self._take(model)
 
     def _take(self, model: nn.Module) -> None:

@@ -78,7 +78,7 @@ def _step(
     with reproducible(device, schedule.seed), faster(model):
         torch.use_deterministic_algorithms(True, warn_only=not strict or device.type == "mps")
         with autocast(device, schedule.precision):
-            loss, _ = loss_of(model.train(), x, torch.Generator().manual_seed(schedule.seed))
+            loss, _ = loss_of(model.train(), x, torch.Generator())
         loss.backward()
 
 
