@@ -21,6 +21,9 @@ from latent_atlas.geometry.manifold import Autoencoder
 K, SHAPE = 4, (1, 8, 8)
 
 
+FREQUENCIES = torch.linspace(0.1, 2, K * 16).reshape(K, 16)
+
+
 class Model(nn.Module):
     """Some encoder before a decoder."""
 
@@ -146,6 +149,7 @@ DECODERS: dict[str, Callable[[], nn.Module]] = {
     "branch and canvas": lambda: Decoder(lambda s, z: branch(s, z) + canvas(s, z), **hidden()),
     "cast to float": lambda: Decoder(lambda s, z: s.b(torch.tanh(s.a(z.float()))), **hidden()),
     "cast to float32": lambda: Decoder(lambda s, z: s.b(torch.tanh(s.a(z.to(dtype=torch.float32)))), **hidden()),
+    "tensor that is no buffer": lambda: Decoder(lambda s, z: s.b((z @ FREQUENCIES).sin()), **hidden()),
     "in place on the code": lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(K, 64), nn.LeakyReLU(inplace=True)),
     "clamped in place": lambda: Decoder(lambda s, z: s.b(torch.sin(s.a(z)).mul_(2)).clamp_(-3, 3), **hidden()),
     "view after convolution": lambda: Decoder(

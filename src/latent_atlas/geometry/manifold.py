@@ -247,18 +247,39 @@ class Autoencoder(Manifold):
     """The surface of a trained autoencoder: any module with ``encoder`` and ``decoder``.
 
     The network is put into eval mode: BatchNorm uses its running statistics, so that each image is
-    mapped on its own.
+    mapped on its own. It is tried with three images first (:func:`latent_atlas.models.trial.trial`).
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ``encoder`` and ``decoder``.
+    latent_dim : int
+    image_shape : (C, H, W)
+    family : str, optional
+    build : callable, optional
+        Gives a network of the same architecture, for copies in other precisions; without it the network is copied.
+
+    Raises
+    ------
+    ModelError
+        If it is no autoencoder of such images, or cannot be measured.
     """
 
     def __init__(
-        self, model: nn.Module, latent_dim: int, image_shape: tuple[int, int, int], family: str = "autoencoder"
+        self,
+        model: nn.Module,
+        latent_dim: int,
+        image_shape: tuple[int, int, int],
+        family: str = "autoencoder",
+        build: Callable[[], nn.Module] | None = None,
     ) -> None:
         if not is_known(model):
-            for remark in trial(model, image_shape, latent_dim, family, whole=False):
+            for remark in trial(model, image_shape, latent_dim, family, build, whole=False):
                 warnings.warn(remark, LatentAtlasWarning, stacklevel=2)
         self.latent_dim = latent_dim
         self.image_shape = image_shape
         self.family = family
+        self._build = None if is_known(model) else build
         self._able: dict[str, int] = {}  # shared with its copies in other precisions
         self._take(model)
 
@@ -320,7 +341,7 @@ class Autoencoder(Manifold):
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Autoencoder:
         other = copy.copy(self)
-        other._take(copied(self.model).to(device, dtype))
+        other._take(copied(self.model, self._build).to(device, dtype))
         return other
 
 
@@ -415,7 +436,7 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     if kind == AUTOENCODER:
         checkpoint = Checkpoint.load(path, trust)
         family = checkpoint.architecture.rpartition(":")[2]
-        return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family)
+        return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family, checkpoint.build)
     if kind == PCA:
         try:
             shape = image_shape(metadata["image_shape"])

@@ -26,7 +26,7 @@ def is_known(model: nn.Module) -> bool:
 class Widened(TorchFunctionMode):
     """Within the block, casts to a narrower floating-point type than float64 give float64.
 
-    A network that casts its input to float32 then computes in float64 throughout.
+    A network that casts its input to float32, or keeps tensors that are no buffers, computes in float64 throughout.
 
     Attributes
     ----------
@@ -68,6 +68,13 @@ class Widened(TorchFunctionMode):
         elif options.get("dtype") in NARROW:
             options["dtype"] = torch.float64
             self.met |= wide
+        elif not func.__name__.endswith("_") and func is not Tensor.__setitem__:  # these write into their first
+            tensors = [value for value in (*args, *options.values()) if isinstance(value, Tensor)]
+            if any(t.dtype == torch.float64 for t in tensors) and any(t.dtype in NARROW for t in tensors):
+                args = tuple(_double(v) if isinstance(v, Tensor) and v.dtype in NARROW else v for v in args)
+                options = {
+                    n: _double(v) if isinstance(v, Tensor) and v.dtype in NARROW else v for n, v in options.items()
+                }
         return func(*args, **options)
 
     @staticmethod
@@ -112,14 +119,46 @@ def _eagerly(stack: ExitStack) -> None:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy of a network, also where its layers keep tensors that were computed, as old weight norms do."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
+class _Detached(TorchFunctionMode):
+    """Within the block, deep copies of tensors that were computed from others are copies of their numbers."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            return args[1].setdefault(id(args[0]), args[0].detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def copied(model: nn.Module, build: Callable[[], nn.Module] | None = None) -> nn.Module:
+    """A network of its own with the same weights, in the same mode.
+
+    Parameters
+    ----------
+    model : nn.Module
+    build : callable, optional
+        Gives a network of the same architecture, which then gets the weights. Without it the network is copied, and
+        what cannot be copied, such as a lock, is shared.
+    """
+    if build is not None:
+        with torch.random.fork_rng([]):
+            other = build()
+        if other is not model:
+            weight = next(model.parameters(), torch.empty(0))
+            other.to(weight.device, weight.dtype).load_state_dict(model.state_dict())
+            return other.train(model.training)
+    with _Detached():
+        try:
+            return copy.deepcopy(model)
+        except Exception:
+            memo: dict[int, Any] = {}
+            for value in (value for module in model.modules() for value in vars(module).values()):
+                if not isinstance(value, dict):  # of layers and weights
+                    try:
+                        copy.deepcopy(value)
+                    except Exception:
+                        memo[id(value)] = value
+            return copy.deepcopy(model, memo)
 
 
 def layer_at(error: BaseException, model: nn.Module) -> str | None:

@@ -94,8 +94,8 @@ class _Trial:
         z, y = self.shapes(self.model, whole)
         self.same_again(z, y, whole)
         self.each_alone(z, y)
-        precise, remarks = self.in_float64()
         self.kept(y, build)
+        precise, remarks = self.in_float64(build)
         return remarks + self.differentiated(precise)
 
     def shapes(self, model: nn.Module, whole: bool) -> tuple[Tensor, Tensor]:
@@ -149,10 +149,10 @@ class _Trial:
             self.compare(batch[:1], alone, f"its {part} gives other numbers for an input alone than in a batch",
                          "each mapped on its own (BatchNorm with track_running_stats)")  # fmt: skip
 
-    def in_float64(self) -> tuple[nn.Module, list[str]]:
+    def in_float64(self, build: Callable[[], nn.Module] | None) -> tuple[nn.Module, list[str]]:
         """The network in float64, and whether that takes help."""
         try:
-            precise = copied(self.model).double()
+            precise = copied(self.model, build).double()
         except Exception as error:
             self.refuse(f"it cannot be copied ({_first(error)})", "a network that copy.deepcopy copies")
         with computing(precise, torch.float64) as widened:
@@ -170,9 +170,11 @@ class _Trial:
         state = self.model.state_dict()
         if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
             self.refuse(f"its state dict holds {strange[0]}, which is no tensor", "tensors only")
-        other = copied(self.model) if build is None else build().eval().to(self.device, self.dtype)
+        other = self.model if build is None else build()
+        fresh = other is not self.model
+        other = other.eval().to(self.device, self.dtype) if fresh else copied(self.model)
         try:
-            for value in other.state_dict().values() if build is None else ():
+            for value in () if fresh else other.state_dict().values():
                 value.copy_(value.bernoulli(0.5) if value.is_floating_point() else value)
             other.load_state_dict(load(save(separate(state))))
             again = self.call(other, "decoder", self.codes(other, self.x.clone()))

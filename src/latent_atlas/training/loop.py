@@ -112,10 +112,11 @@ def train(
     with reproducible(device, schedule.seed):
         model = build()
         with faster(model):
-            return _train(model, images, schedule, device, report, resume, on_resume)
+            return _train(build, model, images, schedule, device, report, resume, on_resume)
 
 
 def _train(
+    build: Callable[[], nn.Module],
     model: nn.Module,
     images: Images,
     schedule: Schedule,
@@ -125,7 +126,7 @@ def _train(
     on_resume: Callable[[int], None],
 ) -> Trained:
     loss_of = objective(schedule.objective)
-    layout = rehearse(model, loss_of, images, schedule, device)
+    layout = rehearse(build, model, loss_of, images, schedule, device)
     model = _placed(model, device, layout).train()
     order = torch.Generator().manual_seed(schedule.seed)
     pixels, test = images.train.to(device), images.test.to(device)

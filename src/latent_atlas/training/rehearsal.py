@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,7 +23,12 @@ IMAGES = 3
 
 
 def rehearse(
-    model: nn.Module, loss_of: Objective, images: Images, schedule: Schedule, device: torch.device
+    build: Callable[[], nn.Module],
+    model: nn.Module,
+    loss_of: Objective,
+    images: Images,
+    schedule: Schedule,
+    device: torch.device,
 ) -> torch.memory_format:
     """The layout of images in which a network can be trained: channels last, in which convolutions are fastest, if
     it gives the same there, else the usual one.
@@ -39,7 +45,7 @@ def rehearse(
     strict = True
     for layout in (torch.channels_last, torch.contiguous_format):
         for _ in range(2):
-            copy = copied(model).to(device).to(memory_format=layout)  # type: ignore[call-overload]
+            copy = copied(model, build).to(device).to(memory_format=layout)  # type: ignore[call-overload]
             try:
                 given = x.to(memory_format=layout)
                 _step(copy, loss_of, given, schedule, device, strict)
