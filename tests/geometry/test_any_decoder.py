@@ -16,6 +16,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils.weight_norm import weight_norm as old_weight_norm
 from torch.utils.checkpoint import checkpoint
 
+from latent_atlas.errors import LatentAtlasWarning
 from latent_atlas.geometry.manifold import Autoencoder
 
 K, SHAPE = 4, (1, 8, 8)
@@ -88,6 +89,32 @@ def unpooled(self: Any, z: Tensor) -> Tensor:
     return self.c(self.u(self.a(z).view(-1, 1, 4, 4), places.expand(len(z), 1, 4, 4)))
 
 
+class Sine(torch.autograd.Function):
+    """With a backward pass alone."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * context.saved_tensors[0].cos()
+
+
+def warped(self: Any, z: Tensor) -> Tensor:
+    """A picture moved by a code; its sampling has no forward mode."""
+    picture = self.a(z).view(-1, *SHAPE)
+    grid = functional.affine_grid(0.3 * self.c(z).view(-1, 2, 3), picture.shape, align_corners=False)
+    return functional.grid_sample(picture, grid, align_corners=False)
+
+
+def mixed(self: Any, z: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = self.b(torch.tanh(self.a(z)))
+    return y.float()
+
+
 def sdpa(self: Any, z: Tensor) -> Tensor:
     q, k, v = self.a(z).view(-1, 1, 4, 4), self.k(z).view(-1, 1, 4, 4), self.v(z).view(-1, 1, 4, 4)
     return self.b(functional.scaled_dot_product_attention(q, k, v).flatten(1))
@@ -150,6 +177,13 @@ DECODERS: dict[str, Callable[[], nn.Module]] = {
     "cast to float": lambda: Decoder(lambda s, z: s.b(torch.tanh(s.a(z.float()))), **hidden()),
     "cast to float32": lambda: Decoder(lambda s, z: s.b(torch.tanh(s.a(z.to(dtype=torch.float32)))), **hidden()),
     "tensor that is no buffer": lambda: Decoder(lambda s, z: s.b((z @ FREQUENCIES).sin()), **hidden()),
+    "function without forward mode": lambda: Decoder(lambda s, z: s.b(Sine.apply(s.a(z))), **hidden()),
+    "Fourier": lambda: Decoder(lambda s, z: torch.fft.irfft(torch.complex(s.a(z), s.c(z)), n=64), a=nn.Linear(K, 33),
+                               c=nn.Linear(K, 33)),
+    "warped": lambda: Decoder(warped, a=nn.Linear(K, 64), c=nn.Linear(K, 6)),
+    "mixed precision": lambda: Decoder(mixed, **hidden()),
+    "script": lambda: torch.jit.script(nn.Sequential(nn.Linear(K, 16), nn.Tanh(), nn.Linear(16, 64))),
+    "loop over codes": lambda: Decoder(lambda s, z: torch.stack([s.b(s.a(code).tanh()) for code in z]), **hidden()),
     "in place on the code": lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(K, 64), nn.LeakyReLU(inplace=True)),
     "clamped in place": lambda: Decoder(lambda s, z: s.b(torch.sin(s.a(z)).mul_(2)).clamp_(-3, 3), **hidden()),
     "view after convolution": lambda: Decoder(
@@ -185,3 +219,54 @@ def test_all_derivatives_agree_with_central_differences(kind: str) -> None:
     assert torch.equal(z, before)
     assert not any(weight.grad is not None for weight in manifold.model.parameters())
     assert all(weight.requires_grad for weight in manifold.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "able"),
+    [
+        ("residual", {}),
+        ("branch", {"pushforward": 1, "pullback": 1}),
+        ("warped", {"pushforward": 2}),
+        ("checkpoint", {"pullback": 1}),
+    ],
+)
+def test_a_slower_way_is_remembered_and_said_once(kind: str, able: dict[str, int]) -> None:
+    manifold = surface(kind)
+    z = random(2, K)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for each in (manifold, manifold, manifold.to(torch.float32)):
+            each.jacobian(z.to(each.dtype))
+            each.pullback(z.to(each.dtype), random(2, 1, 64).to(each.dtype))
+            each.metric(z.to(each.dtype))
+    assert manifold._able == able
+    assert sum(issubclass(one.category, LatentAtlasWarning) for one in said) == bool(able)
+
+
+def test_settings_are_as_before() -> None:
+    fast, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled
+    flash = torch.backends.cuda.flash_sdp_enabled()
+    manifold = surface("transformer layer")
+    manifold.jacobian(random(2, K))
+    with pytest.raises(RuntimeError):
+        manifold.jacobian(random(2, K + 1))
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert (torch.backends.cudnn.enabled, torch.backends.cuda.flash_sdp_enabled()) == (cudnn, flash)
+    assert all(weight.requires_grad for weight in manifold.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["branch", "warped", "filled canvas"])
+def test_in_blocks_and_in_inference_mode(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifold = surface(kind)
+    z = random(2, K)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole, metric = manifold.jacobian(z), manifold.metric(z)
+        monkeypatch.setattr("latent_atlas.geometry.manifold.JACOBIAN_MEMORY", 64 * 32 * 8 * 3)  # three vectors
+        near = {"rtol": 1e-12, "atol": 1e-13}
+        torch.testing.assert_close(manifold.jacobian(z), whole, **near)
+        torch.testing.assert_close(manifold.metric(z), metric, **near)
+        with torch.inference_mode():
+            torch.testing.assert_close(manifold.jacobian(z + 0), whole, **near)
+    assert manifold.jacobian(z[:0]).shape == (0, 64, K)

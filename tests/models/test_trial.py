@@ -182,8 +182,16 @@ def test_refuses_what_a_state_dict_does_not_hold() -> None:
 
     for kind in (make, unregistered):
         trial(kind(), SHAPE, K, "mine")  # nothing shows it without another one
-        with pytest.raises(ModelError, match="another network of its class draws other images"):
+        with pytest.raises(ModelError, match="another network draws other images"):
             trial(kind(), SHAPE, K, "mine", kind)
+
+
+def test_refuses_a_network_whose_copies_differ() -> None:
+    model = with_decoder(lambda s, z: drawn(s, z) + s.seen["z"].mean(1)[:, None, None, None])
+    model.decoder.seen = seen = {}
+    model.decoder.register_forward_pre_hook(lambda layer, given: seen.update(z=given[0]))
+    with pytest.raises(ModelError, match="a copy of it draws other images"):
+        trial(model, SHAPE, K, "mine")
 
 
 def test_refuses_a_network_without_forward_only_as_a_whole() -> None:

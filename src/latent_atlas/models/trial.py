@@ -182,8 +182,10 @@ class _Trial:
             raise
         except Exception as error:
             self.refuse(f"its state dict cannot be saved and read back ({_first(error)})", "a state dict of tensors")
-        self.compare(y, again, "with the weights of its state dict another network of its class draws other images",
-                     "all that it learns or draws at random as parameters or buffers")  # fmt: skip
+        who, needed = "a copy of it", "no hook or function that is bound to the first network, or build="
+        if fresh:
+            who, needed = "another network", "all that it learns or draws at random as parameters or buffers"
+        self.compare(y, again, f"with the weights of its state dict {who} draws other images", needed)
 
     def differentiated(self, model: nn.Module) -> list[str]:
         """Derivatives along a direction, by reverse mode, equal central differences at most points."""
@@ -235,9 +237,8 @@ class _Trial:
         except Exception as error:
             at = layer_at(error, model)
             place = f" in its layer {at}" if at else ""
-            return self.refuse(f"{where}its {part} raised {type(error).__name__}{place} when it was given "
-                               f"{_times(given.shape)} numbers: {_first(error)}", f"a result for {part} inputs of this "
-                               f"shape")  # fmt: skip
+            return self.refuse(f"{where}its {part} raised {type(error).__name__}{place} ({_first(error)})",
+                               f"a result for an input of {_times(given.shape)}")  # fmt: skip
 
     def compare(self, one: Tensor, other: Tensor, fault: str, needed: str) -> None:
         """Refuse numbers that differ by more than rounding; NaN is refused too."""
@@ -278,8 +279,9 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _first(error: Exception) -> str:
-    """The first line of an error's text."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first and the last line of an error's text."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(dict.fromkeys([lines[0], lines[-1]]))
 
 
 @contextmanager
