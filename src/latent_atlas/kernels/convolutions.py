@@ -217,7 +217,7 @@ def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
 
 def _laid_out(y: Tensor, *given: Tensor) -> Tensor:
     """A result in the memory order that torch's own layer gives: ``view`` may follow a convolution."""
-    last = any(not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last) for t in given)
+    last = any(t.stride(1) == 1 and t.shape[2:] != (1, 1) for t in given)  # also of a single channel
     return y if last else y.contiguous()
 
 
