@@ -147,3 +147,12 @@ class TestSafetensors:
     def test_without_metadata(self, tmp_path: Path) -> None:
         write_safetensors(tmp_path / "x.safetensors", {"x": torch.ones(2)}, {})
         assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], torch.ones(2))
+
+
+def test_tensors_that_share_memory_are_written_apart(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    tensors = {"whole": whole, "tied": whole, "row": whole[0], "turned": whole.T, "wide": torch.ones(1).expand(3)}
+    write_safetensors(tmp_path / "shared.safetensors", tensors, {})
+    found = load_file(tmp_path / "shared.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)

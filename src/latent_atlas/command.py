@@ -10,6 +10,7 @@ import resource
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Any
 import click
 
 from latent_atlas import STARTED
-from latent_atlas.errors import LatentAtlasError
+from latent_atlas.errors import LatentAtlasError, LatentAtlasWarning
 from latent_atlas.files import write_text
 from latent_atlas.kernels.allocation import keep_freed_memory
 
@@ -99,8 +100,16 @@ class _Logging:
     def __enter__(self) -> None:
         log.setLevel(logging.INFO)
         log.handlers = self.handlers
+        self.show, warnings.showwarning = warnings.showwarning, self._show
+
+    def _show(self, message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, LatentAtlasWarning):
+            log.warning("warning: %s", message)
+        else:
+            self.show(message, category, *place, **options)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        warnings.showwarning = self.show
         status = None
         if isinstance(error, LatentAtlasError):
             log.error("error: %s", error)

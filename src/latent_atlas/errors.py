@@ -27,3 +27,7 @@ class OutputError(LatentAtlasError):
 
 class ParamsError(LatentAtlasError):
     """A parameter file with an unknown key, a wrong type or an impossible value."""
+
+
+class LatentAtlasWarning(UserWarning):
+    """What was done in another way than usual; the commands write it to their log."""

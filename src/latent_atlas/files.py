@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +64,20 @@ def write_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: di
     """Write named tensors and their metadata, the same content always as the same bytes."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    payload = _canonical(save(tensors, metadata))
+    payload = _canonical(save(separate(tensors), metadata))
     with atomic_write(path) as aside:
         aside.write_bytes(payload)
+
+
+def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, each with memory of its own, as the format asks: tied weights are copied."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        found[name] = own.clone() if own.untyped_storage().data_ptr() in seen else own
+        seen.add(own.untyped_storage().data_ptr())
+    return found
 
 
 def _canonical(payload: bytes) -> bytes:

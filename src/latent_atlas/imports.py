@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,31 @@ def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:
     Raises
     ------
     error
-        If there is no such module, or nothing of that name in it.
+        If there is no such module, it cannot be imported, or nothing of that name is in it.
     """
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as missing:
+        if f"{module}.".startswith(f"{missing.name}."):
+            remedy = f"put {module.replace('.', '/')}.py beside the Snakefile"
+        else:
+            remedy = f"{module} imports it ({place(missing)}): install it, or put it beside the Snakefile"
+        raise error(f"{what}: no module named {missing.name!r}; {remedy}") from missing
+    except Exception as fault:  # of the user's own code
         raise error(
-            f"{what}: no module named {missing.name!r}; put {module.replace('.', '/')}.py beside the Snakefile"
-        ) from missing
+            f"{what}: the import of {module} raises {type(fault).__name__}: {fault} ({place(fault)})"
+        ) from fault
+    try:
+        return getattr(found, name)
     except AttributeError as missing:
         raise error(f"{what}: {module} has no {name}") from missing
+
+
+def place(error: BaseException) -> str:
+    """File and line of the innermost code outside installed packages that raised an error."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "<frozen" not in frame.filename]
+    own = [frame for frame in frames if not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else "in an installed package"

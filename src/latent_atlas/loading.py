@@ -38,6 +38,8 @@ def load(
     ------
     CheckpointError
         If the file cannot be read or downloaded, or holds no manifold.
+    ModelError
+        If its network is no autoencoder, or cannot be measured.
     """
     if repository is not None or revision is not None:
         content = _from_repository(str(source), repository or ".", revision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ SHAPE = (1, 12, 12)
 def manifold(decoder: nn.Module, k: int, shape: tuple[int, int, int] = SHAPE) -> Autoencoder:
     torch.manual_seed(0)
     network = nn.Module()
-    network.encoder = nn.Identity()
+    network.encoder = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), k))
     network.decoder = decoder
     for module in network.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -89,7 +91,7 @@ def test_linear_map_exactly() -> None:
     layer = nn.Linear(3, 144).double()
     layer.weight.data = matrix
     network = nn.Module()
-    network.encoder, network.decoder = nn.Identity(), layer
+    network.encoder, network.decoder = nn.Sequential(nn.Flatten(), nn.Linear(144, 3).double()), layer
     found = Autoencoder(network, 3, SHAPE).jacobian(codes(2, 3))
     assert torch.equal(found, matrix.expand(2, -1, -1))
 

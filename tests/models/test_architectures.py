@@ -362,3 +362,36 @@ class TestFaster:
         layer = Own(1, 1, 3)
         with faster(layer):
             assert type(layer) is Own
+
+    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.parametrize("last", [False, True])
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            nn.Conv2d(1, 8, 3),
+            nn.Conv2d(1, 32, 3),
+            nn.Conv2d(3, 8, 6),
+            nn.ConvTranspose2d(8, 1, 3),
+            nn.ConvTranspose2d(3, 4, 5),
+        ],
+    )
+    def test_results_lie_in_memory_as_those_of_torch(self, layer: nn.Module, last: bool, training: bool) -> None:
+        """``view`` may follow a convolution; the layers of one pixel are those of a square as large as the kernel."""
+        layout = torch.channels_last if last else torch.contiguous_format
+        layer = layer.to(memory_format=layout).train(training)  # type: ignore[call-overload]
+        channels = layer.weight.shape[1 if isinstance(layer, nn.Conv2d) else 0]
+        for side in (6, 8, 1) if isinstance(layer, nn.ConvTranspose2d) else (6, 8):
+            x = torch.rand(2, channels, side, side).to(memory_format=layout)
+            y = layer(x)
+            with faster(layer):
+                found = layer(x)
+            torch.testing.assert_close(found, y, rtol=1e-4, atol=1e-6)
+            assert found.is_contiguous() or not y.is_contiguous()
+            if last and isinstance(layer, nn.Conv2d):  # else the next layer were slower
+                assert found.is_contiguous(memory_format=torch.channels_last)
+
+    def test_compiled_layers_stay(self) -> None:
+        model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3))
+        model[0].compile(backend="eager")
+        with faster(model):
+            assert [type(layer) for layer in model] == [nn.Conv2d, convolutions.Conv2d]

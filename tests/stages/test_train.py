@@ -24,7 +24,7 @@ from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
 from latent_atlas.models.registry import build
 from latent_atlas.training.loop import Progress, Schedule, mean_error, train
 from latent_atlas.training.schedule import BETA1_HIGH, BETA1_LOW, BETA2, one_cycle
-from latent_atlas.training.state import source_files
+from latent_atlas.training.state import remove, source_files
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(epochs=3, batch_size=128, peak_learning_rate=0.005, precision="float32", seed=0)
@@ -97,6 +97,7 @@ class TestReproducible:
         assert watcher.heard == list(range(epoch, 4))  # earlier epochs were not done again
         assert same_state(model, straight[architecture][0])
         pd.testing.assert_frame_equal(curve, straight[architecture][1], check_exact=True)
+        remove(state)
         assert list(tmp_path.iterdir()) == []
 
     def test_state_of_another_training_is_not_taken_up(self, digits: Images, tmp_path: Path) -> None:
@@ -133,6 +134,7 @@ class TestState:
         assert len(sizes) == 4
         assert max(sizes) - min(sizes) < 4096  # rows of the curve
         assert len(set(written)) == 1
+        remove(state)
         assert list(tmp_path.iterdir()) == []
 
     def test_missing_weights_of_an_epoch(self, digits: Images, straight: dict[str, Trained], tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ the others open.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from latent_atlas.geometry.chain import trace
 from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
 from latent_atlas.kernels.convolutions import is_plain
+from latent_atlas.models.surroundings import copied
 
 STRICTLY_INCREASING = (nn.CELU, nn.SELU, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign)
 REARRANGING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle)
@@ -113,7 +113,7 @@ def layers(part: nn.Module, example: Tensor) -> list[Layer]:
     ValueError
         If the layers do not form one chain, each fed with the output of the one before.
     """
-    part = copy.deepcopy(part).double().eval()
+    part = copied(part).double().eval()
     # Random numbers, since an example of zeros would hide what is added to the input or multiplied by it.
     example = torch.rand(example.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return [_layer(name, module, given, out) for name, module, given, out in trace(part, example)]

@@ -6,27 +6,42 @@ of your own pass through the same code.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import math
+import textwrap
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
+from torch.nn.functional import one_hot
 
-from latent_atlas.errors import CheckpointError, DataError
+from latent_atlas.errors import CheckpointError, DataError, LatentAtlasWarning
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
 from latent_atlas.models.checkpoints import Checkpoint, image_shape, read_safetensors
+from latent_atlas.models.surroundings import computing, copied, differentiable, is_known
+from latent_atlas.models.trial import trial
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
 BATCH = 2**20  # numbers of the images that are reconstructed at once
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
+WAYS = {
+    "_push_by_copies": "column by column in forward mode", "_push_by_rows": "row by row in reverse mode",
+    "_pull_by_copies": "row by row in reverse mode",
+}  # fmt: skip
+Way = Callable[[Tensor, Tensor], Tensor]
 
 
 class Manifold(ABC):
@@ -62,20 +77,13 @@ class Manifold(ABC):
 
     def pushforward(self, z: Tensor, v: Tensor) -> Tensor:
         """The decoder's Jacobians times vectors: codes (N, k) and vectors (N, s, k) to (N, s, C·H·W)."""
-
-        def one(code: Tensor, vectors: Tensor) -> Tensor:
-            return vmap(lambda vector: jvp(self._decode_one, (code,), (vector,))[1])(vectors)  # s x CHW
-
-        return self._in_chunks(one, z, v, v.new_empty(0, v.shape[1], self.pixel_count))
+        return self._by_first_that_can(
+            "pushforward", (self._push_by_vmap, self._push_by_copies, self._push_by_rows), z, v
+        )
 
     def pullback(self, z: Tensor, w: Tensor) -> Tensor:
         """The transposed Jacobians times vectors: codes (N, k) and vectors (N, s, C·H·W) to (N, s, k)."""
-
-        def one(code: Tensor, vectors: Tensor) -> Tensor:
-            pull = vjp(self._decode_one, code)[1]
-            return vmap(lambda vector: pull(vector)[0])(vectors)  # s x k
-
-        return self._in_chunks(one, z, w, w.new_empty(0, w.shape[1], self.latent_dim))
+        return self._by_first_that_can("pullback", (self._pull_by_vmap, self._pull_by_copies), z, w)
 
     def jacobian(self, z: Tensor) -> Tensor:
         """Derivative of the decoder: codes (N, k) to matrices (N, C·H·W, k)."""
@@ -92,13 +100,64 @@ class Manifold(ABC):
         rows = [[self.pullback(code, self.pushforward(code, block)) for block in blocks] for code in z.split(1)]
         return torch.cat([torch.cat(row, dim=1) for row in rows])  # N x k x k
 
+    def _decode_flat(self, z: Tensor) -> Tensor:
+        """Codes (N, k) to the numbers (N, C·H·W) of their images, as an operation that can be differentiated."""
+        return self.decode(z).flatten(1)
+
     def _decode_one(self, code: Tensor) -> Tensor:
         """A code (k,) to the numbers (C·H·W,) of its image, as an operation that can be differentiated."""
-        return self.decode(code[None]).flatten()
+        return self._decode_flat(code[None])[0]
+
+    def _differentiable(self) -> AbstractContextManager[Any]:
+        """What surrounds every differentiation."""
+        return nullcontext()
 
     def _together(self, vectors: int) -> int:
         """For how many codes so many vectors are pushed at once, so that those of the widest layer stay small."""
         return max(1, JACOBIAN_MEMORY // (self.pixel_count * max(vectors, 1) * 32 * torch.finfo(self.dtype).bits // 8))
+
+    def _by_first_that_can(self, what: str, ways: tuple[Way, ...], z: Tensor, vectors: Tensor) -> Tensor:
+        """Products of Jacobians and vectors by the first of several ways that this decoder allows.
+
+        Transformations of ``torch.func`` refuse networks that branch on numbers or fill tensors of their own. What
+        was found is remembered; the first way but one is said once.
+        """
+        first: Exception | None = None
+        able = vars(self).setdefault("_able", {})  # the first way that can, by product
+        for number in range(able.get(what, 0), len(ways)):
+            try:
+                with self._differentiable():
+                    found = ways[number](z, vectors).detach()
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # whatever a network raises where it is differentiated so
+                first = first or error
+                continue
+            if first is not None:
+                if not able:
+                    warnings.warn(
+                        f"derivatives of this {self.family} decoder are computed {WAYS[ways[number].__name__]}, which "
+                        f"is slower: torch.func.vmap cannot follow it ({textwrap.shorten(str(first), 120)})",
+                        LatentAtlasWarning,
+                        stacklevel=3,
+                    )
+                able[what] = number
+            return found
+        assert first is not None
+        raise first
+
+    def _push_by_vmap(self, z: Tensor, v: Tensor) -> Tensor:
+        def one(code: Tensor, vectors: Tensor) -> Tensor:
+            return vmap(lambda vector: jvp(self._decode_one, (code,), (vector,))[1])(vectors)  # s x CHW
+
+        return self._in_chunks(one, z, v, v.new_empty(0, v.shape[1], self.pixel_count))
+
+    def _pull_by_vmap(self, z: Tensor, w: Tensor) -> Tensor:
+        def one(code: Tensor, vectors: Tensor) -> Tensor:
+            pull = vjp(self._decode_one, code)[1]
+            return vmap(lambda vector: pull(vector)[0])(vectors)  # s x k
+
+        return self._in_chunks(one, z, w, w.new_empty(0, w.shape[1], self.latent_dim))
 
     def _in_chunks(self, one: Callable[[Tensor, Tensor], Tensor], z: Tensor, vectors: Tensor, none: Tensor) -> Tensor:
         size, columns = self._together(vectors.shape[1]), self._together(1)
@@ -108,6 +167,54 @@ class Manifold(ABC):
             if len(z)
         ]
         return torch.cat([none, *parts])
+
+    def _push_by_copies(self, z: Tensor, v: Tensor) -> Tensor:
+        """Forward mode with one copy of a code for each of its vectors, as one batch."""
+
+        def push(code: Tensor, vectors: Tensor) -> Tensor | None:
+            with forward_ad.dual_level():
+                return forward_ad.unpack_dual(self._decode_flat(forward_ad.make_dual(code, vectors))).tangent
+
+        return self._copies(push, z, v, self.pixel_count)
+
+    def _pull_by_copies(self, z: Tensor, w: Tensor) -> Tensor:
+        """Reverse mode with one copy of a code for each of its vectors, as one batch."""
+
+        def pull(code: Tensor, vectors: Tensor) -> Tensor | None:
+            image = self._decode_flat(code.requires_grad_())
+            if image.requires_grad:
+                image.backward(vectors)  # torch.autograd.grad refuses checkpoints
+            return code.grad
+
+        weights = [weight for weight in self._weights() if weight.requires_grad]
+        try:
+            for weight in weights:
+                weight.requires_grad_(False)
+            return self._copies(pull, z, w, self.latent_dim)
+        finally:
+            for weight in weights:
+                weight.requires_grad_()
+
+    def _copies(self, one: Callable[[Tensor, Tensor], Tensor | None], z: Tensor, given: Tensor, width: int) -> Tensor:
+        """Products (N, s, width) from copies (s, k) of each code and vectors (s, ...); None where all is zero."""
+        size = self._together(1)
+        with torch.inference_mode(False), torch.enable_grad():
+            out = given.new_zeros(*given.shape[:2], width)
+            for i, start in itertools.product(range(len(z)), range(0, given.shape[1], size)):
+                vectors = given[i, start : start + size].clone()
+                found = one(z[i].expand(len(vectors), -1).clone(), vectors)
+                if found is not None:  # else the image does not depend on the code
+                    out[i, start : start + size] = found.detach()
+        return out
+
+    def _push_by_rows(self, z: Tensor, v: Tensor) -> Tensor:
+        """The Jacobian by reverse mode, some rows at a time, times vectors."""
+        axes, pushed = torch.arange(self.pixel_count, device=z.device), []
+        for rows in axes.split(self._together(1)):
+            units = one_hot(rows, self.pixel_count).to(z)  # r x CHW
+            pulled = self._pull_by_copies(z, units.expand(len(z), -1, -1))  # N x r x k
+            pushed.append(v @ pulled.mT)  # N x s x r
+        return torch.cat(pushed, dim=2)
 
     def __repr__(self) -> str:
         parameters = sum(weight.numel() for weight in self._weights())
@@ -145,18 +252,46 @@ class Autoencoder(Manifold):
     """The surface of a trained autoencoder: any module with ``encoder`` and ``decoder``.
 
     The network is put into eval mode: BatchNorm uses its running statistics, so that each image is
-    mapped on its own.
+    mapped on its own. It is tried with three images first (:func:`latent_atlas.models.trial.trial`).
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ``encoder`` and ``decoder``.
+    latent_dim : int
+    image_shape : (C, H, W)
+    family : str, optional
+    build : callable, optional
+        Gives a network of the same architecture, for copies in other precisions; without it the network is copied.
+
+    Raises
+    ------
+    ModelError
+        If it is no autoencoder of such images, or cannot be measured.
     """
 
     def __init__(
-        self, model: nn.Module, latent_dim: int, image_shape: tuple[int, int, int], family: str = "autoencoder"
+        self,
+        model: nn.Module,
+        latent_dim: int,
+        image_shape: tuple[int, int, int],
+        family: str = "autoencoder",
+        build: Callable[[], nn.Module] | None = None,
     ) -> None:
-        self.model = model.eval()
-        self.encoder: Callable[[Tensor], Tensor] = model.encoder  # type: ignore[assignment]
-        self.decoder: nn.Module = model.decoder  # type: ignore[assignment]
+        if not is_known(model):
+            for remark in trial(model, image_shape, latent_dim, family, build, whole=False):
+                warnings.warn(remark, LatentAtlasWarning, stacklevel=2)
         self.latent_dim = latent_dim
         self.image_shape = image_shape
         self.family = family
+        self._build = None if is_known(model) else build
+        self._able: dict[str, int] = {}  # shared with its copies in other precisions
+        self._take(model)
+
+    def _take(self, model: nn.Module) -> None:
+        self.model = model.eval()
+        self.encoder: Callable[[Tensor], Tensor] = model.encoder  # type: ignore[assignment]
+        self.decoder: nn.Module = model.decoder  # type: ignore[assignment]
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
 
     def chain(self) -> Pushforward | None:
@@ -176,7 +311,8 @@ class Autoencoder(Manifold):
         with torch.no_grad():
             chain = self.chain() if len(z) and v.shape[1] and not torch.is_inference_mode_enabled() else None
             if chain is not None:
-                found, pushed = chain(z, v)
+                with computing(self.model, self.dtype):
+                    found, pushed = chain(z, v)
                 images = self.decode(z).flatten(1)  # N x CHW
                 # A network may take another way for some codes than for the one that its layers were found with.
                 rounding = 100 * torch.finfo(images.dtype).eps * float(images.abs().max())
@@ -186,8 +322,12 @@ class Autoencoder(Manifold):
                     return pushed  # N x s x CHW
         return super().pushforward(z, v)
 
-    def _decode_one(self, code: Tensor) -> Tensor:
-        return self.decoder(code[None]).flatten()
+    def _decode_flat(self, z: Tensor) -> Tensor:
+        with computing(self.model, self.dtype):
+            return self.decoder(z.clone()).reshape(len(z), -1)  # it may write over what it is given
+
+    def _differentiable(self) -> AbstractContextManager[Any]:
+        return differentiable(self.model)
 
     def _weights(self) -> Iterable[Tensor]:
         return self.model.parameters()
@@ -195,18 +335,19 @@ class Autoencoder(Manifold):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         self.check(x)
-        with faster(self.model):
-            return self.encoder(x)  # N x k
+        with faster(self.model), computing(self.model, self.dtype):
+            codes = self.encoder(x if is_known(self.model) else x.clone())  # it may write over what it is given
+        return codes.reshape(len(x), self.latent_dim)  # a network may squeeze the code of one image
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        with faster(self.model):
-            return self.decoder(z).reshape(-1, *self.image_shape)  # N x C x H x W
+        with faster(self.model), computing(self.model, self.dtype):
+            return self.decoder(z.clone()).reshape(len(z), *self.image_shape)  # N x C x H x W
 
     def to(self, dtype: torch.dtype, device: torch.device | None = None) -> Autoencoder:
-        import copy
-
-        return Autoencoder(copy.deepcopy(self.model).to(device, dtype), self.latent_dim, self.image_shape, self.family)
+        other = copy.copy(self)
+        other._take(copied(self.model, self._build).to(device, dtype))
+        return other
 
 
 class PrincipalSubspace(Manifold):
@@ -300,7 +441,7 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     if kind == AUTOENCODER:
         checkpoint = Checkpoint.load(path, trust)
         family = checkpoint.architecture.rpartition(":")[2]
-        return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family)
+        return Autoencoder(checkpoint.model, checkpoint.latent_dim, checkpoint.input_shape, family, checkpoint.build)
     if kind == PCA:
         try:
             shape = image_shape(metadata["image_shape"])

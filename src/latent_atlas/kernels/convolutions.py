@@ -121,11 +121,11 @@ class Conv2d(nn.Conv2d):
         if not is_plain(self) or x.dim() != 4:
             return super().forward(x)
         if x.shape[-2:] == self.kernel_size:
-            return _biased(conv2d_valid(x, self.weight), self.bias)
+            return _laid_out(_biased(conv2d_valid(x, self.weight), self.bias), x, self.weight)
         if not _is_tuned_for(x, self.weight):
             return super().forward(x)
         y = _Conv2dValid.apply(x, self.weight) if self.training else conv2d_valid(x, self.weight)
-        return _biased(y, self.bias)
+        return _laid_out(_biased(y, self.bias), x, self.weight)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -135,14 +135,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if output_size is not None or not is_plain(self) or x.dim() != 4:
             return super().forward(x, output_size)
         if x.shape[-2:] == (1, 1):
-            return _biased(_from_one_pixel(x, self.weight), self.bias)
+            return _laid_out(_biased(_from_one_pixel(x, self.weight), self.bias), x, self.weight)
         if not _is_tuned_for(x, self.weight):
             return super().forward(x)
         if self.training:
             y = _ConvTranspose2dValid.apply(x, self.weight)
         else:  # these support every kind of differentiation
             y = _folded(x, self.weight) if self.out_channels <= THIN else _with_margin(x, self.weight)
-        return _biased(y, self.bias)
+        return _laid_out(_biased(y, self.bias), x, self.weight)
 
 
 FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: Conv2d, nn.ConvTranspose2d: ConvTranspose2d}
@@ -157,7 +157,8 @@ def faster(model: nn.Module) -> Iterator[None]:
 
     ``torch.func`` can transform the layers of this module in eval mode, not in training mode.
     """
-    layers = [(layer, type(layer)) for layer in model.modules() if type(layer) in FASTER]
+    compiled = {id(part) for m in model.modules() if _is_compiled(m) for part in m.modules()}
+    layers = [(x, type(x)) for x in model.modules() if type(x) in FASTER and id(x) not in compiled]
     try:
         for layer, kind in layers:
             layer.__class__ = FASTER[kind]
@@ -165,6 +166,11 @@ def faster(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, kind in layers:
             layer.__class__ = kind
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether torch.compile has taken over a module, with the layers that it found there."""
+    return type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
 
 
 class _Conv2dValid(torch.autograd.Function):
@@ -207,6 +213,12 @@ def _is_tuned_for(x: Tensor, weight: Tensor) -> bool:
 
 def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.to(y.dtype)[:, None, None]  # autocast does not convert the bias
+
+
+def _laid_out(y: Tensor, *given: Tensor) -> Tensor:
+    """A result in the memory order that torch's own layer gives: ``view`` may follow a convolution."""
+    last = any(t.stride(1) == 1 and t.shape[2:] != (1, 1) for t in given)  # also of a single channel
+    return y if last else y.contiguous()
 
 
 def _rows(images: Tensor, like: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class Checkpoint:
         Further arguments of the architecture.
     record : mapping of str to str
         How it came about: seed, epochs, final errors, package versions, dataset checksum, ...
+    build : callable or None
+        Gives another network like it with fresh weights.
     """
 
     model: nn.Module
@@ -44,6 +47,7 @@ class Checkpoint:
     latent_dim: int
     options: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, str] = field(default_factory=dict)
+    build: Callable[[], nn.Module] | None = field(default=None, compare=False)
 
     def save(self, path: Path) -> None:
         """Write weights and metadata to one safetensors file."""
@@ -87,9 +91,10 @@ class Checkpoint:
             ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options"}
         record = {key: value for key, value in metadata.items() if key not in own}
-        model = registry.build(architecture, shape, latent_dim, options)
+        build = functools.partial(registry.build, architecture, shape, latent_dim, options)
+        model = build()
         load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
-        return cls(model.eval(), architecture, shape, latent_dim, options, record)
+        return cls(model.eval(), architecture, shape, latent_dim, options, record, build)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latent_atlas.errors import ModelError
-from latent_atlas.imports import imported, is_path, literal, modules
+from latent_atlas.errors import LatentAtlasError, ModelError
+from latent_atlas.imports import imported, is_path, literal, modules, place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,7 @@ def build(
     Raises
     ------
     ModelError
-        If there is no such class, if it refuses the arguments, or if it has no encoder and decoder.
+        If there is no such class, if it refuses the arguments or fails, or if it has no encoder and decoder.
     """
     from torch import nn
 
@@ -90,12 +90,24 @@ def build(
             f"latent dimension {latent_dim}: images of {math.prod(input_shape)} numbers allow 1 to "
             f"{math.prod(input_shape)}; a surface cannot have more dimensions than the space that it lies in"
         )
-    cls = architecture_class(architecture)
-    try:
-        model = cls(input_shape, latent_dim, **dict(options or {}))
-    except TypeError as error:
-        raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
+    model = _made(architecture_class(architecture), architecture, input_shape, latent_dim, **dict(options or {}))
     for part in ("encoder", "decoder"):
         if not isinstance(getattr(model, part, None), nn.Module):
             raise ModelError(f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module")
     return model
+
+
+def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **options: Any) -> nn.Module:
+    """An instance; an error of its code is shown with its place."""
+    try:
+        inspect.signature(cls).bind(*arguments, **options)
+    except TypeError as error:
+        raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
+    try:
+        return cls(*arguments, **options)
+    except LatentAtlasError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"architecture {architecture!r} raises {type(error).__name__}: {error} ({place(error)})"
+        ) from error

@@ -12,6 +12,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.models.checkpoints import Checkpoint, load_state, read_state_dict
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
+from latent_atlas.models.trial import trial
 from latent_atlas.study.models import entry_of
 from latent_atlas.training.loop import mean_error
 
@@ -35,6 +36,8 @@ def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoi
     network = build(entry.architecture, data.shape, entry.latent_dim, entry.options)
     load_state(network, read_state_dict(state_dict), f"{state_dict} (as {model}: {entry.architecture}, "
                f"latent dimension {entry.latent_dim})")  # fmt: skip
+    for remark in trial(network, data.shape, entry.latent_dim, model):
+        log.warning(f"warning: {remark}")
     record = provenance(data.checksum) | {
         "imported_from": state_dict.name,
         "train_mse": f"{mean_error(network, data.train):.9g}",

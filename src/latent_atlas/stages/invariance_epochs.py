@@ -49,7 +49,7 @@ def invariance_epochs(
         final.model.load_state_dict(
             {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
         )
-        surface = Autoencoder(final.model, final.latent_dim, final.input_shape).to(torch.float64)
+        surface = Autoencoder(final.model, final.latent_dim, final.input_shape, build=final.build).to(torch.float64)
         head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": errors[epoch]}
         found = angles(surface, x, chosen).drop(columns=["image", "unit"])
         head |= {"example": study.example}

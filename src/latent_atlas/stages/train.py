@@ -14,12 +14,16 @@ from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
+from latent_atlas.models.trial import trial
 from latent_atlas.study.models import entry_of, training_of
 from latent_atlas.training.devices import choose_device, describe
 from latent_atlas.training.loop import Progress, Schedule, mean_image_error
 from latent_atlas.training.loop import train as run_training
+from latent_atlas.training.state import remove
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from latent_atlas.study.schema import Params
 
 
@@ -43,13 +47,20 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     log.info(
         f"{schedule.epochs} epochs of {len(data.train)} images on {device} ({describe(device)}), {schedule.precision}"
     )
+
+    def fresh() -> nn.Module:
+        return build(entry.architecture, data.shape, entry.latent_dim, entry.options)
+
+    for remark in trial(fresh(), data.shape, entry.latent_dim, model, fresh):
+        log.warning(f"warning: {remark}")
+    resume = checkpoint.with_suffix(".resume")
     network, table, states = run_training(
-        lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
+        fresh,
         data,
         schedule,
         device,
         _say,
-        resume=checkpoint.with_suffix(".resume"),
+        resume=resume,
         on_resume=lambda epochs: log.info(f"goes on after epoch {epochs} of a training that was interrupted"),
     )
     add_metadata(device=describe(device))
@@ -76,6 +87,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     named = {f"{epoch}/{name}": value for epoch, state in states.items() for name, value in state.items()}
     write_safetensors(snapshots, named, {"model": model})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    remove(resume)  # last: until all is in place, nothing is lost
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
 
 

@@ -9,7 +9,6 @@ What was measured on FashionMNIST, with which schedule and how often, is in ``do
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -26,11 +25,11 @@ from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import TrainingError
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.training.objectives import objective
+from latent_atlas.training.rehearsal import autocast, rehearse
 from latent_atlas.training.reproducible import reproducible
 from latent_atlas.training.schedule import Schedule, one_cycle
 from latent_atlas.training.state import Done, State, fingerprint
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 EVALUATED = 784_000  # numbers of the images that are evaluated at once
 DIVERGED = 1.5  # times the untrained error
 RESERVED = ("epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse")  # columns of the curve
@@ -96,7 +95,8 @@ def train(
         Called a few times a minute with a :class:`Progress`.
     resume : Path, optional
         Where to keep the state after each epoch, with a folder beside it for the weights of each epoch. A training of
-        the same arguments and the same code goes on from it. Both are removed at the end.
+        the same arguments and the same code goes on from it, also at the end. Once what the training gave is in
+        place, :func:`latent_atlas.training.state.remove` removes both.
     on_resume : callable, optional
         Called with the number of epochs already done, when a stored training goes on.
 
@@ -113,10 +113,11 @@ def train(
     with reproducible(device, schedule.seed):
         model = build()
         with faster(model):
-            return _train(model, images, schedule, device, report, resume, on_resume)
+            return _train(build, model, images, schedule, device, report, resume, on_resume)
 
 
 def _train(
+    build: Callable[[], nn.Module],
     model: nn.Module,
     images: Images,
     schedule: Schedule,
@@ -125,7 +126,9 @@ def _train(
     resume: Path | None,
     on_resume: Callable[[int], None],
 ) -> Trained:
-    model = _placed(model, device).train()
+    loss_of = objective(schedule.objective)
+    layout = rehearse(build, model, loss_of, images, schedule, device)
+    model = _placed(model, device, layout).train()
     order = torch.Generator().manual_seed(schedule.seed)
     pixels, test = images.train.to(device), images.test.to(device)
     if len(pixels) < 2:
@@ -133,12 +136,11 @@ def _train(
     batches = min(math.ceil(len(pixels) / schedule.batch_size), len(pixels) // 2)  # none of a single image
     steps = batches * schedule.epochs
     optimizer, cycle = one_cycle(model, schedule, steps, device)
-    loss_of = objective(schedule.objective)
     noise = torch.Generator().manual_seed(schedule.seed ^ NOISE_STREAM)
     state = State(resume, fingerprint(model, images, schedule, device), model, optimizer, cycle, (order, noise), device)
     done = state.restore()
     if done is None:
-        done = Done(mean_error(model, test), [], {})
+        done = Done(mean_error(model, test, layout), [], {})
     else:
         on_resume(len(done.curve))
     clock = _Clock(steps - len(done.curve) * batches)
@@ -146,8 +148,8 @@ def _train(
         totals: dict[str, Tensor] = {}
         seen = 0
         for number, index in enumerate(torch.randperm(len(pixels), generator=order).tensor_split(batches)):
-            x = _placed(as_float(pixels.index_select(0, index.to(device))), device)  # B x C x H x W
-            with _autocast(device, schedule.precision):
+            x = _placed(as_float(pixels.index_select(0, index.to(device))), device, layout)  # B x C x H x W
+            with autocast(device, schedule.precision):
                 loss, metrics = loss_of(model, x, noise)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -178,8 +180,8 @@ def _train(
                 "step": (epoch + 1) * batches,
                 "learning_rate": last_rate,
                 **{name: float(value) / len(pixels) for name, value in totals.items()},
-                "train_mse": mean_error(model, pixels[: len(test)]),
-                "test_mse": mean_error(model, test),
+                "train_mse": mean_error(model, pixels[: len(test)], layout),
+                "test_mse": mean_error(model, test, layout),
             }
         )
         if (error := done.curve[-1]["test_mse"]) > DIVERGED * done.start_error:
@@ -191,7 +193,6 @@ def _train(
                 for name, value in model.state_dict().items()
             }
         state.store(done)
-    state.remove()
     plain: nn.Module = _placed(model, torch.device("cpu"), torch.contiguous_format).eval()
     return Trained(plain, pd.DataFrame(done.curve).astype({"epoch": int, "step": int}), done.snapshots)
 
@@ -205,27 +206,22 @@ def mean_image_error(images: Images) -> float:
 
 
 @torch.no_grad()
-def mean_error(model: nn.Module, pixels: Tensor) -> float:
+def mean_error(model: nn.Module, pixels: Tensor, layout: torch.memory_format = torch.contiguous_format) -> float:
     """Mean squared error per pixel of a network on uint8 images (N, C, H, W), in eval mode and float32."""
     was_training = model.training
     model.eval()
     total = 0.0
     with faster(model):
         for part in pixels.split(max(1, min(1000, EVALUATED // max(1, pixels[:1].numel())))):
-            x = _placed(as_float(part), part.device)
+            x = _placed(as_float(part), part.device, layout)
             total += float(mse_loss(model(x), x, reduction="sum"))
     model.train(was_training)
     return total / pixels.numel()
 
 
-def _placed(thing: Any, device: torch.device, layout: torch.memory_format = torch.channels_last) -> Any:
-    """A module or a batch on the device; by default channels last, the layout in which convolutions are fastest."""
+def _placed(thing: Any, device: torch.device, layout: torch.memory_format) -> Any:
+    """A module or a batch on the device, in a layout of its images."""
     return thing.to(device).to(memory_format=layout)
-
-
-def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    dtype = PRECISIONS[precision]
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def _diverged(epoch: int, what: str, rate: float) -> TrainingError:

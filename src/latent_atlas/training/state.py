@@ -125,12 +125,6 @@ class State:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
         return Done(state["start_error"], state["curve"], snapshots)
 
-    def remove(self) -> None:
-        """Remove all that was stored, the state last."""
-        if self.path is not None:
-            shutil.rmtree(self._folder(self.path), ignore_errors=True)
-            self.path.unlink(missing_ok=True)
-
     def _load(self, path: Path) -> dict:
         stored = torch.load(path, weights_only=True)
         if stored["fingerprint"] != self.fingerprint:
@@ -138,9 +132,15 @@ class State:
         return stored
 
     @staticmethod
-    def _folder(path: Path) -> Path:
-        return path.with_name(f"{path.name}.snapshots")
+    def _snapshot(path: Path, epoch: int) -> Path:
+        return _folder(path) / f"{epoch}.pt"
 
-    @classmethod
-    def _snapshot(cls, path: Path, epoch: int) -> Path:
-        return cls._folder(path) / f"{epoch}.pt"
+
+def remove(path: Path) -> None:
+    """Remove a stored state and all that belongs to it, the state last."""
+    shutil.rmtree(_folder(path), ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+def _folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.snapshots")
