@@ -1,4 +1,5 @@
 # Names and helpers that all rules share.
+from os.path import expanduser
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError

@@ -34,7 +34,7 @@ rule import_:
     input:
         images=IMAGES,
         # Its name is a user's: it is quoted below.
-        state_dict=lambda w: str(Path(STUDY.models[w.model].state_dict).expanduser()),
+        state_dict=lambda w: expanduser(STUDY.models[w.model].state_dict),
         sources=lambda w: sources("import_", *architecture_of(w.model)),
     output:
         checkpoint="results/checkpoints/{model}.safetensors",

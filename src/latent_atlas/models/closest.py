@@ -2,7 +2,9 @@
 
 Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters" (1963). ``DRAWS`` codes are drawn from a
 standard normal distribution, always the same ones. The ``STARTS`` whose images are closest are starting points, and the
-best end point counts. It is a local minimum of the distance, not surely the global one.
+best end point counts. It is a local minimum of the distance, not surely the global one. A search has settled when the
+residual is orthogonal to the tangents, or when ``PATIENCE`` steps have reduced the squared distance by less than
+``REDUCTION`` of it: minima at the kinks of a piecewise linear decoder have no orthogonal residual.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-DRAWS, STARTS, STEPS = 512, 4, 200
+DRAWS, STARTS, STEPS = 512, 4, 300
 ANGLE, SETTLED = 1e-10, 1e-5  # cosine between residual and tangents: where the search ends, where it has succeeded
+PATIENCE, REDUCTION = 20, 1e-8
 TINY = torch.finfo(torch.float64).tiny
 MEMORY = 128 * 2**20  # bytes of the Jacobians that are computed together
 log = logging.getLogger("latent_atlas")
@@ -35,12 +38,16 @@ def closest(decode: Callable[[Tensor], Tensor], x: Tensor, latent_dim: int) -> T
         k.
     """
     targets = x.flatten(1)  # N x P
+    if not len(x):
+        return x.new_empty(0, latent_dim)
     draws = torch.randn(DRAWS, latent_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     draws[0] = 0
     draws = draws.to(x.device)
     size = max(1, MEMORY // (STARTS * targets.shape[1] * latent_dim * 8))
-    images = torch.cat([decode(part).reshape(len(part), -1) for part in draws.split(size * STARTS)])  # D x P
-    codes, failed = [x.new_empty(0, latent_dim)], 0
+    images = torch.cat(
+        [decode(part).reshape(len(part), targets.shape[1]) for part in draws.split(size * STARTS)]
+    )  # D x P
+    codes, failed = [], 0
     for part in targets.split(size):
         nearest = torch.cdist(part, images).topk(STARTS, dim=1, largest=False).indices  # n x S
         z, error, settled = _refined(decode, draws[nearest].flatten(0, 1), part.repeat_interleave(STARTS, dim=0))
@@ -59,12 +66,13 @@ def _refined(decode: Callable[[Tensor], Tensor], z: Tensor, targets: Tensor) -> 
     """From codes (M, k) downhill to local minima: codes, squared distances (M,), and which are settled (M,)."""
 
     def residual(at: Tensor, which: Tensor) -> Tensor:
-        return decode(at).reshape(len(at), -1) - targets[which]  # m x P
+        return decode(at).reshape(len(at), targets.shape[1]) - targets[which]  # m x P
 
     z, which = z.clone(), torch.arange(len(z), device=z.device)
     r = residual(z, which)  # M x P
     error, damping, cosine = r.square().sum(1), z.new_full((len(z),), 1e-3), torch.zeros_like(z[:, 0])
-    for _ in range(STEPS):
+    before = error.clone()
+    for number in range(1, STEPS + 1):
         jacobian = _jacobian(decode, z[which])  # m x P x k
         gradient = (jacobian.mT @ r[which][:, :, None])[:, :, 0]  # m x k
         normal = jacobian.mT @ jacobian  # m x k x k
@@ -84,7 +92,10 @@ def _refined(decode: Callable[[Tensor], Tensor], z: Tensor, targets: Tensor) -> 
         z[better] += step[lower]
         r[better], error[better] = ahead[lower], ahead[lower].square().sum(1)
         damping[which] = torch.where(lower, damping[which] / 5, damping[which] * 4).clamp(1e-12, 1e16)
-        which = which[lower | (step.norm(dim=1) > 1e-14 * (1 + z[which].norm(dim=1)))]
+        if number % PATIENCE == 0:
+            cosine[which[before[which] - error[which] <= REDUCTION * before[which]]] = 0
+            before = error.clone()
+        which = which[(cosine[which] > 0) & (lower | (step.norm(dim=1) > 1e-14 * (1 + z[which].norm(dim=1))))]
     return z, error, cosine <= SETTLED
 
 

@@ -88,8 +88,8 @@ def _known_adapter(name: str) -> str:
 def _a_file(path: str) -> str:
     if "://" in path:
         raise ValueError(f"{path!r} is an address: download the file, and name it by its path")
-    if not path.strip() or not path.isprintable():
-        raise ValueError(f"{path!r} is no name of a file that every tool can handle: rename the file")
+    if not path.strip() or not path.isprintable() or set(path) & set("{}<>"):  # Snakemake fills in {...} and <...>
+        raise ValueError(f"{path!r} is empty or has one of {{ }} < > or an invisible character: rename the file")
     return path
 
 
