@@ -51,18 +51,22 @@ def import_path(architecture: str) -> str:
     return architecture
 
 
-def architecture_class(architecture: str) -> type[nn.Module]:
-    """The class behind an architecture's name or import path."""
+def architecture_class(architecture: str) -> Callable[..., nn.Module]:
+    """The class behind an architecture's name or import path, or the function that makes the network."""
     from torch import nn
 
     found = imported(import_path(architecture), f"architecture {architecture!r}", ModelError)
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module")
+    if not (issubclass(found, nn.Module) if inspect.isclass(found) else inspect.isfunction(found)):
+        raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module, nor a function")
     return found
 
 
 def build(
-    architecture: str, input_shape: tuple[int, int, int], latent_dim: int, options: Mapping[str, Any] | None = None
+    architecture: str,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    options: Mapping[str, Any] | None = None,
+    adapter: str | None = None,
 ) -> nn.Module:
     """An autoencoder with fresh weights, drawn from torch's global random generator.
 
@@ -77,11 +81,14 @@ def build(
         k, the number of latent coordinates.
     options : mapping, optional
         Further keyword arguments of the class.
+    adapter : str, optional
+        What turns the network into an encoder and a decoder: see :mod:`latent_atlas.models.adapters`.
 
     Raises
     ------
     ModelError
-        If there is no such class, if it refuses the arguments or fails, or if it has no encoder and decoder.
+        If there is no such class, if it refuses the arguments or fails, or if it has no encoder and decoder and no
+        adapter is named that finds them.
     """
     from torch import nn
 
@@ -91,10 +98,19 @@ def build(
             f"{math.prod(input_shape)}; a surface cannot have more dimensions than the space that it lies in"
         )
     model = _made(architecture_class(architecture), architecture, input_shape, latent_dim, **dict(options or {}))
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"architecture {architecture!r} gives a {type(model).__name__}, not a torch.nn.Module")
     for part in ("encoder", "decoder"):
-        if not isinstance(getattr(model, part, None), nn.Module):
-            raise ModelError(f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module")
-    return model
+        if adapter is None and not isinstance(getattr(model, part, None), nn.Module):
+            raise ModelError(
+                f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module: name an adapter, such as "
+                f"vae or decoder_only (docs/models.md)"
+            )
+    if adapter is None and is_built_in(architecture):
+        return model
+    from latent_atlas.models.adapters import adapted
+
+    return adapted(model, adapter, input_shape, latent_dim)
 
 
 def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **options: Any) -> nn.Module:

@@ -49,7 +49,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     )
 
     def fresh() -> nn.Module:
-        return build(entry.architecture, data.shape, entry.latent_dim, entry.options)
+        return build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter)
 
     for remark in trial(fresh(), data.shape, entry.latent_dim, model, fresh):
         log.warning(f"warning: {remark}")
@@ -86,7 +86,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     write_table(curve, table)
     named = {f"{epoch}/{name}": value for epoch, state in states.items() for name, value in state.items()}
     write_safetensors(snapshots, named, {"model": model})
-    Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter).save(
+        checkpoint
+    )
     remove(resume)  # last: until all is in place, nothing is lost
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
 

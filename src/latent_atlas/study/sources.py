@@ -55,8 +55,8 @@ def sources(stage: str, *by_name: str) -> list[str]:
     """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
 
     What a stage imports by name while it runs is named here, as a module or ``module:name``: see :func:`architecture`,
-    :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts, not what it
-    imports in turn.
+    :func:`adapter`, :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts,
+    not what it imports in turn.
     """
     modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(name.partition(":")[0] for name in by_name)}
     found = set(modules)
@@ -69,6 +69,11 @@ def sources(stage: str, *by_name: str) -> list[str]:
 def architecture(name: str) -> str:
     """The module of an architecture, and its class."""
     return import_path(name)
+
+
+def adapter(name: str) -> str:
+    """The module of an adapter, and its object if it is a user's own."""
+    return name if is_path(name) else f"latent_atlas.models.adapters.{name}"
 
 
 def dataset(wanted: DatasetParams) -> list[str]:
