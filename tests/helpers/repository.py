@@ -71,7 +71,8 @@ class Repository:
         folders = [*filter(None, [self.extra.get("PATH")]), str(Path(sys.executable).parent), os.environ["PATH"]]
         path = os.pathsep.join(folders)
         quiet = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(self.root / "src")} | quiet
+        sources = self.root / "src" if (self.root / "src").is_dir() else PROJECT / "src"
+        return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(sources)} | quiet
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository."""

@@ -50,7 +50,8 @@ def attach(workflow: Any, extras_file: str) -> None:
     ----------
     workflow : snakemake.workflow.Workflow
     extras_file : str
-        YAML file with the content of ``dvc.yaml`` other than the stages: see :func:`.pipeline.render`.
+        YAML file with the content of ``dvc.yaml`` other than the stages: see :func:`.pipeline.render`. Relative to the
+        Snakefile that calls this, which another one may include.
     """
     main, root = workflow.is_main_process, Path.cwd()
     aside = stands_aside()
@@ -65,7 +66,7 @@ def attach(workflow: Any, extras_file: str) -> None:
         return
     build = workflow._build_dag
     try:
-        extras = read_yaml(Path(extras_file))
+        extras = read_yaml(Path(str(workflow.current_basedir)) / extras_file)
     except VersioningError as error:
         raise WorkflowError(str(error)) from error
 
@@ -102,7 +103,7 @@ def _not_versioned(workflow: Any, root: Path) -> str | None:
     if not available(root):
         return f"{root} is no DVC repository under git"
     if not Path(workflow.basedir).resolve().is_relative_to(root):
-        return f"the Snakefile is in {workflow.basedir}, not in {root}"
+        return f"the Snakefile is in {workflow.basedir}, not in {root}, where one that includes it would do"
     if workflow.storage_settings.default_storage_provider is not None:
         return "files are in object storage, not in this folder"
     return None
