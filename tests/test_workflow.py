@@ -95,8 +95,8 @@ class TestSources:
         listed = workflow.sources("train", names[0])
         monkeypatch.chdir(tmp_path)
         (tmp_path / "mine.py").touch()
-        assert workflow.sources("train", *names) == [".latent-atlas/train-convolutional.md5", "mine.py"]
-        text = (tmp_path / ".latent-atlas" / "train-convolutional.md5").read_text()
+        assert workflow.sources("train", *names) == [".latent-atlas/train-architectures.convolutional.md5", "mine.py"]
+        text = (tmp_path / ".latent-atlas" / "train-architectures.convolutional.md5").read_text()
         assert sorted(listed) == sorted(line.split("  ")[1] for line in text.splitlines())
         checked = subprocess.run(["md5sum", "--check", "--quiet", "-"], cwd=workflow.PACKAGE, input=text, text=True)
         assert checked.returncode == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latent_atlas.data.images import Images
+    from latent_atlas.geometry.fitted import FittedTransformer
     from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace
     from latent_atlas.geometry.paths import interpolate
     from latent_atlas.geometry.tangent_spaces import measure
@@ -29,6 +30,7 @@ STARTED = time.time()  # of the process: what jobs are said to take includes loa
 
 _HOMES = {
     "Autoencoder": "geometry.manifold:Autoencoder",
+    "FittedTransformer": "geometry.fitted:FittedTransformer",
     "Images": "data.images:Images",
     "Manifold": "geometry.manifold:Manifold",
     "PixelSpace": "geometry.manifold:PixelSpace",
@@ -52,6 +54,7 @@ _PLOTS = {
 _HOMES |= {name: f"report.figures.{module}:{name}" for module, names in _PLOTS.items() for name in names}
 __all__ = [
     "Autoencoder",
+    "FittedTransformer",
     "Images",
     "Manifold",
     "PixelSpace",

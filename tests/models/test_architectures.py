@@ -211,6 +211,9 @@ class TestClassOfTheUser:
 
                 def function(input_shape, latent_dim):
                     return Linear(input_shape, latent_dim)
+
+                def number(input_shape, latent_dim):
+                    return latent_dim
                 """
             )
         )
@@ -222,13 +225,16 @@ class TestClassOfTheUser:
         assert sorted(model.state_dict()) == ["decoder.0.weight", "encoder.1.weight"]
         assert model(torch.zeros(4, 1, 3, 3)).shape == (4, 1, 3, 3)
 
+    def test_of_a_function_is_built(self, module: str) -> None:
+        assert type(build(f"{module}:function", (1, 3, 3), 2)).__name__ == "Linear"
+
     @pytest.mark.parametrize(
         ("name", "says"),
         [
             ("Headless", "has no 'decoder' that is a torch.nn.Module"),
             ("Functions", "has no 'encoder' that is a torch.nn.Module"),
             ("Plain", "is not a class derived from torch.nn.Module"),
-            ("function", "is not a class derived from torch.nn.Module"),
+            ("number", "gives a int, not a torch.nn.Module"),
             ("Absent", "has no Absent"),
         ],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import nn
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import CheckpointError
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.models.checkpoints import load_state, read_safetensors, read_state_dict
+from latent_atlas.models.checkpoints import load_state, read_safetensors
 from latent_atlas.models.registry import build
 
 
@@ -123,12 +123,20 @@ def test_shapes_that_do_not_fit_are_named(study: Study, network: nn.Module, digi
 
 def test_long_lists_are_cut(network: nn.Module) -> None:
     other = build("convolutional", (1, 8, 8), 2, {"kernel": 3})
-    wanted, given = set(other.state_dict()), set(network.state_dict())
-    differences = len(wanted ^ given) + sum(
-        other.state_dict()[name].shape != network.state_dict()[name].shape for name in wanted & given
-    )
-    with pytest.raises(CheckpointError, match=f"; and {differences - 4} more$"):
-        load_state(other, network.state_dict(), "x")
+    wanted, given = other.state_dict(), network.state_dict()
+    shapes = sum(wanted[name].shape != given[name].shape for name in wanted.keys() & given.keys())
+    with pytest.raises(CheckpointError) as caught:
+        load_state(other, given, "x")
+    told = re.fullmatch(r".* it lacks (.*) and (\d+) more; it has an unknown (.*) and (\d+) more; .*; and (\d+) more",
+                        str(caught.value))  # fmt: skip
+    assert told is not None
+    first = [name for name in wanted if name not in given]
+    assert told.group(1).split(", ") == first[:4]
+    assert [int(told.group(n)) for n in (2, 4, 5)] == [
+        len(first) - 4,
+        len(given.keys() - wanted.keys()) - 4,
+        shapes - 2,
+    ]
 
 
 def test_reading_weights_leaves_the_network_alone_when_they_do_not_fit(network: nn.Module) -> None:
@@ -139,36 +147,3 @@ def test_reading_weights_leaves_the_network_alone_when_they_do_not_fit(network: 
     with pytest.raises(CheckpointError):
         load_state(target, state, "x")
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("thing", "says"),
-    [
-        ([1, 2], "is not a state dict"),
-        ({"epoch": 3, "weights": torch.zeros(2)}, "is not a state dict"),
-        (torch.zeros(3), "is not a state dict"),
-    ],
-)
-def test_other_content_is_refused(tmp_path: Path, thing: object, says: str) -> None:
-    torch.save(thing, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match=says):
-        read_state_dict(tmp_path / "weights.pth")
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half an archive", b"plain text"])
-def test_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "weights.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"weights\.pth"):
-        read_state_dict(tmp_path / "weights.pth")
-
-
-def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read as a PyTorch state dict"):
-        read_state_dict(tmp_path / "absent.pth")
-
-
-def test_state_dict_comes_back_whole(tmp_path: Path, network: nn.Module) -> None:
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    state: Mapping[str, torch.Tensor] = read_state_dict(tmp_path / "weights.pth")
-    assert list(state) == list(network.state_dict())
-    assert all(torch.equal(state[name], tensor) for name, tensor in network.state_dict().items())

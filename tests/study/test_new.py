@@ -105,7 +105,7 @@ def test_plan_and_stand_ins(study: Repository) -> None:
     assert "my_model.py" in study.run("snakemake", "-n", "--quiet", "host").stdout
     done = study.run("latent-atlas", "run", "results/checkpoints/mine16.safetensors", "-n")
     assert "versioned" not in done.stderr
-    assert "training/objectives/mse.py" in (study.root / ".latent-atlas" / "train-mse.md5").read_text()
+    assert "training/objectives/mse.py" in (study.root / ".latent-atlas" / "train-objectives.mse.md5").read_text()
     study.run("latent-atlas", "pipeline")
     assert "report" in study.stages()
 

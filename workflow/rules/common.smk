@@ -1,4 +1,5 @@
 # Names and helpers that all rules share.
+from os.path import expanduser
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,6 +11,7 @@ from latent_atlas.study import resources, schema
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.sources import (
+    adapter,
     architecture,
     dataset,
     objective,
@@ -37,6 +39,12 @@ def sources(*names):
     return [here(file) for file in source_files(*names)]
 
 
+def network(model):
+    """What builds a model: its architecture, and its adapter if it has one."""
+    adapters = [adapter(model.adapter)] if model.adapter else []
+    return [architecture(model.architecture), *adapters]
+
+
 if config:
     raise WorkflowError(
         f"--config and --configfile are not read here ({', '.join(config)}): edit params.yaml, "
@@ -52,7 +60,7 @@ try:
         measured = Path(str(workflow.current_basedir)).parent / measured.name
     requests = resources.Requests(resources.read(measured), STUDY)
     for model in STUDY.models.values():
-        sources("train", architecture(model.architecture))
+        sources("train", *network(model))
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
@@ -67,9 +75,9 @@ CHECKPOINT = "results/checkpoints/{manifold}.safetensors"
 
 
 def architecture_of(manifold):
-    """The architectures that a manifold's checkpoint needs to be read: one for a model, none for PCA."""
+    """The modules that a manifold's checkpoint needs to be read: those of a model, none for PCA."""
     model = STUDY.models.get(manifold)
-    return [architecture(model.architecture)] if model else []
+    return network(model) if model else []
 
 
 # Modules of a user's own transformations: sources of the stages that apply them.

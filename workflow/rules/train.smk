@@ -33,7 +33,8 @@ rule train:
 rule import_:
     input:
         images=IMAGES,
-        state_dict=lambda w: STUDY.models[w.model].state_dict,
+        # Its name is a user's: it is quoted below.
+        state_dict=lambda w: expanduser(STUDY.models[w.model].state_dict),
         sources=lambda w: sources("import_", *architecture_of(w.model)),
     output:
         checkpoint="results/checkpoints/{model}.safetensors",
@@ -49,7 +50,7 @@ rule import_:
         values=lambda w: parameters(VALUES, f"models.{w.model}"),
     shell:
         "latent-atlas import --model {wildcards.model} --images {input.images} "
-        "--state-dict {input.state_dict} --checkpoint {output.checkpoint} --log {log}"
+        "--state-dict {input.state_dict:q} --checkpoint {output.checkpoint} --log {log}"
 
 
 if TRAINED:

@@ -20,8 +20,9 @@ from latent_atlas.errors import CheckpointError, DataError
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
+from latent_atlas.models.adapters import of_functions
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
-from latent_atlas.models.checkpoints import Checkpoint, image_shape, read_safetensors
+from latent_atlas.models.checkpoints import Checkpoint, check_numbers, image_shape, read_safetensors
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
@@ -153,6 +154,33 @@ class Autoencoder(Manifold):
         self.image_shape = image_shape
         self.family = family
         self.dtype = next((p.dtype for p in model.parameters()), torch.float32)
+
+    @classmethod
+    def from_functions(
+        cls,
+        encode: Callable[..., Tensor] | None,
+        decode: Callable[..., Tensor],
+        latent_shape: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        model: nn.Module | None = None,
+    ) -> Autoencoder:
+        """The surface that two functions draw.
+
+        Parameters
+        ----------
+        encode : callable or None
+            Images (N, C, H, W) in [0, 1] to codes (N, *latent_shape). None: the code of an image is that of the closest
+            point of the surface (:func:`latent_atlas.models.closest.closest`).
+        decode : callable
+            Codes (N, *latent_shape) to N images of C·H·W numbers, in any shape.
+        latent_shape : tuple of int
+            Of one code; codes are flattened to (N, k).
+        image_shape : (C, H, W)
+        model : nn.Module, optional
+            If it is given, it is the first argument of both functions, and :meth:`to` converts it. Functions without it
+            compute in the precision that they can, which is said where it is not the one asked for.
+        """
+        return cls(of_functions(encode, decode, latent_shape, model), math.prod(latent_shape), image_shape)
 
     def chain(self) -> Pushforward | None:
         """The fast way to this decoder's derivatives, with its weights of now, if it is a chain of known layers."""
@@ -299,6 +327,7 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     if kind == PCA:
         try:
             shape = image_shape(metadata["image_shape"])
+            check_numbers(tensors, str(path))
             return PrincipalSubspace(tensors["components"], tensors["mean"], shape, metadata["family"])
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged ({error}): delete it and run the workflow again") from error

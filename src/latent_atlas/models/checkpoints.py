@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
+from latent_atlas.imports import modules
 from latent_atlas.models import registry
+from latent_atlas.models.adapters import FOLDER as ADAPTERS
+from latent_atlas.models.adapters import Adapted
 
 KIND = "autoencoder"
+SHOWN = 4  # names in an error message
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Checkpoint:
     latent_dim : int
     options : mapping
         Further arguments of the architecture.
+    adapter : str or None
+        Name or import path of what makes an encoder and a decoder of the network.
     record : mapping of str to str
         How it came about: seed, epochs, final errors, package versions, dataset checksum, ...
     """
@@ -44,6 +48,7 @@ class Checkpoint:
     latent_dim: int
     options: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, str] = field(default_factory=dict)
+    adapter: str | None = None
 
     def save(self, path: Path) -> None:
         """Write weights and metadata to one safetensors file."""
@@ -54,30 +59,38 @@ class Checkpoint:
             "latent_dim": str(self.latent_dim),
             "options": json.dumps(dict(self.options), sort_keys=True),
         }
+        if self.adapter:
+            metadata["adapter"] = self.adapter
+        if isinstance(self.model, Adapted):
+            metadata["latent_shape"] = json.dumps(self.model.latent_shape)
         write_safetensors(path, self.model.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: Path, trust: Collection[str] = ()) -> Checkpoint:
         """Read a checkpoint and build its network, in eval mode, on the CPU.
 
-        Building a network runs the code of its class, so a file may name the architectures of this package only, and
-        those in ``trust``, each as ``module:Class``.
+        Building a network runs the code of its class and of its adapter, so a file may name those of this package only,
+        and those in ``trust``, each as ``module:name``.
 
         Raises
         ------
         CheckpointError
-            If the file is missing, damaged, no autoencoder, names an architecture that is not trusted, or does not fit
-            the one that it names.
+            If the file is missing, damaged, no autoencoder, names an architecture or an adapter that is not trusted,
+            does not fit those that it names, or holds weights that are no numbers.
         """
         metadata, state = read_safetensors(path)
         if metadata.get("kind") != KIND:
             raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
-        architecture = metadata.get("architecture", "")
-        if not (registry.is_built_in(architecture) or architecture in ({trust} if isinstance(trust, str) else trust)):
-            raise CheckpointError(
-                f"{path} names the architecture {architecture!r}, whose code would be run: if you trust it, add "
-                f"trust={{{architecture!r}}}"
-            )
+        architecture, adapter = metadata.get("architecture", ""), metadata.get("adapter")
+        trusted = {trust} if isinstance(trust, str) else set(trust)
+        foreign = [] if registry.is_built_in(architecture) else [("architecture", architecture)]
+        foreign += [("adapter", adapter)] if adapter and adapter not in modules(ADAPTERS) else []
+        for what, name in foreign:
+            if name not in trusted:
+                raise CheckpointError(
+                    f"{path} names the {what} {name!r}, whose code would be run: if you trust it, add "
+                    f"trust={{{name!r}}}"
+                )
         try:
             shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
             options = dict(json.loads(metadata["options"]))
@@ -85,11 +98,11 @@ class Checkpoint:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
-        own = {"kind", "architecture", "input_shape", "latent_dim", "options"}
+        own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
-        model = registry.build(architecture, shape, latent_dim, options)
+        model = registry.build(architecture, shape, latent_dim, options, adapter)
         load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
-        return cls(model.eval(), architecture, shape, latent_dim, options, record)
+        return cls(model.eval(), architecture, shape, latent_dim, options, record, adapter)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
@@ -115,42 +128,61 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into a network, or say which of them do not fit.
 
+    A name that is missing and shares its tensor with one that is there (tied weights) counts as there.
+
     Raises
     ------
     CheckpointError
-        Naming ``source`` and the first layers that are missing, unknown or of another shape.
+        Naming ``source`` and the first layers that are missing, unknown, of another shape or kind of number, or that
+        hold what is no number.
     """
     wanted = model.state_dict()
-    problems = [f"lacks {name}" for name in wanted if name not in state]
-    problems += [f"has an unknown {name}" for name in state if name not in wanted]
+    state = dict(state) | tied(wanted, state)
+    problems = _listed("lacks", [name for name in wanted if name not in state])
+    problems += _listed("has an unknown", [name for name in state if name not in wanted])
+    both = [(name, state[name], wanted[name]) for name in wanted if name in state]
     problems += [
-        f"{name} is {tuple(state[name].shape)} where the architecture has {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} is {tuple(given.shape)} where the architecture has {tuple(needed.shape)}"
+        for name, given, needed in both
+        if given.shape != needed.shape
+    ]
+    problems += [
+        f"{name} is {given.dtype} where the architecture has {needed.dtype}"
+        for name, given, needed in both
+        if (given.is_complex(), given.is_floating_point()) != (needed.is_complex(), needed.is_floating_point())
     ]
     if problems:
-        more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise CheckpointError(f"{source} does not fit its architecture: {'; '.join(problems[:4])}{more}")
-    model.load_state_dict(dict(state))
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(f"{source} does not fit its architecture: {'; '.join(problems[:SHOWN])}{more}")
+    check_numbers(state, source)
+    model.load_state_dict(state)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A ``.pth`` state dict, read without running any code that it may carry.
+def check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse by CheckpointError, and by name, tensors with entries that are no numbers, and negative variances."""
+    for name, tensor in tensors.items():
+        if tensor.is_complex():
+            problem = "complex numbers"
+        elif tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = ~tensor.isfinite()
+            problem = f"NaN or Inf at {int(bad.sum())} of {tensor.numel()} places"
+        elif name.rpartition(".")[2] == "running_var" and bool((tensor < 0).any()):
+            problem = f"negative variances (down to {float(tensor.min()):g})"
+        else:
+            continue
+        raise CheckpointError(f"{source}: {name} has {problem}: take the weights of an earlier epoch, or train again")
 
-    Raises
-    ------
-    CheckpointError
-        If the file is missing or no state dict, or if it is a pickle that would run code.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and was refused, since reading it could run foreign code: "
-            f"save it again as torch.save(model.state_dict(), ...)"
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
-    if not (isinstance(state, Mapping) and all(isinstance(value, Tensor) for value in state.values())):
-        raise CheckpointError(f"{path} is not a state dict (a mapping of names to tensors)")
-    return dict(state)
+
+def tied(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Missing tensors that are one with another, which the state has."""
+    places = {name: (t.data_ptr(), t.shape, t.stride(), t.dtype) for name, t in wanted.items() if t.numel()}
+    there = {place: state[name] for name, place in places.items() if name in state}
+    return {name: there[place] for name, place in places.items() if name not in state and place in there}
+
+
+def _listed(verb: str, names: list[str]) -> list[str]:
+    """One problem of many names: the first of them, and how many there are."""
+    if not names:
+        return []
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return [f"it {verb} {', '.join(names[:SHOWN])}{more}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,18 +51,22 @@ def import_path(architecture: str) -> str:
     return architecture
 
 
-def architecture_class(architecture: str) -> type[nn.Module]:
-    """The class behind an architecture's name or import path."""
+def architecture_class(architecture: str) -> Callable[..., nn.Module]:
+    """The class behind an architecture's name or import path, or the function that makes the network."""
     from torch import nn
 
     found = imported(import_path(architecture), f"architecture {architecture!r}", ModelError)
-    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module")
+    if not (issubclass(found, nn.Module) if inspect.isclass(found) else inspect.isfunction(found)):
+        raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module, nor a function")
     return found
 
 
 def build(
-    architecture: str, input_shape: tuple[int, int, int], latent_dim: int, options: Mapping[str, Any] | None = None
+    architecture: str,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    options: Mapping[str, Any] | None = None,
+    adapter: str | None = None,
 ) -> nn.Module:
     """An autoencoder with fresh weights, drawn from torch's global random generator.
 
@@ -77,11 +81,14 @@ def build(
         k, the number of latent coordinates.
     options : mapping, optional
         Further keyword arguments of the class.
+    adapter : str, optional
+        What turns the network into an encoder and a decoder: see :mod:`latent_atlas.models.adapters`.
 
     Raises
     ------
     ModelError
-        If there is no such class, if it refuses the arguments, or if it has no encoder and decoder.
+        If there is no such class, if it refuses the arguments, or if it has no encoder and decoder and no adapter is
+        named that finds them.
     """
     from torch import nn
 
@@ -95,7 +102,16 @@ def build(
         model = cls(input_shape, latent_dim, **dict(options or {}))
     except TypeError as error:
         raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"architecture {architecture!r} gives a {type(model).__name__}, not a torch.nn.Module")
     for part in ("encoder", "decoder"):
-        if not isinstance(getattr(model, part, None), nn.Module):
-            raise ModelError(f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module")
-    return model
+        if adapter is None and not isinstance(getattr(model, part, None), nn.Module):
+            raise ModelError(
+                f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module: name an adapter, such as "
+                f"vae or decoder_only (docs/models.md)"
+            )
+    if adapter is None and is_built_in(architecture):
+        return model
+    from latent_atlas.models.adapters import adapted
+
+    return adapted(model, adapter, input_shape, latent_dim)

@@ -9,7 +9,8 @@ import click
 
 from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.models.checkpoints import Checkpoint, load_state, read_state_dict
+from latent_atlas.models.checkpoints import Checkpoint, load_state
+from latent_atlas.models.foreign import read_state_dict
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
 from latent_atlas.study.models import entry_of
@@ -22,23 +23,25 @@ if TYPE_CHECKING:
 @stage("model")
 @click.option("--model", required=True, help="Name of the model in params.yaml, which gives its architecture.")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) wrote (.pth).")
+@click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) or safetensors wrote.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
 def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoint: Path) -> None:
-    """Bring in a trained state dict (.pth) as a checkpoint.
+    """Bring in a trained state dict (.pth, safetensors) as a checkpoint.
 
-    The file is read without running any code that it may carry; its layer names and shapes must be those of
-    the architecture.
+    The file is read without running any code that it may carry. Its layer names and shapes must be those of
+    the architecture; prefixes that wrappers have added to the names are taken off.
     """
     entry = entry_of(params, model)
     data = Images.load(images)
-    network = build(entry.architecture, data.shape, entry.latent_dim, entry.options)
-    load_state(network, read_state_dict(state_dict), f"{state_dict} (as {model}: {entry.architecture}, "
-               f"latent dimension {entry.latent_dim})")  # fmt: skip
+    network = build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter)
+    state = read_state_dict(state_dict, network, lambda text: log.info(f"{state_dict.name}: {text}"))
+    load_state(network, state, f"{state_dict} (as {model}: {entry.architecture}, latent dimension {entry.latent_dim})")
     record = provenance(data.checksum) | {
         "imported_from": state_dict.name,
         "train_mse": f"{mean_error(network, data.train):.9g}",
         "test_mse": f"{mean_error(network, data.test):.9g}",
     }
-    Checkpoint(network.eval(), entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    Checkpoint(
+        network.eval(), entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter
+    ).save(checkpoint)
     log.info(f"test error {record['test_mse']} a pixel (mean squared): {checkpoint}")

@@ -44,7 +44,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         f"{schedule.epochs} epochs of {len(data.train)} images on {device} ({describe(device)}), {schedule.precision}"
     )
     network, table, states = run_training(
-        lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
+        lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter),
         data,
         schedule,
         device,
@@ -75,7 +75,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     write_table(curve, table)
     named = {f"{epoch}/{name}": value for epoch, state in states.items() for name, value in state.items()}
     write_safetensors(snapshots, named, {"model": model})
-    Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record).save(checkpoint)
+    Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter).save(
+        checkpoint
+    )
     log.info(f"done: test error {last['test_mse']:.5f} a pixel (mean squared): {checkpoint}")
 
 

@@ -29,5 +29,5 @@ def training_of(params: Params, model: str) -> TrainingParams:
 
 
 def architectures(params: Params) -> set[str]:
-    """The architectures that the study names, which its checkpoints may therefore name."""
-    return {model.architecture for model in params.models.values()}
+    """The architectures and adapters that the study names, which its checkpoints may therefore name."""
+    return {name for model in params.models.values() for name in (model.architecture, model.adapter) if name}

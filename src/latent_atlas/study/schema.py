@@ -45,6 +45,7 @@ TRANSFORMATION_NAMES = tuple(
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 OBJECTIVES = PACKAGE / "training" / "objectives"
+ADAPTERS = PACKAGE / "models" / "adapters"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -72,6 +73,24 @@ def _known_objective(name: str) -> str:
             f"'module:function'"
         )
     return name
+
+
+def _known_adapter(name: str) -> str:
+    known = modules(ADAPTERS)
+    if not (name in known or is_path(name)):
+        raise ValueError(
+            f"{name!r} is no adapter; choose one of {', '.join(known)}, or name an object of your own with the "
+            f"functions encode and decode as 'module:name'"
+        )
+    return name
+
+
+def _a_file(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"{path!r} is an address: download the file, and name it by its path")
+    if not path.strip() or not path.isprintable() or set(path) & set("{}<>"):  # Snakemake fills in {...} and <...>
+        raise ValueError(f"{path!r} is empty or has one of {{ }} < > or an invisible character: rename the file")
+    return path
 
 
 ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
@@ -135,7 +154,14 @@ class ModelParams(Section):
     latent_dim: PositiveInt
     options: dict[str, Any] = {}
     training: TrainingOverrides = TrainingOverrides()
-    state_dict: str | None = None
+    adapter: Annotated[str, AfterValidator(_known_adapter)] | None = None
+    state_dict: Annotated[str, AfterValidator(_a_file)] | None = None
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> ModelParams:
+        if self.adapter == "decoder_only" and self.state_dict is None:
+            raise ValueError("a decoder alone cannot be trained here: name the file of its weights as state_dict")
+        return self
 
 
 class SampleParams(Section):

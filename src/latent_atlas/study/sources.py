@@ -55,8 +55,8 @@ def sources(stage: str, *by_name: str) -> list[str]:
     """The source files that a stage's results depend on: its module and all that it imports, by the import graph.
 
     What a stage imports by name while it runs is named here, as a module or ``module:name``: see :func:`architecture`,
-    :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts, not what it
-    imports in turn.
+    :func:`adapter`, :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts,
+    not what it imports in turn.
 
     Where the package is installed elsewhere, one file in :data:`STAND_INS` stands for its modules: it lists their
     checksums, and it can be versioned with the study.
@@ -70,14 +70,19 @@ def sources(stage: str, *by_name: str) -> list[str]:
     if not _stands_in():
         return sorted(files.values())
     own = {Path(file) for module, file in files.items() if _is_own(module)}
-    by_module = sorted(module.rpartition(".")[2] for module in modules if _is_own(module) and module != DEFAULTS)
-    stand_in = _stand_in("-".join([stage, *(name for name in by_module if name != stage)]), own)
+    named = sorted({name.partition(":")[0] for name in by_name if _is_own(name)})
+    stand_in = _stand_in("-".join([stage, *(".".join(module.split(".")[-2:]) for module in named)]), own)
     return sorted([stand_in, *(file for module, file in files.items() if not _is_own(module))])
 
 
 def architecture(name: str) -> str:
     """The module of an architecture, and its class."""
     return import_path(name)
+
+
+def adapter(name: str) -> str:
+    """The module of an adapter, and its object if it is a user's own."""
+    return name if is_path(name) else f"latent_atlas.models.adapters.{name}"
 
 
 def dataset(name: str) -> str:

@@ -100,10 +100,15 @@ def _frozen(stage: Any) -> dict[str, bool]:
 
 def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
     outs = [{out: {"cache": False}} if held_by_git(out, in_git) else out for out in sorted(job.outs)]
-    stage: dict[str, Any] = {"cmd": job.command, "deps": sorted(job.deps)}
+    stage: dict[str, Any] = {"cmd": _literal(job.command), "deps": sorted(map(_literal, job.deps))}
     if job.params:
         stage["params"] = sorted(job.params)
     return stage | {"outs": outs}
+
+
+def _literal(text: str) -> str:
+    """Text that DVC takes as it is: it would fill in ``${...}``."""
+    return text.replace("${", r"\${")
 
 
 def plain_yaml() -> Any:
