@@ -137,7 +137,7 @@ class Repository:
                 found.append([head.group(1)])
             elif values := re.match(r"    wildcards: (.*)$", line):
                 found[-1] += [pair.partition("=")[2] for pair in values.group(1).split(", ")]
-        return {"-".join(parts) for parts in found} - {"all"}
+        return {"-".join(parts) for parts in found} - {"all", "study"}
 
     def stale_for_dvc(self) -> set[str]:
         """Names of the stages that DVC calls changed, and of all that come after them."""

@@ -10,6 +10,7 @@ from support import Study, shake_statistics
 from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
+from latent_atlas.models.adapters import adapted
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.export import export
 from latent_atlas.models.registry import build
@@ -47,6 +48,16 @@ def test_torch_export_gives_the_same_for_any_number_of_images(checkpoint: Checkp
     for file, (name, part, given) in zip(files, parts(checkpoint), strict=True):
         assert file == tmp_path / f"{name}.pt2"
         torch.testing.assert_close(torch.export.load(file).module()(given), part(given), rtol=1e-5, atol=1e-6)
+
+
+def test_adapted_networks(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Linear(K, 144), nn.Sigmoid(), nn.Unflatten(1, SHAPE)).eval()
+    z = torch.randn(5, K)
+    alone = Checkpoint(adapted(net, "decoder_only", SHAPE, K), "mine:Net", SHAPE, K)
+    (file,) = export(alone, "torch_export", tmp_path)
+    torch.testing.assert_close(torch.export.load(file).module()(z), net(z))
+    (file,) = export(alone, "state_dict", tmp_path / "net.pth")
+    assert list(torch.load(file, weights_only=True)) == ["0.weight", "0.bias"]
 
 
 def test_onnx_gives_the_same_for_any_number_of_images(checkpoint: Checkpoint, tmp_path: Path) -> None:

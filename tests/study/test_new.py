@@ -105,7 +105,7 @@ def test_plan_and_stand_ins(study: Repository) -> None:
     assert "my_model.py" in study.run("snakemake", "-n", "--quiet", "host").stdout
     done = study.run("latent-atlas", "run", "results/checkpoints/mine16.safetensors", "-n")
     assert "versioned" not in done.stderr
-    assert "training/objectives/mse.py" in (study.root / ".latent-atlas" / "train-objectives.mse.md5").read_text()
+    assert "training/objectives/mse.py" in (study.root / ".latent-atlas" / "objectives.mse.md5").read_text()
     study.run("latent-atlas", "pipeline")
     assert "report" in study.stages()
 
@@ -175,7 +175,7 @@ def test_whole_study_is_versioned(study: Repository, tmp_path: Path) -> None:
     assert other.stale() == set()
     (other.root / "my_model.py").write_text((other.root / "my_model.py").read_text() + "# edited\n")
     assert "train-mine16" in other.stale()
-    stand_in = study.root / ".latent-atlas" / "jacobian.md5"
+    stand_in = study.root / ".latent-atlas" / "stages.jacobian.md5"
     stand_in.write_text(stand_in.read_text().replace("0", "1"))  # as by another version of the package
     assert "jacobian-mine16" in study.stale_for_dvc()
     assert study.stale() == set()  # written anew by what is installed here

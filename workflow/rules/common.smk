@@ -59,8 +59,8 @@ try:
     if not measured.exists():
         measured = Path(str(workflow.current_basedir)).parent / measured.name
     requests = resources.Requests(resources.read(measured), STUDY)
-    for model in STUDY.models.values():
-        sources("train", *network(model))
+    for name, model in STUDY.models.items():
+        sources("train", *network(model), objective(training_of(STUDY, name).objective))
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 

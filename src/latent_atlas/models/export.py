@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
 from latent_atlas.files import atomic_write
+from latent_atlas.models.adapters import Adapted
 from latent_atlas.models.checkpoints import Checkpoint
 
 FORMATS = ("state_dict", "onnx", "torch_export")
@@ -24,8 +25,10 @@ def export(checkpoint: Checkpoint, file_format: str, path: Path) -> list[Path]:
     checkpoint : Checkpoint
     file_format : str
         ``state_dict``: the file ``path`` with the network's own layer names, for ``torch.load``. ``onnx`` and
-        ``torch_export``: the folder ``path`` with the encoder, (N, C, H, W) to (N, k), and the decoder, (N, k) to
-        (N, C, H, W), for any N, as ``encoder.onnx`` and ``decoder.onnx`` or as ``encoder.pt2`` and ``decoder.pt2``.
+        ``torch_export``: the folder ``path`` with the encoder, (N, C, H, W) to (N, k), as ``encoder.onnx`` or
+        ``encoder.pt2``, and the decoder, (N, k) to images in the shape in which the network gives them, as
+        ``decoder.onnx`` or ``decoder.pt2``, for any N. Where a decoder has no encoder but a search for the closest
+        point, the decoder alone.
     path : Path
 
     Returns
@@ -51,6 +54,8 @@ def export(checkpoint: Checkpoint, file_format: str, path: Path) -> list[Path]:
     write, ending = (_write_onnx, "onnx") if file_format == "onnx" else (_write_program, "pt2")
     inputs = {"encoder": ("x", checkpoint.input_shape), "decoder": ("z", (checkpoint.latent_dim,))}
     files = []
+    if isinstance(model, Adapted) and model.encode is None:
+        del inputs["encoder"]
     for part, (name, shape) in inputs.items():
         files.append(path / f"{part}.{ending}")
         with atomic_write(files[-1]) as aside:

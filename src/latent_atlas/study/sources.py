@@ -58,21 +58,32 @@ def sources(stage: str, *by_name: str) -> list[str]:
     :func:`adapter`, :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts,
     not what it imports in turn.
 
-    Where the package is installed elsewhere, one file in :data:`STAND_INS` stands for its modules: it lists their
-    checksums, and it can be versioned with the study.
+    Where the package is installed elsewhere, a file in :data:`STAND_INS` stands for each of its modules among these and
+    all that it imports: it lists their checksums, and it can be versioned with the study. What a study needs of them
+    must be asked for while the Snakefile is read, since Snakemake looks only once which files are there.
     """
-    modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(name.partition(":")[0] for name in by_name)}
-    found = set(modules)
-    for module in modules:
-        if module in _graph().modules:
-            found |= _graph().find_upstream_modules(module)
-    files = {module: _file(module) for module in found - HANDS_ON}
-    if not _stands_in():
-        return sorted(files.values())
-    own = {Path(file) for module, file in files.items() if _is_own(module)}
-    named = sorted({name.partition(":")[0] for name in by_name if _is_own(name)})
-    stand_in = _stand_in("-".join([stage, *(".".join(module.split(".")[-2:]) for module in named)]), own)
-    return sorted([stand_in, *(file for module, file in files.items() if not _is_own(module))])
+    modules = {f"latent_atlas.stages.{stage}", *(name.partition(":")[0] for name in by_name)}
+    if _stands_in():
+        _stand_in_for_stages(Path.cwd())
+        return sorted(_stand_in_for(module) if _is_own(module) else _file(module) for module in modules)
+    return sorted({_file(module) for start in modules for module in _closure(start)})
+
+
+def _closure(module: str) -> set[str]:
+    """A module and all that it imports, but for what only hands values on; and what fills in values before it."""
+    if module not in _graph().modules:
+        return {module, DEFAULTS}
+    return {module, DEFAULTS, *_graph().find_upstream_modules(module)} - HANDS_ON
+
+
+@functools.cache
+def _stand_in_for_stages(folder: Path) -> None:
+    for file in (PACKAGE / "stages").glob("[a-z]*.py"):
+        _stand_in_for(f"latent_atlas.stages.{file.stem}")
+
+
+def _stand_in_for(module: str) -> str:
+    return _stand_in(".".join(module.split(".")[-2:]), [Path(_file(each)) for each in _closure(module)])
 
 
 def architecture(name: str) -> str:
