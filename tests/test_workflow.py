@@ -17,6 +17,7 @@ from support import ROOT, SMALL, Study, planned
 from latent_atlas.errors import ParamsError
 from latent_atlas.study import sources as workflow
 from latent_atlas.study.manifolds import manifolds
+from latent_atlas.study.schema import DatasetParams
 
 
 @dataclass
@@ -63,7 +64,7 @@ class TestSources:
         assert not found & {"fully_connected.py", "cli.py", "config.py", "command.py", "workflow.py", "pca.py"}
 
     def test_of_fetching(self) -> None:
-        found = names(workflow.sources("fetch", workflow.dataset("FashionMNIST")))
+        found = names(workflow.sources("fetch", *workflow.dataset(DatasetParams(name="FashionMNIST"))))
         assert {"fetch.py", "idx.py", "images.py"} <= found
         assert not found & {"training.py", "train.py", "convolutional.py", "manifold.py"}
 

@@ -72,3 +72,26 @@ def test_profile_that_does_not_exist(study: Study) -> None:
     done = study.run("doctor", "--profile", "absent")
     assert done.exit_code == 1
     assert "cannot read absent/config.yaml" in done.output
+
+
+def test_images_of_ones_own(study: Study) -> None:
+    Path("photos").mkdir()
+    study.edit("dataset", {"images": "photos", "size": 8})
+    assert "PROBLEM  dataset: dataset.images: there are no images at photos" in verdicts(study)[0]
+    for number in range(3):
+        Path("photos", f"{number}.png").touch()
+    study.edit("sample.size", 1)
+    study.edit("dataset.test_share", 0.4)
+    study.edit("examples", {"pullover": "train/0", "sneaker": "train/1"})
+    assert verdicts(study) == ["     ok  dataset: photos is here: 3 files"]
+
+
+def test_arrays_functions_and_classes_of_torchvision(study: Study) -> None:
+    study.edit("dataset", {"arrays": "data.npz"})
+    assert "there is no data.npz" in verdicts(study)[0]
+    Path("data.npz").touch()
+    assert verdicts(study) == ["     ok  dataset: data.npz is here"]
+    study.edit("dataset", {"function": "absent_module:load"})
+    assert "there is no absent_module.py beside the Snakefile" in verdicts(study)[0]
+    study.edit("dataset", {"name": "CIFAR100"})
+    assert "note  dataset: torchvision will get CIFAR100" in verdicts(study)[0]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from latent_atlas.data import images as images_module
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
 
@@ -93,3 +96,52 @@ def test_floats_outside_the_range_are_refused(wrong: torch.Tensor) -> None:
 def test_other_types_are_refused() -> None:
     with pytest.raises(DataError, match=r"uint8, or floats in \[0, 1\], not torch.int64"):
         as_float(torch.zeros(1, 1, 2, 2, dtype=torch.int64))
+
+
+def test_the_file_is_that_of_the_format_s_own_library(digits: Images, tmp_path: Path) -> None:
+    digits.save(tmp_path / "ours.safetensors")
+    parts = {key: getattr(digits, key) for key in ("train", "train_labels", "test", "test_labels")}
+    stored = load_file(tmp_path / "ours.safetensors")
+    assert stored.keys() == parts.keys()
+    assert all(torch.equal(stored[key], part) for key, part in parts.items())
+    save_file(parts, tmp_path / "theirs.safetensors")
+    ours, theirs = (
+        (tmp_path / f"{name}.safetensors").read_bytes()[-digits.train.nbytes :] for name in ("ours", "theirs")
+    )
+    assert ours == theirs
+
+
+def test_how_it_was_made_is_kept(digits: Images, tmp_path: Path) -> None:
+    made = {"source": "images", "size": [8, 8], "skipped_unreadable": 2}
+    dataclasses.replace(digits, made=made).take(5).save(tmp_path / "images.safetensors")
+    assert Images.load(tmp_path / "images.safetensors").made == made
+
+
+def test_parts_that_do_not_lie_in_one_piece_are_written_in_order(
+    digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "PART_BYTES", 1000)
+    turned = dataclasses.replace(digits, train=digits.train.transpose(2, 3))
+    turned.save(tmp_path / "images.safetensors")
+    loaded = Images.load(tmp_path / "images.safetensors")
+    assert torch.equal(loaded.train, digits.train.transpose(2, 3))
+    assert loaded.checksum == turned.checksum
+
+
+def test_pixels_stay_in_the_file(tmp_path: Path) -> None:
+    """A process reads three images of 200 MB, and holds none of the others in memory."""
+    path = tmp_path / "images.safetensors"
+    pixels = torch.zeros(200, 1, 1000, 1000, dtype=torch.uint8)
+    Images("x", pixels, torch.zeros(200, dtype=torch.int64), pixels[:1], torch.zeros(1, dtype=torch.int64), ("",)).save(
+        path
+    )
+    code = (
+        "import sys, re; from pathlib import Path; from latent_atlas.data.images import Images\n"
+        "def held(): return int(re.search(r'VmRSS:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
+        "before = held(); images = Images.load(Path(sys.argv[1])); "
+        "[images.pixels('train')[i].sum() for i in (0, 100, 199)]; print(held() - before)"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux' /proc")
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 60

@@ -17,8 +17,7 @@ from support import COMMAND, Study, quoted, sealed
 from torch import Tensor
 
 from latent_atlas.data import sources as datasets
-from latent_atlas.data.images import Images
-from latent_atlas.data.sources import cifar10 as cifar
+from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import idx
 from latent_atlas.errors import DataError
 
@@ -102,10 +101,9 @@ class TestFolder:
     ) -> None:
         for file in ("t10k-images-idx3-ubyte", "train-labels-idx1-ubyte"):
             (damaged / file).unlink()
-            below = damaged / "raw" / f"{file}.gz"
-            below.parent.mkdir(exist_ok=True)
-            below.write_bytes(gzip.compress((idx_folder / file).read_bytes(), compresslevel=1))
-        read = datasets.get("FashionMNIST", "grey", damaged, damaged)
+            packed = gzip.compress((idx_folder / file).read_bytes(), compresslevel=1)
+            (damaged / f"{file}.gz").write_bytes(packed)
+        read = datasets.get("FashionMNIST", "grey", damaged.parent, damaged)
         assert read.checksum == fashion_mnist.checksum
         assert read.shape == (1, 28, 28)
         assert (len(read.train), len(read.test)) == (60_000, 10_000)
@@ -145,22 +143,115 @@ class TestFolder:
         assert "expected MD5 15d484375f8d13e6eb1aabb0c3f46965" in message
         assert f"found {hashlib.md5(content).hexdigest()}" in message
 
-    def test_an_archive_of_unknown_content_is_judged_by_the_publishers_checksum(
-        self, digits: Images, tmp_path: Path
-    ) -> None:
-        fill(tmp_path, digits)
-        content = (tmp_path / "train-images-idx3-ubyte").read_bytes()
-        (tmp_path / "train-images-idx3-ubyte").unlink()
-        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content))
-        with pytest.raises(DataError, match="expected MD5 f68b3c2dcbeaaa9fbdd348bbdeb94873") as caught:
-            datasets.get("MNIST", "grey", tmp_path, tmp_path)
-        assert "train-images-idx3-ubyte.gz is not the file that MNIST consists of" in str(caught.value)
-
     @pytest.mark.parametrize("name", ["FashionMNIST", "CIFAR10"])
     def test_that_is_not_there(self, name: str, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=name if name == "CIFAR10" else "absent does not exist"):
+        with pytest.raises(DataError, match="absent does not exist"):
             datasets.get(name, "grey", tmp_path / "absent", tmp_path)
         assert list(tmp_path.iterdir()) == []
+
+
+def small(folder: Path, value: int, side: int = 4, label: int = 0, parts: tuple[str, ...] = ("train", "t10k")) -> None:
+    """IDX files of twenty images each, of one grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(as_idx(torch.full((20, side, side), value)))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(as_idx(torch.full((20,), label)))
+
+
+def greys(folder: Path, name: str = "MNIST") -> set[tuple[int, int]]:
+    """The first pixel of each split."""
+    read = datasets.get(name, None, folder, folder)
+    return {(int(read.train[0, 0, 0, 0]), int(read.test[0, 0, 0, 0]))}
+
+
+class TestWhichDataset:
+    """A folder may hold several datasets, under several names."""
+
+    @pytest.mark.parametrize("place", ["MNIST/raw", "MNIST", ".", "somewhere/below"])
+    def test_all_files_come_from_one_place(self, tmp_path: Path, place: str) -> None:
+        small(tmp_path / "FashionMNIST" / "raw", 1)
+        small(tmp_path / "EMNIST" / "raw", 2)
+        small(tmp_path / place, 3)
+        assert greys(tmp_path) == {(3, 3)}
+
+    def test_the_places_have_an_order(self, tmp_path: Path) -> None:
+        for value, place in enumerate(("MNIST/raw", "MNIST", ".", "old")):
+            small(tmp_path / place, value)
+        for value, place in enumerate(("MNIST/raw", "MNIST", ".")):
+            assert greys(tmp_path) == {(value, value)}
+            for file in (tmp_path / place).glob("*ubyte"):
+                file.unlink()
+        assert greys(tmp_path) == {(3, 3)}
+
+    def test_two_candidates_below_are_named(self, tmp_path: Path) -> None:
+        small(tmp_path / "new", 1)
+        small(tmp_path / "old", 2)
+        with pytest.raises(DataError, match=r"holds MNIST in .*new and in .*old: name one of them as dataset.folder"):
+            greys(tmp_path)
+
+    def test_another_dataset_is_not_taken_for_it(self, tmp_path: Path) -> None:
+        small(tmp_path / "FashionMNIST" / "raw", 1)
+        with pytest.raises(DataError, match=r"lacks train-images-idx3-ubyte, .*FashionMNIST/raw is of another dataset"):
+            greys(tmp_path)
+
+    def test_halves_in_two_places_make_no_whole(self, tmp_path: Path) -> None:
+        small(tmp_path / "a", 1, parts=("train",))
+        small(tmp_path / "b", 1, parts=("t10k",))
+        with pytest.raises(DataError, match="lacks t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte: all files of MNIST"):
+            greys(tmp_path)
+
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_names_with_dots_and_contents_that_their_names_do_not_tell(
+        self, tmp_path: Path, ending: str, packed: bool
+    ) -> None:
+        small(tmp_path, 3)
+        for file in list(tmp_path.iterdir()):
+            content = file.read_bytes()
+            file.unlink()
+            dotted = tmp_path / (file.name.replace("-idx", ".idx") + ending)
+            dotted.write_bytes(gzip.compress(content) if packed else content)
+        assert greys(tmp_path) == {(3, 3)}
+
+    def test_two_spellings_of_one_file_are_named(self, tmp_path: Path) -> None:
+        small(tmp_path, 3)
+        shutil.copy(tmp_path / "train-images-idx3-ubyte", tmp_path / "train-images.idx3-ubyte.gz")
+        with pytest.raises(DataError, match=r"train-images-idx3-ubyte and .*train-images\.idx3-ubyte\.gz may both be"):
+            greys(tmp_path)
+
+    def test_sizes_labels_and_numbers_must_agree(self, tmp_path: Path) -> None:
+        small(tmp_path, 3, parts=("train",))
+        small(tmp_path, 3, side=5, parts=("t10k",))
+        with pytest.raises(DataError, match="mixes sizes: 4x4 images for training, 5x5 for testing"):
+            greys(tmp_path)
+        small(tmp_path, 3, label=10, parts=("t10k",))
+        with pytest.raises(DataError, match="t10k-labels-idx1-ubyte holds the label 10, but MNIST has 10 classes"):
+            greys(tmp_path)
+        (tmp_path / "t10k-images-idx3-ubyte").write_bytes(as_idx(torch.zeros(0, 4, 4)))
+        with pytest.raises(DataError, match="with at least one image"):
+            greys(tmp_path)
+
+    @pytest.mark.parametrize("name", ["MNIST", "KMNIST"])
+    def test_contents_of_another_dataset_are_told_by_their_checksum(self, idx_folder: Path, name: str) -> None:
+        with pytest.raises(DataError, match=f"is not the file that {name} consists of: .*, that of FashionMNIST"):
+            datasets.get(name, None, idx_folder, idx_folder)
+
+    def test_a_set_of_ones_own_in_the_format_is_told_from_the_published_one(self, tmp_path: Path) -> None:
+        small(tmp_path, 3)
+        said: list[str] = []
+        datasets.get("MNIST", None, tmp_path, tmp_path, said.append)
+        assert "does not hold the 60000 + 10000 images of MNIST: taken as a set of your own" in said[-1]
+
+    def test_no_advice_of_another_library_is_passed_on(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"lacks cifar-10-batches-py/data_batch_1") as caught:
+            datasets.get("CIFAR10", None, tmp_path, tmp_path)
+        assert "download=True" not in str(caught.value)
+        (tmp_path / "CIFAR10" / "cifar-10-batches-py").mkdir(parents=True)
+        for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
+            (tmp_path / "CIFAR10" / "cifar-10-batches-py" / file).touch()
+        with pytest.raises(DataError, match=r"its checksum is not the published one") as caught:
+            datasets.get("CIFAR10", None, tmp_path, tmp_path)
+        assert "download=True" not in str(caught.value)
 
 
 class TestSources:
@@ -188,20 +279,14 @@ class TestColour:
     def test_grey_by_the_weights_of_red_green_and_blue(self) -> None:
         colours = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [10, 200, 30]]
         pixels = torch.tensor(colours, dtype=torch.uint8).view(6, 3, 1, 1)
-        grey = cifar.in_colour(pixels, "grey")
+        grey = in_grey(pixels)
         assert grey.dtype == torch.uint8
         assert grey.shape == (6, 1, 1, 1)
         assert grey.flatten().tolist() == [76, 150, 29, 255, 0, 124]  # 10·0.299 + 200·0.587 + 30·0.114 = 123.8
 
     def test_every_grey_stays_what_it_is(self) -> None:
         ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
-        assert torch.equal(cifar.in_colour(ramp, "grey"), ramp[:, :1])
-
-    def test_colour_is_left_alone(self) -> None:
-        pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 4, 4, 3).permute(0, 3, 1, 2)
-        kept = cifar.in_colour(pixels, "colour")
-        assert torch.equal(kept, pixels)
-        assert kept.is_contiguous()
+        assert torch.equal(in_grey(ramp), ramp[:, :1])
 
 
 class TestCommand:
@@ -244,4 +329,4 @@ class TestCommand:
         assert done.exit_code == 1
         assert "mine lacks train-images-idx3-ubyte" in done.stderr
         left = sorted(path.name for path in study.folder.rglob("*"))
-        assert left == ["mine", "params.yaml"]
+        assert left == ["data", "mine", "params.yaml"]

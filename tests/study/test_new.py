@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from repository import Repository
 from ruamel.yaml import YAML
 from support import ROOT
 
 from latent_atlas.study.new import new
+from latent_atlas.study.schema import load
+from latent_atlas.study.sources import dataset_files
 from latent_atlas.study.templates.my_model import Net
 
 
@@ -38,7 +41,7 @@ def study(tmp_path: Path) -> Repository:
 
 def small(values: dict[str, Any]) -> None:
     """Digits in place of images, few of them, and few of everything."""
-    values["dataset"] = {"name": "digits", "colour": "grey", "folder": None, "limit": 100}
+    values["dataset"] = {"name": "digits", "limit": 100}
     values["models"]["mine16"] = {"architecture": "my_model:Net", "latent_dim": 2, "options": {"widths": [4]}}
     values["training"].update(epochs=1, snapshot_every=1)
     values["pca"]["latent_dims"] = [2]
@@ -74,21 +77,33 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("given", "written"),
         [
-            ("photos", "../photos/**/*.*"),
+            ("photos", "../photos"),
             ("photos/*.png", "../photos/*.png"),
-            ('a "b" ü/*.png', '../a "b" ü/*.png'),
-            ("/data/*.png", "/data/*.png"),
+            ('a "b" ü/**/*.png', '../a "b" ü/**/*.png'),
+            ("{here}/photos", "{here}/photos"),
         ],
     )
     def test_images_are_named_from_the_study(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, written: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "photos").mkdir()
-        assert make("study", "--images", given).exit_code == 0
+        for name in ("photos", 'a "b" ü'):
+            (tmp_path / name).mkdir()
+            for number in range(42):
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+        assert make("study", "--images", given.format(here=tmp_path)).exit_code == 0
         values = YAML(typ="safe").load((tmp_path / "study" / "params.yaml").read_text(encoding="utf-8"))
-        assert values["dataset"]["images"] == written
+        assert values["dataset"]["images"] == written.format(here=tmp_path)
+        assert values["sample"]["size"] == 4  # the test images
+        monkeypatch.chdir(tmp_path / "study")
+        assert len(dataset_files(load("params.yaml").dataset)) == 42
         assert not (tmp_path / "study" / "images").exists()
+
+    def test_no_images_are_said_so(self, tmp_path: Path) -> None:
+        done = make(tmp_path / "study", "--images", tmp_path / "fotos")
+        assert done.exit_code == 1
+        assert f"there are no images at {tmp_path}/fotos" in done.stderr
+        assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 28, 28), (3, 17, 30), (1, 1, 5)])

@@ -85,12 +85,13 @@ class TestOneMistake:
                 "training.precision: 'float16' is not allowed: input should be 'float32' or 'bfloat16'",
             ),
             ("training.device", "gpu", "training.device: 'gpu' is none of auto, cpu, mps, cuda, cuda:N"),
-            ("dataset.colour", "gray", "dataset.colour: 'gray' is not allowed: input should be 'grey' or 'colour'"),
+            ("dataset.colour", "gray", "dataset.colour: 'gray' is not allowed: input should be 'grey' or 'rgb'"),
             ("dataset.limit", 0, "dataset.limit: 0 is not allowed: input should be greater than 0"),
             (
                 "dataset.name",
                 "Fashion",
-                "dataset.name: 'Fashion' is no dataset; choose one of CIFAR10, digits, FashionMNIST, MNIST, KMNIST",
+                "dataset.name: 'Fashion' is no dataset, did you mean 'FashionMNIST'? choose one of CIFAR10, digits, "
+                "FashionMNIST, MNIST, KMNIST, or a class of torchvision.datasets",
             ),
             ("models.fc2.latent_dim", 0, "models.fc2.latent_dim: 0 is not allowed: input should be greater than 0"),
             (
@@ -133,6 +134,72 @@ class TestOneMistake:
         study.write()
         (line,) = complaints(study)
         assert line.startswith("models.16: 16 is not allowed: input should be a valid string")
+
+
+class TestDataset:
+    """Where the images come from, and what goes with each source."""
+
+    @pytest.mark.parametrize(
+        ("section", "line"),
+        [
+            ({}, "dataset: one of images, arrays, function, name says where the images come from: add one of them"),
+            ({"name": "digits", "images": "photos"}, "dataset: one of images, arrays, function, name says where the "
+             "images come from: remove all but one of images, name"),
+            ({"images": "photos", "folder": "x"}, "dataset: folder does not go with images: photos; leave it out; "
+             "known there: colour, crop, labels, limit, seed, size, test_share"),
+            ({"name": "digits", "size": 4}, "dataset: size does not go with name: digits; leave it out; known there: "
+             "colour, folder, limit"),
+            ({"arrays": "a.npz", "labels": "l.csv"}, "dataset: labels does not go with arrays: a.npz; leave it out; "
+             "known there: colour, limit, seed, test_share"),
+            ({"images": "photos", "crop": "none"}, "dataset: crop needs a size; add size, or leave out crop"),
+            ({"images": "photos", "size": [8]}, "dataset.size: [8] is no size; give a number of pixels, or [height, "
+             "width]"),
+            ({"images": "photos", "size": True}, "dataset.size: True is no size; give a number of pixels, or [height, "
+             "width]"),
+            ({"images": "a{b}/*.png"}, "dataset.images: 'a{b}/*.png' is no usable path: it may not be empty or hold "
+             "braces or control characters"),
+            ({"function": "mine"}, "dataset.function: 'mine' is no function: name it as 'module:function'"),
+            ({"images": "p", "test_share": 1.0}, "dataset.test_share: 1.0 is not allowed: input should be less than 1"),
+            ({"name": "CIFAR_100"}, "dataset.name: 'CIFAR_100' is no dataset, did you mean 'CIFAR100'? choose one of "
+             "CIFAR10, digits, FashionMNIST, MNIST, KMNIST, or a class of torchvision.datasets"),
+        ],
+    )  # fmt: skip
+    def test_keys_that_do_not_belong_together(self, study: Study, section: dict[str, Any], line: str) -> None:
+        study.edit("dataset", section)
+        assert complaints(study) == [line]
+
+    @pytest.mark.parametrize(
+        "section",
+        [
+            {"name": "digits"},
+            {"name": "CIFAR100", "size": [16, 32], "crop": "none"},
+            {"name": "EMNIST", "options": {"split": "letters"}},
+            {"images": "photos/**/*.png", "size": 8, "colour": "rgb", "labels": "l.csv", "test_share": 0.5, "seed": 1},
+            {"arrays": "data.npz", "limit": 50, "folder": None},
+            {"function": "mine.data:stripes", "options": {"count": 3}},
+        ],
+    )
+    def test_that_are_taken(self, study: Study, section: dict[str, Any]) -> None:
+        study.edit("dataset", section)
+        assert study.params.dataset.model_dump(exclude_none=True).items() <= section.items()
+
+    def test_known_from_the_files_that_are_there(
+        self, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "photos").mkdir()
+        for number in range(80):
+            (tmp_path / "photos" / f"{number}.png").touch()
+        study.edit("dataset", {"images": "photos", "size": [1, 3], "colour": "grey"})
+        study.edit("models.fc4.latent_dim", 3)
+        assert complaints(study) == [
+            "sample.size: 20 is too large, since photos has 8 test images here; choose at most 8"
+        ]
+        study.edit("sample.size", 8)
+        assert complaints(study)[0].startswith("examples.trousers_74: 74 is too large, since photos has 72 train")
+        study.edit("models.fc4.latent_dim", 4)
+        assert complaints(study) == ["models.fc4.latent_dim: 4 is too large, since an image of photos has 3 numbers; "
+                                     "choose at most 3"]  # fmt: skip
 
 
 class TestMissing:
@@ -319,7 +386,7 @@ class TestFitsTheDataset:
         study.edit("dataset", {"name": "CIFAR10", "colour": "grey", "folder": None, "limit": None})
         study.edit("models.fc2.latent_dim", 1025)
         assert complaints(study)[0].startswith("models.fc2.latent_dim: 1025 is too large")
-        study.edit("dataset.colour", "colour")
+        study.edit("dataset.colour", "rgb")
         assert study.params.models["fc2"].latent_dim == 1025
 
     def test_the_kernel_that_is_advised_can_be_built(self, study: Study) -> None:

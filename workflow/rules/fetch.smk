@@ -1,7 +1,8 @@
 # Nodes of a cluster seldom reach the internet; the machine that submits to them does.
 rule fetch:
     input:
-        sources=sources("fetch", dataset(STUDY.dataset.name)),
+        sources=sources("fetch", *dataset(STUDY.dataset)),
+        images=DATASET_FILES,
     output:
         images=IMAGES,
     log:

@@ -131,7 +131,13 @@ def devices(settings: dict[str, Any], params: Any) -> Iterator[Finding]:
 
 def dataset(params: Any) -> Iterator[Finding]:
     """Whether the dataset is here or can be downloaded."""
-    name, folder, path = params.dataset.name, params.dataset.folder, Path("data/images.safetensors")
+    from latent_atlas.data.sources import BUILT_IN, named
+    from latent_atlas.study.sources import dataset as modules
+    from latent_atlas.study.sources import dataset_files, sources
+
+    wanted = params.dataset
+    key, _, beside = named(wanted.model_dump())
+    name, folder, path = getattr(wanted, key), wanted.folder, Path("data/images.safetensors")
     if path.exists():
         if trouble := _wrong_images(path, name):
             yield Finding("dataset", BAD, f"{path} {trouble}", f"delete it; fetch will get {name} again")
@@ -143,6 +149,19 @@ def dataset(params: Any) -> Iterator[Finding]:
             yield Finding("dataset", GOOD, f"{folder} is here; fetch will verify its content")
         else:
             yield Finding("dataset", BAD, f"there is no folder {folder}", "correct dataset.folder in params.yaml")
+        return
+    if key != "name":
+        try:
+            count = len(dataset_files(wanted))
+            sources("fetch", *modules(wanted))
+        except LatentAtlasError as error:
+            yield Finding("dataset", BAD, str(error), f"correct dataset.{key} in params.yaml")
+        else:
+            yield Finding("dataset", GOOD, f"{name} is here" + (f": {count} files" if key == "images" else ""))
+        return
+    if beside != BUILT_IN:
+        yield Finding("dataset", NOTE, f"torchvision will get {name}; whether it can is seen when it does",
+                      "or name a folder with its files as dataset.folder")  # fmt: skip
         return
     if name == "digits":
         yield Finding("dataset", GOOD, "digits come with scikit-learn")

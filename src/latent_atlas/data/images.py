@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +15,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latent_atlas.errors import DataError
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import atomic_write
 
 SPLITS = ("train", "test")
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
+PART_BYTES = 2**23  # of pixels that are read, converted or written at once
 
 
 @dataclass(frozen=True)
 class Images:
-    """A dataset of small pictures, held as bytes.
+    """A dataset of small pictures, held as bytes; those of a file are read from it as they are used.
 
     Attributes
     ----------
@@ -33,6 +36,8 @@ class Images:
         Index into ``classes``.
     classes : tuple of str
         What the labels stand for.
+    made : mapping of str to plain values
+        How the dataset was made: its source, its split, what was skipped.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Images:
     test: Tensor
     test_labels: Tensor
     classes: tuple[str, ...]
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -64,7 +70,8 @@ class Images:
         """SHA-256 over the pixels and labels of both splits, in hexadecimal."""
         digest = hashlib.sha256()
         for tensor in (self.train, self.train_labels, self.test, self.test_labels):
-            digest.update(tensor.contiguous().numpy().tobytes())
+            for part in _parts(tensor):
+                digest.update(part)
         return digest.hexdigest()
 
     def pixels(self, split: str) -> Tensor:
@@ -109,29 +116,30 @@ class Images:
 
     def take(self, limit: int | None) -> Images:
         """The first ``limit`` images of each split (all of them for ``None``)."""
-        return Images(
-            self.name,
-            self.train[:limit],
-            self.train_labels[:limit],
-            self.test[:limit],
-            self.test_labels[:limit],
-            self.classes,
-        )
+        parts = {key: getattr(self, key)[:limit] for key in ("train", "train_labels", "test", "test_labels")}
+        return replace(self, **parts)
 
     def save(self, path: Path) -> None:
-        """Write both splits to one safetensors file; equal images give equal bytes."""
-        tensors = {
-            "train": self.train,
-            "train_labels": self.train_labels,
-            "test": self.test,
-            "test_labels": self.test_labels,
-        }
-        metadata = {"name": self.name, "classes": json.dumps(self.classes), "sha256": self.checksum}
-        write_safetensors(path, tensors, metadata)
+        """Write both splits to one safetensors file, part by part; equal images give equal bytes."""
+        # The widest type first, as the format orders its tensors.
+        tensors = {key: getattr(self, key) for key in ("test_labels", "train_labels", "test", "train")}
+        metadata = {"classes": json.dumps(self.classes), "made": json.dumps(self.made, sort_keys=True)}
+        header: dict[str, Any] = {"__metadata__": metadata | {"name": self.name, "sha256": self.checksum}}
+        end = 0
+        for name, tensor in tensors.items():
+            start, end = end, end + tensor.nbytes
+            kind = {torch.uint8: "U8", torch.int64: "I64"}[tensor.dtype]
+            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)  # the format asks for data aligned to 8 bytes
+        with atomic_write(path) as aside, aside.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for tensor in tensors.values():
+                file.writelines(_parts(tensor))
 
     @classmethod
     def load(cls, path: Path) -> Images:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote. The pixels stay in the file, which is mapped into memory.
 
         Raises
         ------
@@ -142,11 +150,18 @@ class Images:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return cls(name=metadata["name"], classes=tuple(json.loads(metadata["classes"])), **tensors)
+            classes, made = json.loads(metadata["classes"]), json.loads(metadata["made"])
+            return cls(name=metadata["name"], classes=tuple(classes), made=made, **tensors)
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path} is not a readable file of images ({error}): delete it and fetch the dataset again"
             ) from error
+
+
+def _parts(tensor: Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor, some rows at a time."""
+    rows = max(1, PART_BYTES * len(tensor) // max(1, tensor.nbytes))
+    return (part.contiguous().numpy().data for part in tensor.split(rows))
 
 
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -165,6 +180,12 @@ def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         low, high = float(pixels.min()), float(pixels.max())
         raise DataError(f"images as floats must lie in [0, 1]; these go from {low:g} to {high:g}: divide by 255?")
     return pixels.to(dtype)
+
+
+def in_grey(pixels: Tensor) -> Tensor:
+    """uint8 RGB images (N, 3, H, W) in grey (N, 1, H, W)."""
+    weights = torch.tensor(LUMA).view(1, 3, 1, 1)
+    return (pixels * weights).sum(1, keepdim=True).round().clamp(0, 255).to(torch.uint8)
 
 
 def as_images(images: Tensor | np.ndarray, shape: tuple[int, int, int]) -> Tensor:

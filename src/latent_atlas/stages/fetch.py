@@ -10,6 +10,8 @@ import click
 
 from latent_atlas.command import OUT, log, stage
 from latent_atlas.data import sources as datasets
+from latent_atlas.errors import DataError
+from latent_atlas.study.fits import check_fit
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 def fetch(params: Params, images: Path) -> None:
     """Get the dataset that params.yaml names, verify it, and store it as one file.
 
-    A folder named as dataset.folder is read; otherwise the public sources are tried in turn.
+    Files of the user's are read; otherwise the public sources are tried in turn.
     """
-    config = params.dataset
-    folder = Path(config.folder).expanduser() if config.folder else None
-    with tempfile.TemporaryDirectory(prefix="latent-atlas-") as scratch:
-        found = datasets.get(config.name, config.colour, folder, Path(scratch), log.info)
-    found = found.take(config.limit)
-    found.save(images)
+    wanted = params.dataset.model_dump()
+    images.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the images, since a folder for temporary files may be small or lie in memory.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=images.parent) as scratch:
+        found = datasets.obtain(wanted, Path(scratch), log.info)
+        try:
+            check_fit(params, found.name, len(found.train), len(found.test), found.shape)
+        except ValueError as error:
+            raise DataError(f"params.yaml does not fit the images: {error}") from error
+        found.save(images)
     channels, height, width = found.shape
     log.info(f"{len(found.train)} training and {len(found.test)} test images of {channels}x{height}x{width}: {images}")

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import click
 
+from latent_atlas.data.sources import TEST_SHARE, matched
 from latent_atlas.study.run import SNAKEFILE
 
 TEMPLATES = Path(__file__).parent / "templates"
-IMAGES = "images/**/*.*"  # the pattern in the template
+IMAGES = "images"  # the folder in the template
 
 
 @click.command()
@@ -30,12 +31,19 @@ def new(folder: Path, images: str | None) -> None:
         raise click.ClickException(f"{folder} exists and is not an empty folder: choose another name")
     if shutil.which("git") is None:
         raise click.ClickException("git is not installed, which versions the study: install it")
-    pattern = _from(folder, images) if images else IMAGES
+    count = len(matched(images)) if images else 0
+    if images and not count:
+        raise click.ClickException(f"there are no images at {images}: name a folder, or a pattern in quotes")
     shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
     (folder / "gitignore").rename(folder / ".gitignore")
     params = folder / "params.yaml"
-    text = params.read_text(encoding="utf-8").replace(json.dumps(IMAGES), json.dumps(pattern, ensure_ascii=False))
+    text = params.read_text(encoding="utf-8")
+    if images:
+        place = Path(images).expanduser()
+        pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
+        text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
+        text = text.replace("size: 100,", f"size: {max(1, min(100, round(count * TEST_SHARE)))},")
     params.write_text(text, encoding="utf-8")
     if not images:
         (folder / "images").mkdir()
@@ -48,13 +56,3 @@ def new(folder: Path, images: str | None) -> None:
     if not images:
         click.echo(f"  put your images into {folder / 'images'}")
     click.echo(f"  cd {click.format_filename(folder)}\n  edit params.yaml and my_model.py\n  snakemake")
-
-
-def _from(folder: Path, images: str) -> str:
-    """A pattern of files as it reads in the study's folder."""
-    pattern = Path(images).expanduser()
-    if pattern.is_dir():
-        pattern = pattern / "**" / "*.*"
-    if pattern.is_absolute():
-        return str(pattern)
-    return os.path.relpath(pattern, folder)

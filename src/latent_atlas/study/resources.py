@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
+from latent_atlas.data.sources import expected
 from latent_atlas.errors import ParamsError
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.study.models import training_of
@@ -26,7 +27,6 @@ OVERHEAD_MB = 500  # of the two Snakemakes that stand between a scheduler and a 
 SHORTEST_MIN = 2
 UNKNOWN = {"seconds": 300.0, "memory_mb": 1000.0}  # of a stage that was never measured
 UNIT_IMAGES = 60_000
-TRAINING_IMAGES = {"CIFAR10": 50_000, "digits": 1_500}  # of the datasets that have another number
 MEMORY_STEP_MB = 100
 
 
@@ -43,6 +43,7 @@ class Requests:
 
     def __init__(self, measured: Mapping[str, Mapping[str, float]], params: Params) -> None:
         self.measured, self.params = measured, params
+        self.training_images = images_of(params)
 
     def __call__(self, stage: str) -> dict[str, Callable[..., int]]:
         """``runtime`` in minutes and ``mem_mb`` of a job, as functions that Snakemake calls."""
@@ -50,7 +51,7 @@ class Requests:
 
         def runtime(wildcards: Any, attempt: int) -> int:
             name = next(iter(wildcards), "")
-            seconds = measured["seconds"] * size(stage, str(name), self.params)
+            seconds = measured["seconds"] * size(stage, str(name), self.params, self.training_images)
             return attempt * max(SHORTEST_MIN, math.ceil(TIME_FACTOR * seconds / 60))
 
         def mem_mb(wildcards: Any, attempt: int) -> int:
@@ -60,10 +61,15 @@ class Requests:
         return {"runtime": runtime, "mem_mb": mem_mb}
 
 
-def size(stage: str, name: str, params: Params) -> float:
+def images_of(params: Params) -> int:
+    """Number of training images; a guess where nothing is known of the dataset before it is here."""
+    return expected(params.dataset.model_dump()).train or UNIT_IMAGES
+
+
+def size(stage: str, name: str, params: Params, training_images: int | None = None) -> float:
     """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one."""
     if stage == "train":
-        images = TRAINING_IMAGES.get(params.dataset.name, UNIT_IMAGES)
+        images = training_images or images_of(params)
         return training_of(params, name).epochs * min(images, params.dataset.limit or images) / UNIT_IMAGES
     if stage == "invariance_epochs":
         return training_of(params, name).epochs

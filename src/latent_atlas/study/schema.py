@@ -27,11 +27,11 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from latent_atlas.data.sources import datasets
+from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
 from latent_atlas.errors import LatentAtlasError, ParamsError
 from latent_atlas.imports import is_path, modules
-from latent_atlas.models.registry import smallest_side
 from latent_atlas.study.defaults import complete
+from latent_atlas.study.fits import check_fit
 from latent_atlas.study.manifolds import pca_manifolds
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
@@ -60,8 +60,39 @@ def _known_architecture(name: str) -> str:
 
 
 def _known_dataset(name: str) -> str:
-    if name not in datasets():
-        raise ValueError(f"{name!r} is no dataset; choose one of {', '.join(datasets())}")
+    if name not in datasets() and name not in torchvision_names():
+        near = difflib.get_close_matches(name, {*datasets(), *torchvision_names()}, n=1)
+        raise ValueError(
+            f"{name!r} is no dataset{f', did you mean {near[0]!r}?' if near else ';'} choose one of "
+            f"{', '.join(datasets())}, or a class of torchvision.datasets"
+        )
+    return name
+
+
+def _size(value: Any) -> Any:
+    if value is None:
+        return value
+    sides = value if isinstance(value, list) and len(value) == 2 else [value]
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"{value!r} is no size; give a number of pixels, or [height, width]")
+    return value
+
+
+def _path(value: str) -> str:
+    if not value.strip() or not value.isprintable() or re.search("[{}]", value):
+        raise ValueError(f"{value!r} is no usable path: it may not be empty or hold braces or control characters")
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{value!r} begins with ~ and no user of that name is known here; give the path from /"
+        ) from error
+    return value
+
+
+def _function(name: str) -> str:
+    if not is_path(name):
+        raise ValueError(f"{name!r} is no function: name it as 'module:function'")
     return name
 
 
@@ -109,11 +140,6 @@ def _known_transformation(name: str, path: str) -> None:
         )
 
 
-def _at_most(value: int, most: int, path: str, because: str) -> None:
-    if value > most:
-        raise ValueError(f"{path}: {value} is too large, since {because}; choose at most {most}")
-
-
 class Section(BaseModel):
     """A mapping of known keys."""
 
@@ -121,10 +147,35 @@ class Section(BaseModel):
 
 
 class DatasetParams(Section):
-    name: Annotated[str, AfterValidator(_known_dataset)]
-    colour: Literal["grey", "colour"]
-    folder: str | None
-    limit: PositiveInt | None
+    name: Annotated[str, AfterValidator(_known_dataset)] | None = None
+    images: Annotated[str, AfterValidator(_path)] | None = None
+    arrays: Annotated[str, AfterValidator(_path)] | None = None
+    function: Annotated[str, AfterValidator(_function)] | None = None
+    options: dict[str, Any] | None = None
+    folder: Annotated[str, AfterValidator(_path)] | None = None
+    labels: Annotated[str, AfterValidator(_path)] | None = None
+    size: Annotated[Any, AfterValidator(_size)] = None
+    crop: Literal["centre", "none"] | None = None
+    colour: Literal["grey", "rgb"] | None = None
+    test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: Seed | None = None
+    limit: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _keys_belong_together(self) -> DatasetParams:
+        given = {key: value for key, value in self if value is not None}
+        sources = [key for key in KEYS if key in given]
+        if len(sources) != 1:
+            found = f"remove all but one of {', '.join(sources)}" if sources else "add one of them"
+            raise ValueError(f"one of {', '.join(KEYS)} says where the images come from: {found}")
+        beside = {*sources, *named(given)[2], "limit"}
+        for key in given:
+            if key not in beside:
+                remedy = f"leave it out; known there: {', '.join(sorted(beside - set(sources)))}"
+                raise ValueError(f"{key} does not go with {sources[0]}: {given[sources[0]]}; {remedy}")
+        if self.crop and not self.size:
+            raise ValueError("crop needs a size; add size, or leave out crop")
+        return self
 
 
 class TrainingParams(Section):
@@ -255,29 +306,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fits_the_dataset(self) -> Params:
-        name, limit = self.dataset.name, self.dataset.limit
-        if self.dataset.folder:  # which may hold other images under that name
-            return self
-        _, train, test, (channels, height, width) = datasets()[name]
-        counts = {"train": min(train, limit or train), "test": min(test, limit or test)}
-        pixels = (1 if self.dataset.colour == "grey" else channels) * height * width
-        for model, entry in self.models.items():
-            _at_most(entry.latent_dim, pixels, f"models.{model}.latent_dim", f"an image of {name} has {pixels} numbers")
-            if (side := smallest_side(entry.architecture, entry.options)) > min(height, width):
-                raise ValueError(
-                    f"models.{model}: the images of {name} are {height}x{width} and its convolutions need at least "
-                    f"{side}x{side}; set options: {{kernel: {(min(height, width) + 1) // 2}}} or smaller"
-                )
-        most = min(pixels, counts["train"])
-        for k in self.pca.latent_dims:
-            _at_most(k, most, "pca.latent_dims", f"{counts['train']} images of {pixels} numbers have {most} components")
-        _at_most(self.sample.size, counts[self.sample.split], "sample.size",
-                 f"{name} has {counts[self.sample.split]} {self.sample.split} images here")  # fmt: skip
-        for example, place in self.examples.items():
-            split, _, index = place.partition("/")
-            _at_most(
-                int(index), counts[split] - 1, f"examples.{example}", f"{name} has {counts[split]} {split} images here"
-            )
+        wanted = self.dataset.model_dump()
+        if not (self.dataset.name in datasets() and self.dataset.folder):  # which may hold other images under that name
+            _, train, test, shape = expected(wanted)
+            limit = self.dataset.limit
+            counts = [count and min(count, limit or count) for count in (train, test)]
+            check_fit(self, str(wanted[named(wanted)[0]]), counts[0], counts[1], shape)
         return self
 
     @model_validator(mode="after")

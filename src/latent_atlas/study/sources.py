@@ -9,16 +9,19 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grimp
 
-from latent_atlas.data.sources import datasets
+from latent_atlas.data.sources import matched, named
 from latent_atlas.errors import ParamsError
 from latent_atlas.files import write_text
 from latent_atlas.imports import is_path
 from latent_atlas.models.registry import import_path
 from latent_atlas.versioning.common import canonical, values_at
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import DatasetParams
 
 PACKAGE = Path(__file__).parents[1]
 STAND_INS = Path(".latent-atlas")  # what stands in a study for the sources of an installed package
@@ -96,9 +99,36 @@ def adapter(name: str) -> str:
     return name if is_path(name) else f"latent_atlas.models.adapters.{name}"
 
 
-def dataset(name: str) -> str:
-    """The module that gets a dataset."""
-    return datasets()[name].source
+def dataset(wanted: DatasetParams) -> list[str]:
+    """The module that gets a dataset, and that of the user's function."""
+    own = [wanted.function] if wanted.function else []
+    return [named(wanted.model_dump())[1], *own]
+
+
+def dataset_files(wanted: DatasetParams) -> list[str]:
+    """The user's files that a dataset is made of: if one is edited, added or removed, it is made anew.
+
+    Raises
+    ------
+    ParamsError
+        If there are none, or one has a name that an engine cannot hold, or is a result of this study.
+    """
+    found = [Path(file).expanduser() for file in (wanted.arrays, wanted.labels) if file]
+    if wanted.images:
+        pictures = matched(wanted.images)
+        if not pictures:
+            raise ParamsError(f"dataset.images: there are no images at {wanted.images}: correct it (see docs/data.md)")
+        if made := next((file for file in map(_from_here, pictures) if file.startswith(("results/", "logs/"))), None):
+            raise ParamsError(f"dataset.images: {wanted.images} matches {made}, which this study makes: name a folder")
+        found += pictures
+    for path in found:
+        if not path.exists():
+            raise ParamsError(f"dataset: there is no {path}: correct its name in params.yaml")
+        if not str(path).isprintable() or re.search("[{}]", str(path)):
+            raise ParamsError(
+                f"dataset: {str(path)!r} holds braces or control characters, which engines read otherwise; rename it"
+            )
+    return [_from_here(path) for path in found]
 
 
 def objective(name: str) -> str:

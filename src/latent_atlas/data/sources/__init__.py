@@ -1,11 +1,18 @@
-"""Datasets by name. A module here serves the datasets that its ``DATASETS`` lists, by its function ``get``."""
+"""Where datasets come from.
+
+The modules in :data:`FORMS` read what a user names. Each other one serves the datasets that its ``DATASETS`` lists, by
+its function ``get``.
+"""
 
 from __future__ import annotations
 
+import functools
+import glob
 import importlib
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latent_atlas.errors import DataError
 from latent_atlas.imports import literal, modules
@@ -15,45 +22,126 @@ if TYPE_CHECKING:
 
 Log = Callable[[str], None]
 FOLDER = Path(__file__).parent
+SPLIT = ("test_share", "seed")
+TEST_SHARE, SEED = 0.1, 0  # where nothing is said
+TORCHVISION = "torchvision_classes"
+# By module: the keys that may stand beside the one that names a dataset. `limit` goes with all.
+FORMS = {
+    "folder": ("labels", "size", "crop", "colour", *SPLIT),
+    "arrays": ("colour", *SPLIT),
+    "function": ("options", "colour", *SPLIT),
+    TORCHVISION: ("folder", "options", "size", "crop", "colour", *SPLIT),
+}
+BUILT_IN = ("colour", "folder")
+KEYS = {"images": "folder", "arrays": "arrays", "function": "function", "name": TORCHVISION}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".tga", ".jp2",
+            ".avif", ".ico", ".pcx")  # fmt: skip
+# Classes of torchvision that are no datasets, or for which there is another way here.
+NO_DATASETS = {"DatasetFolder", "ImageFolder", "VisionDataset", "wrap_dataset_for_transforms_v2"}
 
 
 class Dataset(NamedTuple):
-    """What is known of a dataset before it is here.
+    """What is known of a dataset before it is here; None for what is not.
 
     Attributes
     ----------
     source : str
         The module that serves it.
-    train, test : int
-        Numbers of images.
-    shape : (C, H, W)
+    train, test : int or None
+        Numbers of images, or more.
+    shape : (C, H, W) or None
         Of an image in colour, where the dataset has colours.
     """
 
     source: str
-    train: int
-    test: int
-    shape: tuple[int, int, int]
+    train: int | None
+    test: int | None
+    shape: tuple[int, int, int] | None
 
 
 def datasets() -> dict[str, Dataset]:
-    """All datasets by name, found without importing their modules."""
+    """All built-in datasets by name, found without importing their modules."""
     return {
         name: Dataset(f"{__name__}.{module}", *known)
         for module in modules(FOLDER)
+        if module not in FORMS
         for name, known in literal(FOLDER / f"{module}.py", "DATASETS").items()
     }
 
 
-def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log = lambda line: None) -> Images:
-    """The images of a dataset, from a folder of the user's or from the first public source that answers.
+@functools.cache
+def torchvision_names() -> frozenset[str]:
+    """The classes of ``torchvision.datasets``, found without importing it; none where it is not installed."""
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return frozenset()
+    return frozenset(literal(Path(found.origin).parent / "datasets" / "__init__.py", "__all__")) - NO_DATASETS
+
+
+def named(wanted: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """The key that names a dataset, the module that serves it, and the keys that may stand beside it."""
+    key = next(key for key in KEYS if wanted.get(key))
+    if key == "name" and wanted["name"] in (known := datasets()):
+        return key, known[wanted["name"]].source, BUILT_IN
+    return key, f"{__name__}.{KEYS[key]}", FORMS[KEYS[key]]
+
+
+def expected(wanted: Mapping[str, Any]) -> Dataset:
+    """What is known of a dataset before it is here.
+
+    Parameters
+    ----------
+    wanted : mapping
+        The section ``dataset`` of a study.
+    """
+    key, source, _ = named(wanted)
+    if (known := datasets().get(wanted.get("name") or "")) is not None:
+        return known._replace(shape=(1, *known.shape[1:])) if wanted.get("colour") == "grey" and known.shape else known
+    shape, size = None, wanted.get("size")
+    if size:
+        shape = (1 if wanted.get("colour") == "grey" else 3, *((size, size) if isinstance(size, int) else size))
+    if key == "images" and (files := len(matched(wanted["images"]))):
+        share = TEST_SHARE if wanted.get("test_share") is None else wanted["test_share"]
+        return Dataset(source, files - round(files * share), round(files * share), shape)
+    return Dataset(source, None, None, shape)
+
+
+def obtain(wanted: Mapping[str, Any], scratch: Path, log: Log = lambda line: None) -> Images:
+    """The images of a dataset.
+
+    Parameters
+    ----------
+    wanted : mapping
+        The section ``dataset`` of a study: one of :data:`KEYS`, and what goes with it.
+    scratch : Path
+        A folder for downloads and for pixels that are not stored yet, which the caller removes.
+    log : callable, optional
+        Told which source is tried and what came of it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be had.
+    """
+    key, module, beside = named(wanted)
+    options = {name: wanted[name] for name in beside if wanted.get(name) is not None}
+    if beside == BUILT_IN:
+        folder = Path(options["folder"]).expanduser() if "folder" in options else None
+        found = get(wanted["name"], options.get("colour"), folder, scratch, log)
+    else:
+        found = importlib.import_module(module).get(wanted[key], scratch=scratch, log=log, **options)
+    return found.take(wanted.get("limit"))
+
+
+def get(name: str, colour: str | None, folder: Path | None, scratch: Path, log: Log = lambda line: None) -> Images:
+    """The images of a built-in dataset, from a folder of the user's or from the first public source that answers.
 
     Parameters
     ----------
     name : str
         A key of :func:`datasets`.
-    colour : {"grey", "colour"}
-        What to make of a dataset in colour; grey ones are grey either way.
+    colour : {"grey", "rgb"} or None
+        What to make of a dataset in colour: None leaves it as it is. Grey ones are grey either way.
     folder : Path or None
         Where the user keeps the dataset's files. If it is given, no other source is tried.
     scratch : Path
@@ -71,3 +159,24 @@ def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log = l
         raise DataError(f"unknown dataset {name!r}: choose one of {', '.join(known)}")
     found: Images = importlib.import_module(known[name].source).get(name, colour, folder, scratch, log)
     return found
+
+
+def matched(pattern: str) -> tuple[Path, ...]:
+    """The files that a pattern matches, or the images in a folder and below it, by :data:`SUFFIXES`; sorted.
+
+    Files and folders whose names begin with a dot are left out. ``**`` stands for any folders.
+    """
+    place = Path(pattern).expanduser()
+    if place.is_dir():
+        found = glob.iglob(f"{glob.escape(str(place))}/**/*", recursive=True)  # noqa: PTH207
+        return tuple(sorted(Path(file) for file in found if file.lower().endswith(SUFFIXES) and Path(file).is_file()))
+    files = [str(place)] if place.is_file() else glob.glob(str(place), recursive=True)  # noqa: PTH207
+    return tuple(sorted(Path(file) for file in files if Path(file).is_file()))
+
+
+def base(pattern: str) -> Path:
+    """The folder in which all files lie that a pattern may match."""
+    place = Path(pattern).expanduser()
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    return place

@@ -13,7 +13,7 @@ DATASETS = {"digits": (1500, 297, (1, 8, 8))}  # training images, test images, s
 TRAINING_IMAGES = DATASETS["digits"][0]
 
 
-def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log) -> Images:
+def get(name: str, colour: str | None, folder: Path | None, scratch: Path, log: Log) -> Images:
     """The first 1,500 digits for training and the other 297 for testing."""
     from sklearn.datasets import load_digits
 

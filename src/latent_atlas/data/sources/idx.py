@@ -14,10 +14,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latent_atlas.data import torchvision_import
+from latent_atlas.data.folders import place_of
 from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 from latent_atlas.errors import DataError
@@ -40,26 +42,33 @@ CHECKSUMS = {
         "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
         "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
         "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    }
+    },
+    "MNIST": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
 }
 DEBIAN_PACKAGES = {"FashionMNIST": ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))}
 TIMEOUT_S = 30
+GZIP = b"\x1f\x8b"
 
 
 class UnavailableError(Exception):
     """A source that cannot be had here; the next one may."""
 
 
-def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log) -> Images:
+def get(name: str, colour: str | None, folder: Path | None, scratch: Path, log: Log) -> Images:
     """Both splits of a dataset of the MNIST family; see :func:`latent_atlas.data.sources.get`."""
     if folder is not None:
         log(f"{name}: reading {folder}")
-        return read_folder(name, folder)
+        return read_folder(name, folder, log)
     complaints = []
     for source, provide in _sources(name, scratch):
         log(f"{name}: trying {source}")
         try:
-            images = read_folder(name, provide())
+            images = read_folder(name, provide(), log)
         except (UnavailableError, DataError) as error:
             log(f"{name}: {source}: {error}")
             complaints.append(f"{source}: {error}")
@@ -73,25 +82,65 @@ def get(name: str, colour: str, folder: Path | None, scratch: Path, log: Log) ->
     )
 
 
-def read_folder(name: str, folder: Path) -> Images:
-    """Read the four IDX files, plain or gzipped, that lie in a folder or anywhere below it.
+def read_folder(name: str, folder: Path, log: Log) -> Images:
+    """Read the four IDX files, plain or gzipped, of a dataset in a folder: see :func:`.folders.place_of`.
+
+    Other numbers or sizes of images than the published ones are those of a set of the user's in the same format.
 
     Raises
     ------
     DataError
-        If a file is missing, cut short, or its content is not what the checksum says.
+        If a file is missing, cut short, or its content is not what the checksum says; or if the two splits have images
+        of two sizes, no images, or labels without a class.
     """
-    if not folder.is_dir():
-        raise DataError(f"dataset folder {folder} does not exist")
-    tensors = {key: parse(_content(name, folder, file), file) for key, file in FILES.items()}
+    place = place_of(name, folder, lambda place: [file for file in FILES.values() if not _named(place, file)])
+    paths = {key: _path(place, file) for key, file in FILES.items()}
+    contents = {key: _content(name, path, FILES[key]) for key, path in paths.items()}
+    arrays = {key: parse(content, str(paths[key])) for key, content in contents.items()}
+    train, test, (_, *size) = DATASETS[name]
+    published = {"train": (train, *size), "train_labels": (train,), "test": (test, *size), "test_labels": (test,)}
+    if all(tuple(arrays[key].shape) == shape for key, shape in published.items()):
+        for key, path in paths.items():
+            _verify(name, path, FILES[key], contents[key], log)
+    else:
+        log(f"warning: {place} does not hold the {train} + {test} images of {name}: taken as a set of your own")
+    classes = tuple(getattr(torchvision_import.datasets(), name).classes)
+    for split in ("train", "test"):
+        pixels, labels = arrays[split], arrays[f"{split}_labels"]
+        if pixels.ndim != 3 or pixels.numel() == 0 or labels.ndim != 1:
+            raise DataError(
+                f"{paths[split]} and {paths[f'{split}_labels']} hold arrays of shape {tuple(pixels.shape)} and "
+                f"{tuple(labels.shape)}: they must be N x H x W and N, with at least one image"
+            )
+        if labels.numel() and int(labels.max()) >= len(classes):
+            raise DataError(
+                f"{paths[f'{split}_labels']} holds the label {int(labels.max())}, but {name} has {len(classes)} "
+                f"classes, 0 to {len(classes) - 1}: is it of another dataset?"
+            )
+    if arrays["train"].shape[1:] != arrays["test"].shape[1:]:
+        sizes = ["x".join(map(str, arrays[split].shape[1:])) for split in ("train", "test")]
+        raise DataError(f"{place} mixes sizes: {sizes[0]} images for training, {sizes[1]} for testing; get it again")
     return Images(
         name=name,
-        train=tensors["train"][:, None],  # N x 1 x H x W
-        train_labels=tensors["train_labels"].long(),
-        test=tensors["test"][:, None],
-        test_labels=tensors["test_labels"].long(),
-        classes=tuple(getattr(torchvision_import.datasets(), name).classes),
+        train=arrays["train"][:, None],  # N x 1 x H x W
+        train_labels=arrays["train_labels"].long(),
+        test=arrays["test"][:, None],
+        test_labels=arrays["test_labels"].long(),
+        classes=classes,
     )
+
+
+def _named(place: Path, file: str) -> list[Path]:
+    """The files in a folder that may be one of a dataset: with a dot in the name, or packed; plain ones first."""
+    names = [spelling + ending for ending in ("", ".gz") for spelling in (file, file.replace("-idx", ".idx"))]
+    return [place / name for name in names if (place / name).is_file()]
+
+
+def _path(place: Path, file: str) -> Path:
+    first, *others = _named(place, file)
+    if other := next((other for other in others if other.name.removesuffix(".gz") != first.name), None):
+        raise DataError(f"{first} and {other} may both be the {file} of the dataset: remove one of them")
+    return first
 
 
 def parse(content: bytes, name: str) -> Tensor:
@@ -108,37 +157,44 @@ def parse(content: bytes, name: str) -> Tensor:
             f"{name} announces {'x'.join(map(str, shape))} = {math.prod(shape)} bytes "
             f"but holds {len(content) - start}: it is cut short or damaged"
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).reshape(shape)
+    return torch.from_numpy(np.frombuffer(content, np.uint8)[start:].reshape(shape).copy())
 
 
-def _content(name: str, folder: Path, file: str) -> bytes:
-    """The verified, uncompressed content of one of a dataset's files below a folder."""
-    path = next((p for ending in ("", ".gz") for p in sorted(folder.rglob(file + ending)) if p.is_file()), None)
-    if path is None:
-        raise DataError(f"{folder} lacks {file} (or {file}.gz), which {name} consists of")
+def _content(name: str, path: Path, file: str) -> bytes:
+    """The content of a file, unpacked if it is packed, whatever its name."""
     stored = path.read_bytes()
-    expected = CHECKSUMS.get(name, {}).get(file)
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(stored)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(
-                f"{path} is damaged or cut short ({error}): expected content of MD5 {expected or 'unknown'}, "
-                f"found {len(stored)} bytes of MD5 {hashlib.md5(stored).hexdigest()} that cannot be unpacked; "
-                f"delete it and get it again"
-            ) from error
-    else:
-        content = stored
-    found = hashlib.md5(content).hexdigest()
-    if expected is None and path.suffix == ".gz":  # then the publisher's checksum of the archive must do
-        archives = dict(getattr(torchvision_import.datasets(), name).resources)
-        expected, found = archives[f"{file}.gz"], hashlib.md5(stored).hexdigest()
-    if expected is not None and found != expected:
+    if not stored.startswith(GZIP):
+        return stored
+    try:
+        return gzip.decompress(stored)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path} is not the file that {name} consists of: expected MD5 {expected}, found {found}; "
+            f"{path} is damaged or cut short ({error}): expected content of MD5 "
+            f"{CHECKSUMS.get(name, {}).get(file, 'unknown')}, "
+            f"found {len(stored)} bytes of MD5 {hashlib.md5(stored).hexdigest()} that cannot be unpacked; "
+            f"delete it and get it again"
+        ) from error
+
+
+def _verify(name: str, path: Path, file: str, content: bytes, log: Log) -> None:
+    """Compare the checksum of a file's content, or of its archive where only that one is published."""
+    found = hashlib.md5(content).hexdigest()
+    expected = CHECKSUMS.get(name, {}).get(file)
+    of = next(
+        (f", that of {other}" for other, sums in CHECKSUMS.items() if other != name and found in sums.values()), ""
+    )
+    if expected is None and not of:
+        stored = path.read_bytes()
+        if not stored.startswith(GZIP):
+            log(f"warning: {path} cannot be verified: only the checksum of {file}.gz is published")
+            return
+        expected = dict(getattr(torchvision_import.datasets(), name).resources)[f"{file}.gz"]
+        found = hashlib.md5(stored).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{path} is not the file that {name} consists of: expected MD5 {expected or 'unknown'}, found {found}{of}; "
             f"delete it and get it again"
         )
-    return content
 
 
 def _sources(name: str, scratch: Path) -> Iterator[tuple[str, Callable[[], Path]]]:

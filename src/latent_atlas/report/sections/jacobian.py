@@ -23,7 +23,7 @@ def section(results: Path, params: Params) -> Section:
     alike = published.comparable(params) and all(
         published.same_model(params, name) for name in published.JACOBIANS if name in params.models
     )
-    dataset = params.dataset.name if alike else ""
+    dataset = params.dataset.name or "" if alike else ""
     return Section(
         "Jacobians and ranks",
         sentences=sentences(findings(summary[summary["manifold"].isin(models)], dataset)),

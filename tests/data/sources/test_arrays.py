@@ -1,0 +1,149 @@
+"""Arrays of the user's: every layout, type and file that is read, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from latent_atlas.data.images import Images
+from latent_atlas.data.sources import obtain
+from latent_atlas.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 5), dtype=np.uint8)  # N x C x H x W
+LABELS = np.arange(20) % 2 * 5 + 2  # 2 and 7
+
+
+def got(path: Path, **wanted: Any) -> Images:
+    return obtain({"arrays": str(path)} | wanted, path.parent)
+
+
+def same(images: Images, pixels: np.ndarray) -> bool:
+    """Whether the dataset holds these images, in any order."""
+    found = torch.cat([images.train, images.test]).flatten(1).tolist()
+    return sorted(found) == sorted(pixels.reshape(len(pixels), -1).tolist())
+
+
+def test_npz_with_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)
+    images = got(tmp_path / "a.npz", test_share=0.3)
+    assert same(images, PIXELS)
+    assert (len(images.train), len(images.test)) == (14, 6)
+    assert images.classes == ("2", "7")
+    assert images.test_labels.bincount().tolist() == [3, 3]  # each label has its share
+    place = {row.tobytes(): index for index, row in enumerate(PIXELS)}
+    words = [images.classes[label] for label in images.train_labels.tolist()]
+    assert words == [str(LABELS[place[row.numpy().tobytes()]]) for row in images.train]
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".pt", ".safetensors"])
+def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"my $(data){ending}"
+    match ending:
+        case ".npy":
+            np.save(path, PIXELS)
+        case ".npz":
+            np.savez_compressed(path, PIXELS)
+        case ".pt":
+            torch.save(torch.from_numpy(PIXELS), path)
+        case _:
+            save_file({"x": torch.from_numpy(PIXELS)}, path)
+    images = got(path)
+    assert same(images, PIXELS)
+    assert images.classes == ("unlabelled",)
+    assert images.made == {"source": "arrays", "test_share": 0.1, "seed": 0}
+
+
+def test_torch_tuples_and_legacy_files(tmp_path: Path) -> None:
+    pair = (torch.from_numpy(PIXELS), torch.from_numpy(LABELS))
+    torch.save(pair, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    assert same(got(tmp_path / "a.pt"), PIXELS)
+    assert got(tmp_path / "a.pt").classes == ("2", "7")
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (PIXELS.transpose(0, 2, 3, 1), PIXELS),
+        (PIXELS[:, 0], PIXELS[:, :1]),
+        (PIXELS[:, :1].transpose(0, 2, 3, 1), PIXELS[:, :1]),
+        (PIXELS.astype(np.float32) / 255, PIXELS),
+        (PIXELS.astype(np.float64) / 255, PIXELS),
+        (PIXELS > 127, (PIXELS > 127) * np.uint8(255)),
+    ],
+)
+def test_every_layout_and_type(tmp_path: Path, array: np.ndarray, expected: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", array)
+    assert same(got(tmp_path / "a.npy"), expected)
+
+
+def test_grey_of_colour(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", PIXELS)
+    luma = np.rint(np.tensordot([0.299, 0.587, 0.114], PIXELS.astype(float), (0, 1))).astype(int)  # N x H x W
+    found = got(tmp_path / "a.npy", colour="grey")
+    assert found.shape == (1, 4, 5)
+    ordered = sorted(torch.cat([found.train, found.test]).flatten(1).tolist())
+    assert np.abs(np.array(ordered) - np.array(sorted(luma.reshape(20, -1).tolist()))).max() <= 1
+
+
+@pytest.mark.parametrize("names", [("train", "test", "train_labels"), ("x_train", "x_test", "y_train")])
+def test_splits_of_its_own_are_kept_as_they_are(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    train, test, labels = names
+    other = labels.replace("train", "test")
+    parts: dict[str, Any] = {train: PIXELS[:15], test: PIXELS[15:], labels: LABELS[:15, None], other: LABELS[15:]}
+    np.savez(tmp_path / "a.npz", **parts, extra=LABELS)
+    images = got(tmp_path / "a.npz")
+    assert torch.equal(images.train, torch.from_numpy(PIXELS[:15]))
+    assert torch.equal(images.test, torch.from_numpy(PIXELS[15:]))
+    assert (images.test_labels * 5 + 2).tolist() == LABELS[15:].tolist()
+    with pytest.raises(DataError, match=r"divided into train and test already: leave out dataset\.test_share"):
+        got(tmp_path / "a.npz", test_share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({"images": PIXELS.astype(np.int64)}, "images are of type int64, not uint8 or floats"),
+        ({"images": PIXELS.astype(np.float32)}, r"must lie in \[0, 1\]; these go from 0 to 255"),
+        ({"images": np.full((9, 4, 4), np.nan)}, r"must lie in \[0, 1\]; these go from nan"),
+        ({"images": PIXELS[:, :2]}, "of shape 20 x 2 x 4 x 5, not N x H x W"),
+        ({"images": PIXELS[:, :, :, :3]}, "it is unclear which of them is C"),
+        ({"images": PIXELS[0, 0]}, "of shape 4 x 5, not"),
+        ({"images": PIXELS[:0]}, "nothing may be empty"),
+        ({"images": PIXELS, "labels": LABELS[1:]}, r"labels are int64 of shape \(19,\)"),
+        ({"images": PIXELS, "labels": LABELS / 3}, "labels are float64"),
+        ({"images": PIXELS[:1]}, "of 1 images, dataset.test_share: 0.1 leaves 1 for training and 0 for testing"),
+        ({"a": PIXELS, "b": LABELS}, "holds a, b; it must hold images"),
+        ({"train": PIXELS}, "holds train; it must hold images"),
+        ({"train": PIXELS, "test": PIXELS[..., 1:]}, r"two shapes, \(3, 4, 5\) for training and \(3, 4, 4\)"),
+        ({"train": PIXELS, "test": PIXELS, "test_labels": LABELS}, "no labels of the other split"),
+        ({"images": np.array([None])}, "cannot be read .*pickle"),
+    ],
+)
+def test_refused(tmp_path: Path, parts: dict[str, np.ndarray], says: str) -> None:
+    np.savez(tmp_path / "a.npz", **parts)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"(?i){says}"):
+        got(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.pt", "a.safetensors", "a.csv", "absent.npz"])
+def test_other_files(tmp_path: Path, name: str) -> None:
+    if name != "absent.npz":
+        (tmp_path / name).write_bytes(b"<html></html>")
+    with pytest.raises(DataError, match=r"dataset\.arrays: .*a.*"):
+        got(tmp_path / name)
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "pwned",))
+
+    torch.save({"images": Evil()}, tmp_path / "a.pt")
+    with pytest.raises(DataError, match="cannot be read"):
+        got(tmp_path / "a.pt")
+    assert not (tmp_path / "pwned").exists()
