@@ -50,6 +50,13 @@ def test_one_thread_each_unless_told_otherwise(study: Study) -> None:
     assert done.stdout == "1 3\n"
 
 
+def test_terminal_inside_a_notebook(study: Study) -> None:
+    inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # of a package that is not there
+    script = "import latent_atlas.cli, matplotlib.pyplot; print(matplotlib.get_backend())"
+    done = process([sys.executable, "-c", script], study.folder, **inline)
+    assert done.stdout == "agg\n", done.stderr
+
+
 class TestErrors:
     """A failure that a person can act upon is one line; it is in the log as well."""
 

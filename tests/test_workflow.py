@@ -73,23 +73,44 @@ class TestSources:
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "nets.py").write_text("class Net: ...\n")
         found = workflow.sources("train", "mine.nets:Net")
-        assert "mine/nets.py" in found
-        assert "loop.py" in names(found)
-        assert not names(found) & {"convolutional.py", "fully_connected.py"}
+        assert found == [".latent-atlas/stages.train.md5", "mine/nets.py"]
+        package = (tmp_path / found[0]).read_text()
+        assert "  training/loop.py" in package
+        assert "convolutional.py" not in package
 
     def test_of_a_class_that_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ParamsError, match=r"module mine\.nets: there is no mine/nets\.py beside the Snakefile"):
             workflow.sources("train", "mine.nets:Net")
 
-    def test_are_files_written_from_here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for folder, absolute in ((tmp_path, True), (workflow.PACKAGE, False)):
-            monkeypatch.chdir(folder)
-            found = [
-                Path(path) for path in [*workflow.sources("train"), workflow.packaged("report/templates/report.html")]
-            ]
-            assert all(path.is_file() for path in found)
-            assert {path.is_absolute() for path in found} == {absolute}
+    def test_are_files_written_from_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(workflow.PACKAGE)
+        found = [Path(path) for path in [*workflow.sources("train"), workflow.packaged("report/templates/report.html")]]
+        assert all(path.is_file() and not path.is_absolute() for path in found)
+
+    def test_of_an_installed_package_are_one_file_with_their_checksums(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = ("latent_atlas.models.architectures.convolutional:ConvolutionalAutoencoder", "mine:Net")
+        monkeypatch.chdir(workflow.PACKAGE)
+        listed = workflow.sources("train", names[0])
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.py").touch()
+        *stand_ins, own = workflow.sources("train", *names)
+        assert stand_ins == [".latent-atlas/architectures.convolutional.md5", ".latent-atlas/stages.train.md5"]
+        assert own == "mine.py"
+        text = "".join((tmp_path / file).read_text() for file in stand_ins)
+        assert set(listed) == {line.split("  ")[1] for line in text.splitlines()}
+        checked = subprocess.run(["md5sum", "--check", "--quiet", "-"], cwd=workflow.PACKAGE, input=text, text=True)
+        assert checked.returncode == 0
+        assert workflow.packaged("report/templates/report.html") == ".latent-atlas/report.html.md5"
+
+    def test_of_a_checkout_that_another_environment_runs_are_its_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "src" / "latent_atlas").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path)
+        assert all(Path(path).is_absolute() for path in workflow.sources("train"))
 
 
 class TestParameters:
@@ -119,21 +140,28 @@ class TestPlan:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def whole(cls, tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The study's folder."""
+        return tmp_path_factory.mktemp("plan")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def whole(cls, folder: Path) -> list[Job]:
         """Every job of the study."""
-        study = Study(tmp_path_factory.mktemp("plan"))
+        study = Study(folder)
         return jobs(study.snakemake("--dry-run", "--printshellcmds", "--quiet", "host"))
 
-    def test_every_rule_watches_the_code_that_it_runs(self, whole: list[Job]) -> None:
+    def test_every_rule_watches_the_code_that_it_runs(self, whole: list[Job], folder: Path) -> None:
         commands = {job.rule: job.command.split()[1] for job in whole if job.command}
         assert {"fetch", "train", "pca", "reconstruct", "reconstruct_summary", "report"} <= commands.keys()
         blind = set()
         for job in whole:
             if job.rule in commands:
-                stage = ROOT / "src" / "latent_atlas" / "stages" / f"{commands[job.rule].replace('-', '_')}.py"
-                assert stage.is_file()
-                if str(stage) not in job.inputs:
-                    blind.add(f"{job.rule} runs stages/{stage.name} without watching it")
+                stage = f"stages/{commands[job.rule].replace('-', '_')}.py"
+                assert (ROOT / "src" / "latent_atlas" / stage).is_file()
+                (stand_in,) = (path for path in job.inputs if path.startswith(".latent-atlas/stages."))
+                if f"  {stage}\n" not in (folder / stand_in).read_text():
+                    blind.add(f"{job.rule} runs {stage} without watching it")
         assert blind == set()
 
     def test_every_manifold_is_reconstructed(self, whole: list[Job]) -> None:

@@ -21,13 +21,19 @@ except ModuleNotFoundError:
 # Set before numpy or torch is loaded, which read these once.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+# A terminal inside a notebook sets the notebook's way of drawing, which is not there for a process of its own.
+os.environ["MPLBACKEND"] = "agg"
 
 PACKAGE = Path(__file__).parent
 TOOLS = {
     "doctor": "cluster/doctor.py",
+    "export": "study/export.py",
+    "new": "study/new.py",
     "pipeline": "versioning/command.py",
     "records": "cluster/records.py",
     "resources": "cluster/measured.py",
+    "run": "study/run.py",
+    "snakefile": "study/run.py",
 }
 
 

@@ -71,7 +71,8 @@ class Repository:
         folders = [*filter(None, [self.extra.get("PATH")]), str(Path(sys.executable).parent), os.environ["PATH"]]
         path = os.pathsep.join(folders)
         quiet = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(self.root / "src")} | quiet
+        sources = self.root / "src" if (self.root / "src").is_dir() else PROJECT / "src"
+        return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(sources)} | quiet
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the repository."""
@@ -136,7 +137,7 @@ class Repository:
                 found.append([head.group(1)])
             elif values := re.match(r"    wildcards: (.*)$", line):
                 found[-1] += [pair.partition("=")[2] for pair in values.group(1).split(", ")]
-        return {"-".join(parts) for parts in found} - {"all"}
+        return {"-".join(parts) for parts in found} - {"all", "study"}
 
     def stale_for_dvc(self) -> set[str]:
         """Names of the stages that DVC calls changed, and of all that come after them."""

@@ -8,7 +8,6 @@ from latent_atlas.cluster import gpus as cluster
 from latent_atlas.cluster import records
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
-from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.sources import (
@@ -55,12 +54,14 @@ if config:
 
 try:
     STUDY = schema.load("params.yaml")
-    VALUES = complete(schema.read("params.yaml"))
-    requests = resources.Requests(
-        resources.read(Path(workflow.basedir) / resources.MEASURED), STUDY
-    )
-    for model in STUDY.models.values():
-        sources("train", *network(model))
+    # As they stand in the file, for DVC compares them with it; what null stands for is told by a source of each stage.
+    VALUES = schema.read("params.yaml")
+    measured = resources.MEASURED  # of this study, else of the default study
+    if not measured.exists():
+        measured = Path(str(workflow.current_basedir)).parent / measured.name
+    requests = resources.Requests(resources.read(measured), STUDY)
+    for name, model in STUDY.models.items():
+        sources("train", *network(model), objective(training_of(STUDY, name).objective))
     DATASET_FILES = [here(file) for file in dataset_files(STUDY.dataset)]
 except LatentAtlasError as error:
     raise WorkflowError(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ import grimp
 
 from latent_atlas.data.sources import matched, named
 from latent_atlas.errors import ParamsError
+from latent_atlas.files import write_text
 from latent_atlas.imports import is_path
 from latent_atlas.models.registry import import_path
 from latent_atlas.versioning.common import canonical, values_at
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import DatasetParams
 
 PACKAGE = Path(__file__).parents[1]
+STAND_INS = Path(".latent-atlas")  # what stands in a study for the sources of an installed package
 DEFAULTS = "latent_atlas.study.defaults"  # fills in values before a stage gets them
 # What only hands values on to a stage, and so cannot change what the stage makes of them: the rule's
 # command and parameters, which the engines watch, already tell all that passes through here.
@@ -57,13 +60,33 @@ def sources(stage: str, *by_name: str) -> list[str]:
     What a stage imports by name while it runs is named here, as a module or ``module:name``: see :func:`architecture`,
     :func:`adapter`, :func:`dataset`, :func:`objective` and users' transformations. Of a user's module that file counts,
     not what it imports in turn.
+
+    Where the package is installed elsewhere, a file in :data:`STAND_INS` stands for each of its modules among these and
+    all that it imports: it lists their checksums, and it can be versioned with the study. What a study needs of them
+    must be asked for while the Snakefile is read, since Snakemake looks only once which files are there.
     """
-    modules = {f"latent_atlas.stages.{stage}", DEFAULTS, *(name.partition(":")[0] for name in by_name)}
-    found = set(modules)
-    for module in modules:
-        if module in _graph().modules:
-            found |= _graph().find_upstream_modules(module)
-    return sorted(_file(module) for module in found - HANDS_ON)
+    modules = {f"latent_atlas.stages.{stage}", *(name.partition(":")[0] for name in by_name)}
+    if _stands_in():
+        _stand_in_for_stages(Path.cwd())
+        return sorted(_stand_in_for(module) if _is_own(module) else _file(module) for module in modules)
+    return sorted({_file(module) for start in modules for module in _closure(start)})
+
+
+def _closure(module: str) -> set[str]:
+    """A module and all that it imports, but for what only hands values on; and what fills in values before it."""
+    if module not in _graph().modules:
+        return {module, DEFAULTS}
+    return {module, DEFAULTS, *_graph().find_upstream_modules(module)} - HANDS_ON
+
+
+@functools.cache
+def _stand_in_for_stages(folder: Path) -> None:
+    for file in (PACKAGE / "stages").glob("[a-z]*.py"):
+        _stand_in_for(f"latent_atlas.stages.{file.stem}")
+
+
+def _stand_in_for(module: str) -> str:
+    return _stand_in(".".join(module.split(".")[-2:]), [Path(_file(each)) for each in _closure(module)])
 
 
 def architecture(name: str) -> str:
@@ -119,13 +142,37 @@ def _graph() -> grimp.ImportGraph:
 
 
 def packaged(file: str) -> str:
-    """A data file of the package, relative to the working directory where it lies below it."""
-    return _from_here(PACKAGE / file)
+    """A data file of the package, relative to the working directory where it lies below it; else its stand-in."""
+    return _stand_in(Path(file).name, [PACKAGE / file]) if _stands_in() else _from_here(PACKAGE / file)
+
+
+def _stands_in() -> bool:
+    """Whether the package is installed elsewhere, and this folder has no sources of its own that it might be."""
+    here = PACKAGE.is_relative_to(Path.cwd()) and not any(part.endswith("-packages") for part in PACKAGE.parts)
+    return not here and not Path("src/latent_atlas").is_dir()
+
+
+def _stand_in(name: str, files: Iterable[Path]) -> str:
+    """A small file with the checksums of files of the package, written anew if they have changed."""
+    lines = (f"{_checksum(file)}  {file.relative_to(PACKAGE).as_posix()}\n" for file in sorted(files))
+    path, text = STAND_INS / f"{name}.md5", "".join(lines)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return str(path)
+
+
+@functools.cache
+def _checksum(file: Path) -> str:
+    return hashlib.md5(file.read_bytes()).hexdigest()
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] == "latent_atlas"
 
 
 def _file(module: str) -> str:
-    head, _, rest = module.partition(".")
-    if head == "latent_atlas":
+    _, _, rest = module.partition(".")
+    if _is_own(module):
         base = PACKAGE.joinpath(*rest.split(".")) if rest else PACKAGE
         return _from_here(base / "__init__.py" if base.is_dir() else base.with_suffix(".py"))
     path = Path(*module.split(".")).with_suffix(".py")

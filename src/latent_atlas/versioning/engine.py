@@ -50,7 +50,8 @@ def attach(workflow: Any, extras_file: str) -> None:
     ----------
     workflow : snakemake.workflow.Workflow
     extras_file : str
-        YAML file with the content of ``dvc.yaml`` other than the stages: see :func:`.pipeline.render`.
+        YAML file with the content of ``dvc.yaml`` other than the stages: see :func:`.pipeline.render`. Relative to the
+        Snakefile that calls this, which another one may include.
     """
     main, root = workflow.is_main_process, Path.cwd()
     aside = stands_aside()
@@ -65,7 +66,7 @@ def attach(workflow: Any, extras_file: str) -> None:
         return
     build = workflow._build_dag
     try:
-        extras = read_yaml(Path(extras_file))
+        extras = read_yaml(Path(str(workflow.current_basedir)) / extras_file)
     except VersioningError as error:
         raise WorkflowError(str(error)) from error
 
@@ -102,7 +103,7 @@ def _not_versioned(workflow: Any, root: Path) -> str | None:
     if not available(root):
         return f"{root} is no DVC repository under git"
     if not Path(workflow.basedir).resolve().is_relative_to(root):
-        return f"the Snakefile is in {workflow.basedir}, not in {root}"
+        return f"the Snakefile is in {workflow.basedir}, not in {root}, where one that includes it would do"
     if workflow.storage_settings.default_storage_provider is not None:
         return "files are in object storage, not in this folder"
     return None
@@ -189,12 +190,11 @@ class LockFilePersistence(FilePersistence):
         A dry run writes nothing, unless ``latent-atlas pipeline`` has started it to write ``dvc.yaml``.
         """
         jobs = {self.definition(job).name: self.definition(job) for job in workflow.dag.jobs if job.output}
-        foreign = next((dep for job in jobs.values() for dep in job.deps if Path(dep).is_absolute()), None)
-        if foreign:
+        deps = (Path(dep) for job in jobs.values() for dep in job.deps)
+        if foreign := next((dep for dep in deps if dep.is_absolute() and dep.suffix == ".py"), None):
             raise VersioningError(
-                f"{foreign} is outside {self.lock_file.root} and cannot be versioned here: copy it into this "
-                f"folder; if it is one of the project's own sources, use the snakemake of this folder's environment "
-                f"(make install, then .venv/bin/snakemake)"
+                f"{foreign} is a source file outside {self.lock_file.root}, and would be used in place of its own: use "
+                f"the snakemake of this folder's environment (make install, then .venv/bin/snakemake)"
             )
         path = self.lock_file.root / "dvc.yaml"
         batched = getattr(workflow.dag_settings, "batch", None) is not None
@@ -264,7 +264,7 @@ class LockFilePersistence(FilePersistence):
             name = "-".join([job.rule.name, *(str(value) for value in job.wildcards)])
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
-            deps, outs = (tuple(dict.fromkeys(map(str, files))) for files in (job.input, job.output))
+            deps, outs = (tuple(dict.fromkeys(map(self.path, files))) for files in (job.input, job.output))
             if job.rule.shellcmd is None:
                 raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # No threads or resources: they belong to the machine, so a command may not contain them.
@@ -278,6 +278,11 @@ class LockFilePersistence(FilePersistence):
             )
             self._definitions[job] = Job(name, command, deps, outs, params)
         return self._definitions[job]
+
+    def path(self, file: Any) -> str:
+        """A path as DVC writes it: relative to the repository if it lies there, however the rule names it."""
+        path, root = Path(str(file)), self.lock_file.root
+        return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else str(file)
 
     def changes(self, job: Any) -> list[str]:
         """All reasons why a job must run."""
@@ -316,7 +321,7 @@ class LockFilePersistence(FilePersistence):
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
     def input_checksums(self, job: Any, input_path: Any) -> set[str | None]:
-        known = self.lock_file.recorded(self.definition(job), str(input_path))
+        known = self.lock_file.recorded(self.definition(job), self.path(input_path))
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:

@@ -1,0 +1,58 @@
+"""new: a folder for a study of one's own images and one's own model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from latent_atlas.data.sources import TEST_SHARE, matched
+from latent_atlas.study.run import SNAKEFILE
+
+TEMPLATES = Path(__file__).parent / "templates"
+IMAGES = "images"  # the folder in the template
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--images", metavar="GLOB", help="Your images: a folder, or a pattern in quotes. [default: those that "
+              "you put into FOLDER/images]")  # fmt: skip
+def new(folder: Path, images: str | None) -> None:
+    """Make a folder for a study of your own images and your own model.
+
+    It gets a params.yaml, a model, a Snakefile and profiles to run it, and is put under git and DVC.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise click.ClickException(f"{folder} exists and is not an empty folder: choose another name")
+    if shutil.which("git") is None:
+        raise click.ClickException("git is not installed, which versions the study: install it")
+    count = len(matched(images)) if images else 0
+    if images and not count:
+        raise click.ClickException(f"there are no images at {images}: name a folder, or a pattern in quotes")
+    shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
+    (folder / "gitignore").rename(folder / ".gitignore")
+    params = folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    if images:
+        place = Path(images).expanduser()
+        pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
+        text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
+        text = text.replace("size: 100,", f"size: {max(1, min(100, round(count * TEST_SHARE)))},")
+    params.write_text(text, encoding="utf-8")
+    if not images:
+        (folder / "images").mkdir()
+    dvc = [sys.executable, "-m", "dvc"]
+    for command in (["git", "init", "--quiet"], [*dvc, "init", "--quiet"], [*dvc, "config", "core.analytics", "false"]):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise click.ClickException(f"{' '.join(command)} in {folder} failed: {done.stderr.strip()}")
+    click.echo(f"{folder} is ready. Next:")
+    if not images:
+        click.echo(f"  put your images into {folder / 'images'}")
+    click.echo(f"  cd {click.format_filename(folder)}\n  edit params.yaml and my_model.py\n  snakemake")
