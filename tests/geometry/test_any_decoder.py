@@ -126,16 +126,16 @@ def mha(self: Any, z: Tensor) -> Tensor:
 
 
 def tied() -> nn.Module:
-    model = Model(nn.Sequential())
+    model, shared = Model(nn.Sequential()), nn.Linear(64, K)
     model.decoder = Decoder(
         lambda self, z: functional.linear(torch.tanh(z @ self.lin.weight), self.lin.weight.T @ self.lin.weight),
-        lin=nn.Linear(64, K),
+        lin=shared,
     )
-    model.encoder = nn.Sequential(nn.Flatten(), model.decoder.lin)
+    model.encoder = nn.Sequential(nn.Flatten(), shared)
     return model
 
 
-DECODERS: dict[str, Callable[[], nn.Module]] = {
+DECODERS: dict[str, Callable[[], Any]] = {
     "chain": lambda: nn.Sequential(nn.Linear(K, 16), nn.ELU(), nn.Linear(16, 64), nn.Sigmoid()),
     "residual": lambda: Decoder(lambda s, z: s.b(s.a(z) + torch.tanh(s.c(s.a(z)))), **hidden(c=nn.Linear(16, 16))),
     "U-net": lambda: Decoder(unet, a=nn.Linear(K, 16), c1=nn.Conv2d(1, 4, 3, padding=1),
@@ -210,7 +210,7 @@ def test_all_derivatives_agree_with_central_differences(kind: str) -> None:
     z = 0.3 * random(2, K, seed=1)
     before = z.clone()
     wanted = torch.stack([central_differences(manifold, code) for code in z])  # N x P x k
-    near = {"rtol": 0, "atol": 1e-7 * float(wanted.abs().max())}
+    near: Any = {"rtol": 0, "atol": 1e-7 * float(wanted.abs().max())}
     v, w = random(2, 3, K, seed=2), random(2, 5, 64, seed=3)
     torch.testing.assert_close(manifold.jacobian(z), wanted, **near)
     torch.testing.assert_close(manifold.pushforward(z, v), v @ wanted.mT, rtol=1e-6, atol=10 * near["atol"])
@@ -264,7 +264,7 @@ def test_in_blocks_and_in_inference_mode(kind: str, monkeypatch: pytest.MonkeyPa
         warnings.simplefilter("ignore")
         whole, metric = manifold.jacobian(z), manifold.metric(z)
         monkeypatch.setattr("latent_atlas.geometry.manifold.JACOBIAN_MEMORY", 64 * 32 * 8 * 3)  # three vectors
-        near = {"rtol": 1e-12, "atol": 1e-13}
+        near: Any = {"rtol": 1e-12, "atol": 1e-13}
         torch.testing.assert_close(manifold.jacobian(z), whole, **near)
         torch.testing.assert_close(manifold.metric(z), metric, **near)
         with torch.inference_mode():

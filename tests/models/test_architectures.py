@@ -385,7 +385,7 @@ class TestFaster:
         """``view`` may follow a convolution; the layers of one pixel are those of a square as large as the kernel."""
         layout = torch.channels_last if last else torch.contiguous_format
         layer = layer.to(memory_format=layout).train(training)  # type: ignore[call-overload]
-        channels = layer.weight.shape[1 if isinstance(layer, nn.Conv2d) else 0]
+        channels = layer.get_parameter("weight").shape[1 if isinstance(layer, nn.Conv2d) else 0]
         for side in (6, 8, 1) if isinstance(layer, nn.ConvTranspose2d) else (6, 8):
             x = torch.rand(2, channels, side, side).to(memory_format=layout)
             y = layer(x)

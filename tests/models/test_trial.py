@@ -188,7 +188,8 @@ def test_refuses_what_a_state_dict_does_not_hold() -> None:
 
 def test_refuses_a_network_whose_copies_differ() -> None:
     model = with_decoder(lambda s, z: drawn(s, z) + s.seen["z"].mean(1)[:, None, None, None])
-    model.decoder.seen = seen = {}
+    seen: dict[str, Tensor] = {}
+    model.decoder.seen = seen
     model.decoder.register_forward_pre_hook(lambda layer, given: seen.update(z=given[0]))
     with pytest.raises(ModelError, match="a copy of it draws other images"):
         trial(model, SHAPE, K, "mine")
@@ -317,7 +318,8 @@ class Scaled(Base):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(64))
         self.stretched = lambda y: y * self.scale.reshape(SHAPE)
-        self.lock, self.features = threading.Lock(), []
+        self.lock = threading.Lock()
+        self.features: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         self.features = [self.encoder(x)]
@@ -336,7 +338,7 @@ def test_copies_of_what_cannot_be_copied() -> None:
     rebuilt = copied(model, Scaled).double()  # the copy's function is still over the weights of the first
     assert rebuilt(x.double()).dtype == torch.float64
     with torch.no_grad():
-        rebuilt.scale.zero_()  # type: ignore[operator, union-attr]
+        rebuilt.scale.zero_()  # type: ignore[operator]
     assert not rebuilt(x.double()).any()
     torch.testing.assert_close(model(x), before)
 
