@@ -16,7 +16,7 @@ import grimp
 from latent_atlas.data.sources import matched, named
 from latent_atlas.errors import ParamsError
 from latent_atlas.files import write_text
-from latent_atlas.imports import is_path
+from latent_atlas.imports import is_path, with_options
 from latent_atlas.models.registry import import_path
 from latent_atlas.versioning.common import canonical, values_at
 
@@ -131,8 +131,9 @@ def dataset_files(wanted: DatasetParams) -> list[str]:
     return [_from_here(path) for path in found]
 
 
-def objective(name: str) -> str:
-    """The module of an objective."""
+def objective(named: str | Mapping[str, Any]) -> str:
+    """The module of an objective, which is named with or without options."""
+    name, _ = with_options(named)
     return name if is_path(name) else f"latent_atlas.training.objectives.{name}"
 
 
