@@ -20,6 +20,7 @@ from latent_atlas.files import write_safetensors
 from latent_atlas.geometry import manifold
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace, load_manifold
 from latent_atlas.kernels.convolutions import faster
+from latent_atlas.models.adapters import of_functions
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
 
@@ -366,22 +367,25 @@ class TestFromFunctions:
         assert surface.encode(torch.rand(3, *self.SHAPE, dtype=torch.float64)).dtype == torch.float64
         assert not caplog.records
 
-    def test_of_functions_that_hold_a_network_says_their_precision(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_of_functions_that_hold_a_network_gets_its_precision(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         model = self.network()
-        surface = Autoencoder.from_functions(
-            lambda x: model.into(x.flatten(1)),
-            lambda z: model.out(z),
-            (6,),
-            self.SHAPE,
-        ).to(torch.float64)
+        functions = (lambda x: model.into(x.flatten(1)), lambda z: model.out(z))
+        surface = Autoencoder.from_functions(*functions, (6,), self.SHAPE).to(torch.float64)
         z = surface.encode(torch.rand(2, *self.SHAPE, dtype=torch.float64))
         jacobian = surface.jacobian(z)
         assert (z.dtype, jacobian.dtype) == (torch.float64, torch.float64)
         exact = self.surface()[0].to(torch.float64).jacobian(z)
         torch.testing.assert_close(jacobian, exact, rtol=0, atol=1e-5)
-        assert [record.message.partition(",")[0] for record in caplog.records] == [
-            "warning: the functions compute in torch.float32"
-        ]
+        caplog.clear()
+        network = of_functions(*functions, (6,))
+        for _ in range(2):
+            image = network.decoder(z)
+        assert image.dtype == torch.float64
+        assert torch.equal(image.float(), model.out(z.float()))
+        (record,) = caplog.records  # said once
+        assert "the functions compute in torch.float32, not in torch.float64 as asked" in record.message
 
     def test_without_an_encoder_codes_are_those_of_closest_points(self) -> None:
         model = self.network()
