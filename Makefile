@@ -39,9 +39,9 @@ test-faults: $(VENV)/installed-dev
 
 ## check: formatting, lints, types, and dvc.yaml against the Snakefile
 check: $(VENV)/installed-dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
-	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff format --check src tests examples setup.py
+	$(BIN)/ruff check src tests examples setup.py
+	$(BIN)/snakefmt --check Snakefile workflow src/latent_atlas/study/templates/Snakefile
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check

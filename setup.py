@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithPipeline(build_py):
-    """Copies them into ``latent_atlas/pipeline`` of what is built; an editable installation finds them where they are."""
+    """Copies them into ``latent_atlas/pipeline`` of what is built; an editable installation finds them at the root."""
 
     def run(self):
         super().run()

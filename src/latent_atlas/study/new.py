@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -55,4 +56,4 @@ def new(folder: Path, images: str | None) -> None:
     click.echo(f"{folder} is ready. Next:")
     if not images:
         click.echo(f"  put your images into {folder / 'images'}")
-    click.echo(f"  cd {click.format_filename(folder)}\n  edit params.yaml and my_model.py\n  snakemake")
+    click.echo(f"  cd {shlex.quote(str(folder))}\n  edit params.yaml and my_model.py\n  snakemake")
