@@ -53,6 +53,7 @@ try:
     )
     for model in STUDY.models.values():
         sources("train", architecture(model.architecture))
+    sources("fetch", *dataset(STUDY.dataset))
     DATASET_FILES = [here(file) for file in dataset_files(STUDY.dataset)]
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
