@@ -63,6 +63,8 @@ def test_impossible_datasets_are_refused(digits: Images) -> None:
         dataclasses.replace(digits, train=digits.train.float())
     with pytest.raises(DataError, match=r"not torch.uint8 of shape \(1500, 8, 8\)"):
         dataclasses.replace(digits, train=digits.train[:, 0])
+    with pytest.raises(DataError, match=r"test labels of digits must be int64, not torch\.uint8"):
+        dataclasses.replace(digits, test_labels=digits.test_labels.byte())
     with pytest.raises(DataError, match="297 test images but 296 labels"):
         dataclasses.replace(digits, test_labels=digits.test_labels[1:])
 

@@ -62,6 +62,7 @@ try:
     requests = resources.Requests(resources.read(measured), STUDY)
     for name, model in STUDY.models.items():
         sources("train", *network(model), objective(training_of(STUDY, name).objective))
+    sources("fetch", *dataset(STUDY.dataset))
     DATASET_FILES = [here(file) for file in dataset_files(STUDY.dataset)]
 except LatentAtlasError as error:
     raise WorkflowError(str(error))

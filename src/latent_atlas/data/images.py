@@ -58,6 +58,8 @@ class Images:
                 )
             if labels.shape != (len(pixels),):
                 raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
+            if labels.dtype != torch.int64:
+                raise DataError(f"the {split} labels of {self.name} must be int64, not {labels.dtype}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

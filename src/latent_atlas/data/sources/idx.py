@@ -99,7 +99,8 @@ def read_folder(name: str, folder: Path, log: Log) -> Images:
     arrays = {key: parse(content, str(paths[key])) for key, content in contents.items()}
     train, test, (_, *size) = DATASETS[name]
     published = {"train": (train, *size), "train_labels": (train,), "test": (test, *size), "test_labels": (test,)}
-    if all(tuple(arrays[key].shape) == shape for key, shape in published.items()):
+    whole = all(tuple(arrays[key].shape) == shape for key, shape in published.items())
+    if whole:
         for key, path in paths.items():
             _verify(name, path, FILES[key], contents[key], log)
     else:
@@ -127,6 +128,7 @@ def read_folder(name: str, folder: Path, log: Log) -> Images:
         test=arrays["test"][:, None],
         test_labels=arrays["test_labels"].long(),
         classes=classes,
+        made={"source": "published files" if whole else "files of the user's in the same format"},
     )
 
 
