@@ -381,9 +381,7 @@ class TestFromFunctions:
         assert surface.encode(torch.rand(3, *self.SHAPE, dtype=torch.float64)).dtype == torch.float64
         assert not caplog.records
 
-    def test_of_functions_that_hold_a_network_gets_its_precision(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_of_functions_that_hold_a_network_gets_its_precision(self, caplog: pytest.LogCaptureFixture) -> None:
         model = self.network()
         functions = (lambda x: model.into(x.flatten(1)), lambda z: model.out(z))
         surface = Autoencoder.from_functions(*functions, (6,), self.SHAPE).to(torch.float64)

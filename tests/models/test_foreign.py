@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import os
 import pickle
 import tarfile
 from collections import OrderedDict
@@ -138,6 +140,16 @@ class TestNames:
         flat = prefixed(f"{first}.")(one) | prefixed(f"{second}.")(other)
         with pytest.raises(CheckpointError, match=rf"several state dicts that fit, :{first}\., :{second}\.: save"):
             read(put(tmp_path, flat))
+
+    def test_of_parts_with_equal_names_the_shapes_decide(self, tmp_path: Path) -> None:
+        encoder, decoder = nn.Sequential(nn.Linear(5, 2)), nn.Sequential(nn.Linear(2, 5))
+        path = put(tmp_path, prefixed("encoder.")(encoder.state_dict()) | prefixed("decoder.")(decoder.state_dict()))
+        here = nn.Sequential(nn.Linear(2, 5))
+        load_state(here, read_state_dict(path, here), "x")
+        assert all(torch.equal(tensor, here.state_dict()[name]) for name, tensor in decoder.state_dict().items())
+        other = nn.Sequential(nn.Linear(3, 3))
+        with pytest.raises(CheckpointError, match=r"0\.weight is \(2, 5\) where the architecture has \(3, 3\)"):
+            load_state(other, read_state_dict(path, other), "x")
 
     def test_a_wrappers_name_that_is_the_architectures_own_stays(self, tmp_path: Path) -> None:
         class Wrapped(nn.Module):
@@ -283,6 +295,22 @@ class TestFiles:
 
         with pytest.raises(CheckpointError, match=r"was refused.*\(it names argparse.Namespace\): save it again"):
             read_state_dict(put(tmp_path, {"state_dict": {}, "args": argparse.Namespace(lr=1)}))
+
+    def test_a_number_of_numpy_that_carries_a_pickle_runs_nothing(self, tmp_path: Path) -> None:
+        trap = tmp_path / "trap"
+
+        class Bomb:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return os.mkdir, (str(trap),)
+
+        class Number:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return np.float64().__reduce__()[0], (np.dtype("O"), pickle.dumps(Bomb(), protocol=2))
+
+        path = put(tmp_path, {"best": Number(), **network().state_dict()})
+        with contextlib.suppress(CheckpointError):
+            read_state_dict(path, network())
+        assert not trap.exists()
 
     @pytest.mark.parametrize("thing", [[1, 2], {"epoch": 3, "weights": torch.zeros(2)}, torch.zeros(3), {}, {"a": 1}])
     def test_other_content_is_refused(self, tmp_path: Path, thing: object) -> None:

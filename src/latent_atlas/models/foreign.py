@@ -77,7 +77,7 @@ def read_state_dict(path: Path, model: nn.Module | None = None, say: Say = lambd
         raise CheckpointError(f"{path} is not a state dict (a mapping of names to tensors): {AGAIN}")
     wanted = {} if model is None else model.state_dict()
     candidates = [named for place, state in found.items() for named in _named(place, state, wanted)]
-    fitting = _different([named for named in candidates if not named.missing])
+    fitting = _different([named for named in candidates if not any(named.missing)])
     if len(fitting) > 1:
         places = ", ".join(named.place or "the file itself" for named in fitting)
         raise CheckpointError(f"{path} holds several state dicts that fit, {places}: save the one that you mean alone")
@@ -163,7 +163,7 @@ class _Named(NamedTuple):
 
     place: str  # in the file
     state: dict[str, Tensor]
-    missing: int
+    missing: tuple[int, int]  # how many of the names it lacks, and has with another shape
     changes: list[str]
 
 
@@ -204,8 +204,10 @@ def _without(
     if counters:
         chosen |= {name: wanted[name].clone() for name in counters}
         changes.append(f"{len(counters)} {COUNTER} that are missing or no integers set to 0: no output depends on them")
-    missing = wanted.keys() - chosen.keys() - tied(wanted, chosen).keys()
-    return _Named(f"{place}:{prefix}" if prefix else place, chosen, len(missing), changes)
+    there = chosen | tied(wanted, chosen)
+    lacks = sum(name not in there for name in wanted)
+    misshapen = sum(name in there and there[name].shape != tensor.shape for name, tensor in wanted.items())
+    return _Named(f"{place}:{prefix}" if prefix else place, chosen, (lacks, misshapen), changes)
 
 
 def _different(found: list[_Named]) -> list[_Named]:
