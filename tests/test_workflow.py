@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,44 @@ class TestPlan:
 
     def test_one_checkpoint_needs_the_dataset_and_its_training(self, study: Study) -> None:
         assert planned(study.snakemake("results/checkpoints/fc4.safetensors", "--dry-run")) == {"fetch": 1, "train": 1}
+
+    def test_no_name_of_a_file_reaches_the_shell_unquoted(self, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+        files = [
+            "their weights.pth",
+            "$(touch X).pth",
+            'it\'s "q".pth',
+            "a;b&c|`d`.pth",
+            "x*y?.pth",
+            "~/#1.pth",
+            "~none.pth",
+        ]
+        monkeypatch.setenv("HOME", str(study.folder / "home"))
+        (study.folder / "home").mkdir()
+        for number, file in enumerate(files):
+            path = study.folder / file.replace("~/", "home/")
+            path.touch()
+            entry = {"architecture": "fully_connected", "latent_dim": 4, "state_dict": file}
+            study.edit(f"models.t{number}", entry)
+        targets = [f"results/checkpoints/t{number}.safetensors" for number in range(len(files))]
+        done = study.snakemake(*targets, "--dry-run", "--printshellcmds", "--quiet", "host")
+        found = {}
+        for job in jobs(done):
+            words = shlex.split(job.command)
+            if job.rule == "import_":
+                found[words[words.index("--model") + 1]] = words[words.index("--state-dict") + 1]
+                assert job.command.count(shlex.quote(words[words.index("--state-dict") + 1])) == 1
+        right = {f"t{n}": file.replace("~/", f"{study.folder}/home/") for n, file in enumerate(files)}
+        assert found == right
+
+    def test_a_users_adapter_is_watched(self, study: Study) -> None:
+        (study.folder / "mine.py").write_text("")
+        entry = {"architecture": "mine:Net", "latent_dim": 2, "adapter": "mine:Adapter"}
+        study.edit("models", {"m": entry, "v": entry | {"adapter": "vae"}})
+        done = study.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
+        watched = {(job.rule, job.wildcards[0]): job.inputs for job in jobs(done) if job.rule in ("train", "jacobian")}
+        for rule in ("train", "jacobian"):
+            assert "mine.py" in watched[rule, "m"]
+            assert "vae.py" in names(watched[rule, "v"])
 
     def test_imported_model_is_not_trained(self, study: Study) -> None:
         (study.folder / "weights.pth").touch()

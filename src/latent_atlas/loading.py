@@ -32,7 +32,7 @@ def load(
     revision : str, optional
         Commit, tag or branch; what is checked out there, if left out.
     trust : collection of str, optional
-        Architectures outside this package (``module:Class``) whose code may be run if the file names them.
+        Architectures and adapters outside this package (``module:name``) whose code may be run if the file names them.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from latent_atlas.files import write_safetensors
 from latent_atlas.geometry import manifold
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PixelSpace, PrincipalSubspace, load_manifold
 from latent_atlas.kernels.convolutions import faster
+from latent_atlas.models.adapters import of_functions
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
 
@@ -317,3 +318,89 @@ class TestFiles:
         assert "convolutional, latent dimension 4" in message
         assert "lacks encoder.econv1.weight" in message
         assert "more" in message
+
+    @pytest.mark.parametrize("name", ["components", "mean"])
+    def test_names_tensors_of_pca_that_are_no_numbers(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / "pca.safetensors"
+        tensors = {"components": torch.eye(3, 9), "mean": torch.zeros(9)}
+        tensors[name] = tensors[name] * float("nan")
+        PrincipalSubspace(tensors["components"], tensors["mean"], (1, 3, 3)).save(path)
+        with pytest.raises(CheckpointError, match=rf"pca\.safetensors: {name} has NaN or Inf at \d+ of"):
+            load_manifold(path)
+
+
+class TestFromFunctions:
+    """An autoencoder of two functions."""
+
+    SHAPE = (2, 3, 5)
+
+    def network(self) -> Any:
+        """Codes of shape (2, 1, 3) and images of 2 x 3 x 5."""
+        torch.manual_seed(3)
+        model = nn.Module()
+        model.into, model.out = nn.Linear(30, 6), nn.Sequential(nn.Linear(6, 30), nn.Tanh())
+        return model
+
+    def surface(self) -> tuple[Autoencoder, Any]:
+        """The surface of a network whose functions get it as their first argument."""
+        model = self.network()
+        surface = Autoencoder.from_functions(
+            lambda net, x: net.into(x.flatten(1)).reshape(-1, 2, 1, 3),
+            lambda net, z: net.out(z.flatten(1)),
+            (2, 1, 3),
+            self.SHAPE,
+            model=model,
+        )
+        return surface, model
+
+    def test_of_a_model_is_converted_with_it(self) -> None:
+        surface, model = self.surface()
+        x = torch.rand(4, *self.SHAPE)
+        assert (surface.latent_dim, surface.dtype) == (6, torch.float32)
+        z = surface.encode(x)
+        assert torch.equal(z, model.into(x.flatten(1)).detach())
+        assert surface.decode(z).shape == (4, *self.SHAPE)
+        wide = surface.to(torch.float64)
+        assert (wide.dtype, surface.dtype) == (torch.float64, torch.float32)
+        z = wide.encode(x.double())
+        torch.testing.assert_close(wide.jacobian(z)[2], central_differences(wide, z[2]), rtol=0, atol=1e-9)
+
+    def test_of_modules_is_converted_with_them(self) -> None:
+        encode, decode = nn.Sequential(nn.Flatten(), nn.Linear(30, 6)), nn.Linear(6, 30)
+        surface = Autoencoder.from_functions(encode, decode, (6,), self.SHAPE).to(torch.float64)
+        z = surface.encode(torch.rand(2, *self.SHAPE, dtype=torch.float64))
+        torch.testing.assert_close(surface.jacobian(z)[0], decode.weight.detach().double(), rtol=0, atol=1e-12)
+
+    def test_of_plain_functions_computes_in_what_is_asked_for(self, caplog: pytest.LogCaptureFixture) -> None:
+        surface = Autoencoder.from_functions(
+            lambda x: x.flatten(1)[:, :6], lambda z: torch.cat([z.sin()] * 5, dim=1), (6,), self.SHAPE
+        ).to(torch.float64)
+        z = torch.rand(3, 6, dtype=torch.float64)
+        right = torch.cat([torch.diag_embed(z.cos())] * 5, dim=1)
+        torch.testing.assert_close(surface.jacobian(z), right, rtol=0, atol=1e-14)
+        assert surface.encode(torch.rand(3, *self.SHAPE, dtype=torch.float64)).dtype == torch.float64
+        assert not caplog.records
+
+    def test_of_functions_that_hold_a_network_gets_its_precision(self, caplog: pytest.LogCaptureFixture) -> None:
+        model = self.network()
+        functions = (lambda x: model.into(x.flatten(1)), lambda z: model.out(z))
+        surface = Autoencoder.from_functions(*functions, (6,), self.SHAPE).to(torch.float64)
+        z = surface.encode(torch.rand(2, *self.SHAPE, dtype=torch.float64))
+        jacobian = surface.jacobian(z)
+        assert (z.dtype, jacobian.dtype) == (torch.float64, torch.float64)
+        exact = self.surface()[0].to(torch.float64).jacobian(z)
+        torch.testing.assert_close(jacobian, exact, rtol=0, atol=1e-5)
+        caplog.clear()
+        network = of_functions(*functions, (6,))
+        for _ in range(2):
+            image = network.decoder(z)
+        assert image.dtype == torch.float64
+        assert torch.equal(image.float(), model.out(z.float()))
+        (record,) = caplog.records  # said once
+        assert "the functions compute in torch.float32, not in torch.float64 as asked" in record.message
+
+    def test_without_an_encoder_codes_are_those_of_closest_points(self) -> None:
+        model = self.network()
+        surface = Autoencoder.from_functions(None, lambda net, z: net.out(z), (6,), self.SHAPE, model=model)
+        z = 0.5 * torch.randn(3, 6)
+        torch.testing.assert_close(surface.encode(surface.decode(z)), z, rtol=0, atol=1e-4)

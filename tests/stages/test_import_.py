@@ -12,10 +12,12 @@ import pytest
 import torch
 from click.testing import Result
 from support import Study, shake_statistics
+from surfaces import succeeded
 from torch import nn
 
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import CheckpointError
+from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.models.checkpoints import load_state, read_safetensors
 from latent_atlas.models.registry import build
@@ -147,3 +149,42 @@ def test_reading_weights_leaves_the_network_alone_when_they_do_not_fit(network: 
     with pytest.raises(CheckpointError):
         load_state(target, state, "x")
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("decoder.dlayer3.bias", float("nan")), ("encoder.ebatch1.running_var", -1.0)]
+)
+def test_what_is_no_number_is_refused_by_name_on_import_and_on_load(
+    name: str, value: float, study: Study, network: nn.Module, digits_file: Path
+) -> None:
+    state = dict(network.state_dict())
+    state[name] = torch.full_like(state[name], value)
+    put(study, state)
+    done = run_import(study, digits_file)
+    assert done.exit_code == 1
+    assert f"weights.pth (as fc2: fully_connected, latent dimension 2): {name} has " in done.stderr
+    assert not (study.folder / "out.safetensors").exists()
+    put(study, network.state_dict())
+    succeeded(run_import(study, digits_file))
+    metadata, tensors = read_safetensors(study.folder / "out.safetensors")
+    write_safetensors(study.folder / "out.safetensors", tensors | {name: state[name]}, metadata)
+    for stage in ("jacobian", "reconstruct", "interpolate", "invariance"):
+        done = study.run(stage, *("--name", "fc2", "--manifold", "out.safetensors", "--images", digits_file),
+                         *("--folder", stage))  # fmt: skip
+        assert done.exit_code == 1
+        assert re.search(rf"out\.safetensors \(.*\): {name} has ", done.stderr)
+        assert not list((study.folder / stage).glob("*"))
+
+
+def test_what_was_changed_stands_in_the_log(study: Study, network: nn.Module, digits_file: Path) -> None:
+    put(study, {"state_dict": {f"model._orig_mod.{name}": t.half() for name, t in network.state_dict().items()}})
+    succeeded(run_import(study, digits_file))
+    log = (study.folder / "logs" / "import.log").read_text()
+    for said in (
+        "weights.pth: the weights are the entry state_dict of the file",
+        "weights.pth: taken off the names: _orig_mod.",
+        "weights.pth: taken off the names: model.",
+        "weights.pth: 4 num_batches_tracked that are missing or no integers set to 0",
+        "converted to float32",
+    ):
+        assert said in log

@@ -105,6 +105,42 @@ class TestOneMistake:
                 "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
                 "or name a class of your own as 'module:Class'",
             ),
+            (
+                "models.fc2.adapter",
+                "vea",
+                "models.fc2.adapter: 'vea' is no adapter; choose one of decoder_only, diffusers, plain, pythae, vae, "
+                "or name an object of your own with the functions encode and decode as 'module:name'",
+            ),
+            (
+                "models.fc2.adapter",
+                "decoder_only",
+                "models.fc2: a decoder alone cannot be trained here: name the file of its weights as state_dict",
+            ),
+            (
+                "models.fc2.state_dict",
+                "https://example.org/a.pth",
+                "models.fc2.state_dict: 'https://example.org/a.pth' is an address: download the file, and name it by "
+                "its path",
+            ),
+            *(
+                (
+                    "models.fc2.state_dict",
+                    path,
+                    f"models.fc2.state_dict: {path!r} is empty or has one of {{ }} < > or an invisible character: "
+                    f"rename the file",
+                )
+                for path in (
+                    "",
+                    " ",
+                    "a{b}.pth",
+                    "{model}.pth",
+                    "${x}.pth",
+                    "a<b.pth",
+                    "a\nb.pth",
+                    "a\x00b",
+                    "a\u200bb",
+                )
+            ),
             ("models.pca2", MODEL, "models.pca2: the name 'pca2' is that of a baseline; choose another"),
             ("models.16fc", MODEL, "models.16fc: a name must start with a letter and hold only letters, digits and _"),
             ("models.a/b", MODEL, "models.a/b: a name must start with a letter and hold only letters, digits and _"),

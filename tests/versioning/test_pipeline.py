@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from dvc.parsing.context import Context
 from ruamel.yaml import YAML
 
 from latent_atlas.versioning import pipeline
@@ -35,3 +36,10 @@ def test_a_stage_whose_outputs_a_job_makes_is_not_kept() -> None:
     before = "stages:\n  old:\n    cmd: make a\n    outs:\n    - a:\n        cache: false\n    - more\n"
     stages = YAML(typ="safe").load(pipeline.render([TRAIN], {}, before, ["train"]))["stages"]
     assert set(stages) == {"train-a"}
+
+
+def test_text_that_dvc_would_fill_in_stays_as_it_is() -> None:
+    job = Job("echo", "echo ${HOME} $(date) {b} > a", ("x${HOME}",), ("a",))
+    stage = YAML(typ="safe").load(pipeline.render([job], {}))["stages"]["echo"]
+    assert Context().resolve_str(stage["cmd"]) == job.command
+    assert Context().resolve_str(stage["deps"][0]) == job.deps[0]

@@ -311,7 +311,7 @@ class PixelSpace(Manifold):
 def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     """The manifold that a safetensors file holds, in the precision that it was stored in.
 
-    ``trust`` names the architectures (``module:Class``) outside this package whose code may be run.
+    ``trust`` names the architectures and adapters (``module:name``) outside this package whose code may be run.
 
     Raises
     ------

@@ -198,10 +198,12 @@ def _without(
         changes.append(f"taken off the names: {prefix}")
     if outside:
         changes.append(f"left out {len(outside)} tensors outside {prefix} ({', '.join(outside[:SHOWN])}, ...)")
-    counters = [name for name in wanted if name.endswith(COUNTER) and name not in chosen]
+    counters = [
+        name for name in wanted if name.endswith(COUNTER) and (name not in chosen or chosen[name].is_floating_point())
+    ]
     if counters:
         chosen |= {name: wanted[name].clone() for name in counters}
-        changes.append(f"{len(counters)} missing {COUNTER} set to 0, on which no output depends")
+        changes.append(f"{len(counters)} {COUNTER} that are missing or no integers set to 0: no output depends on them")
     missing = wanted.keys() - chosen.keys() - tied(wanted, chosen).keys()
     return _Named(f"{place}:{prefix}" if prefix else place, chosen, len(missing), changes)
 

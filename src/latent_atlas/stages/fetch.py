@@ -10,7 +10,7 @@ import click
 
 from latent_atlas.command import OUT, log, stage
 from latent_atlas.data import sources as datasets
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, OutputError
 from latent_atlas.study.fits import check_fit
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ def fetch(params: Params, images: Path) -> None:
     Files of the user's are read; otherwise the public sources are tried in turn.
     """
     wanted = params.dataset.model_dump()
-    images.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the images, since a folder for temporary files may be small or lie in memory.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=images.parent) as scratch:
+    try:
+        images.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the images, since a folder for temporary files may be small or lie in memory.
+        folder = tempfile.TemporaryDirectory(prefix=".fetch-", dir=images.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {images}: {error.strerror} "
+            f"(free space or change the permissions of {images.parent}, then run the same command again)"
+        ) from error
+    with folder as scratch:
         found = datasets.obtain(wanted, Path(scratch), log.info)
         try:
             check_fit(params, found.name, len(found.train), len(found.test), found.shape)
