@@ -46,3 +46,14 @@ def test_input_edited_while_the_job_runs_is_not_recorded(lock: LockFile) -> None
     (lock.root / "source").write_text("edited")
     lock.succeeded(FIRST)
     assert lock.entries == {}
+
+
+@pytest.mark.parametrize(
+    ("named", "recorded"), [("{root}/a b/c", "a b/c"), ("a", "a"), ("../a", "../a"), ("/elsewhere/a", "/elsewhere/a")]
+)
+def test_paths_are_recorded_as_dvc_writes_them(lock: LockFile, named: str, recorded: str) -> None:
+    from latent_atlas.versioning.engine import LockFilePersistence
+
+    persistence = LockFilePersistence.__new__(LockFilePersistence)
+    persistence.lock_file = lock
+    assert persistence.path(named.format(root=lock.root)) == recorded
