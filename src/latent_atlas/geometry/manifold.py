@@ -25,7 +25,7 @@ from latent_atlas.models.checkpoints import Checkpoint, image_shape, read_safete
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
-BATCH = 2**20  # numbers of the images that are reconstructed at once
+BATCH = 2**20  # numbers of the images that are decoded at once
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 
 
