@@ -141,12 +141,13 @@ class TestContract:
         torch.testing.assert_close(surface.pullback(z, w), w @ jacobian, **near)
         torch.testing.assert_close(surface.metric(z), jacobian.mT @ jacobian, **near)
 
-    def test_metric_in_blocks_of_columns(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_jacobian_and_metric_in_blocks_of_columns(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         surface = manifolds()[kind]
         z = random(3, surface.latent_dim, seed=1)
-        whole = surface.metric(z)
+        jacobian, whole = surface.jacobian(z), surface.metric(z)
         monkeypatch.setattr(manifold, "JACOBIAN_MEMORY", 3 * 32 * 8 * surface.pixel_count)
         torch.testing.assert_close(surface.metric(z), whole, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(surface.jacobian(z), jacobian, rtol=1e-11, atol=1e-12)
 
     def test_one_image_alone_equals_it_in_a_batch(self, kind: str) -> None:
         surface = manifolds()[kind]

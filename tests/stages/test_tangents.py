@@ -131,10 +131,9 @@ class TestGallery:
         assert sorted(areas)[-130] < 0.5 * min(tiles)
         assert paper > max(tiles)
 
-    def test_colour_is_the_mean_of_the_channels(self) -> None:
-        vectors = random(2, 3, 4, 4)
-        mosaic = signed_mosaic(vectors, 2)
-        assert np.array_equal(mosaic[:4, 5:9], vectors[1].numpy().mean(axis=0))
+    def test_of_each_pixel_the_channel_that_changes_most_is_drawn(self) -> None:
+        vectors = torch.tensor([[0.5, 0.1], [-0.6, 0.2], [0.0, -0.1]]).view(1, 3, 1, 2)  # red against green cancels
+        np.testing.assert_array_equal(signed_mosaic(vectors, 1, gap=0), [np.float32([-0.6, 0.2])])
 
 
 @pytest.fixture(scope="module")

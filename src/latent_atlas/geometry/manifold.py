@@ -36,7 +36,7 @@ from latent_atlas.models.trial import trial
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
-BATCH = 2**20  # numbers of the images that are reconstructed at once
+BATCH = 2**20  # numbers of the images that are decoded at once
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 WAYS = {
     "_push_by_copies": "column by column in forward mode", "_push_by_rows": "row by row in reverse mode",

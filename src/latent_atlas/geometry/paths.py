@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import DataError
-from latent_atlas.geometry.manifold import Manifold
+from latent_atlas.geometry.manifold import BATCH, Manifold
 
 BLOCK = 2**23  # numbers of the images that are compared at once
 
@@ -63,7 +63,8 @@ def interpolate(manifold: Manifold, start: Tensor | np.ndarray, end: Tensor | np
     t = torch.linspace(0, 1, steps + 1, dtype=manifold.dtype)
     first, last = manifold.encode(torch.cat(ends))  # k, k
     codes = torch.lerp(first[None], last[None], t[:, None])  # n + 1 x k
-    return Path(t, manifold.decode(codes))
+    parts = codes.split(max(1, BATCH // manifold.pixel_count))
+    return Path(t, torch.cat([manifold.decode(part) for part in parts]))
 
 
 def distance_to_nearest(images: Tensor, others: Tensor) -> Tensor:

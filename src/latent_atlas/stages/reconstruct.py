@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from latent_atlas.command import log, manifold_options, stage
-from latent_atlas.data.images import SPLITS, Images, as_float
+from latent_atlas.data.images import SPLITS, Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry import reconstruction as quality
-from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.geometry.manifold import batches, load_manifold
 from latent_atlas.stages.tables import measured_images
 from latent_atlas.study.models import architectures
 
@@ -30,8 +31,8 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
         pixels = data.pixels(split)
         means = quality.summary(surface, pixels)
         rows.append({"manifold": name, "latent_dim": surface.latent_dim, "split": split} | means)
-        first = as_float(pixels[: params.reconstruct.shown], surface.dtype)
-        shown[split] = surface.reconstruct(first).float()  # n x C x H x W
+        first = batches(pixels[: params.reconstruct.shown], surface.dtype)
+        shown[split] = torch.cat([surface.reconstruct(x).float() for x in first])  # n x C x H x W
         log.info(f"{split}: {len(pixels)} images, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}")
     write_safetensors(folder / "shown.safetensors", shown, {"manifold": name, "family": surface.family})
     chosen, keys = measured_images(params, data)
