@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,23 @@ def is_path(name: str) -> bool:
     """Whether a name has the form ``module:name``."""
     module, _, attribute = name.partition(":")
     return attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def with_options(named: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The name and the options of a thing that is named alone, or as a mapping of its name to its options."""
+    if isinstance(named, str):
+        return named, {}
+    ((name, options),) = named.items()
+    return name, options
+
+
+def options_of(file: Path, function: str, first: int) -> dict[str, Any]:
+    """The arguments of a function after the ``first``, with their defaults, read without importing its module."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            names = [argument.arg for argument in node.args.args[first:]]
+            return dict(zip(names, map(ast.literal_eval, node.args.defaults), strict=True))
+    return {}
 
 
 def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:

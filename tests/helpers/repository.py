@@ -189,7 +189,7 @@ def _small(values: dict) -> None:
     """A study of one model on a few digits, so that every job takes little more than its start."""
     values["dataset"] = {"name": "digits", "colour": "grey", "folder": None, "limit": 200}
     values["models"] = {"fc4": {"architecture": "fully_connected", "latent_dim": 4, "options": {"widths": [16, 8]}}}
-    values["training"].update(epochs=2, batch_size=64)
+    values["training"].update(epochs=2, min_steps=1, batch_size=64)
     values["pca"]["latent_dims"] = [2]
     values["reconstruct"]["shown"] = 4
     values["sample"] = {"split": "test", "size": 10, "seed": 0}

@@ -14,7 +14,7 @@ from latent_atlas.errors import ParamsError
 from latent_atlas.study import schema as config
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.study.models import training_of
-from latent_atlas.study.resources import MEASURED, Requests, read
+from latent_atlas.study.resources import MEASURED, Requests, read, size
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -24,15 +24,28 @@ def params() -> config.Params:
     return config.load(PROJECT / "params.yaml")
 
 
+def epochs(params: config.Params, model: str) -> int:
+    return training_of(params, model).epochs or 0
+
+
 def test_training_grows_with_epochs_and_attempts(params: config.Params) -> None:
     minutes = Requests({"train": {"seconds": 60, "memory_mb": 601}}, params)("train")["runtime"]
-    assert minutes(["fc16"], attempt=1) == 4 * training_of(params, "fc16").epochs
-    assert minutes(["conv16"], attempt=1) == 4 * training_of(params, "conv16").epochs
+    assert minutes(["fc16"], attempt=1) == 4 * epochs(params, "fc16") == 4 * 8
+    assert minutes(["conv16"], attempt=1) == 4 * epochs(params, "conv16") == 4 * 3
     assert minutes(["conv16"], attempt=3) == 3 * minutes(["conv16"], attempt=1)
 
 
+def test_training_of_few_images_has_the_least_number_of_steps(params: config.Params) -> None:
+    update: dict[str, object] = {"dataset": params.dataset.model_copy(update={"limit": 512})}
+    for length, passes in (({"min_steps": 500}, 250), ({"epochs": None, "steps": 501}, 250.5), ({"min_steps": 1}, 8)):
+        few = params.model_copy(update=update | {"training": params.training.model_copy(update=length)})
+        assert size("train", "fc16", few) == passes * 512 / 60_000
+        assert size("invariance_epochs", "fc16", few) == {250: 250 / 3, 250.5: 251 / 3, 8: 8}[passes]
+
+
 def test_training_shrinks_with_the_number_of_images(params: config.Params) -> None:
-    few = params.model_copy(update={"dataset": params.dataset.model_copy(update={"limit": 6000})})
+    training = params.training.model_copy(update={"min_steps": 1})
+    few = params.model_copy(update={"dataset": params.dataset.model_copy(update={"limit": 6000}), "training": training})
     whole, tenth = (
         Requests({"train": {"seconds": 600, "memory_mb": 1}}, study)("train")["runtime"](["fc16"], attempt=1)
         for study in (params, few)
@@ -86,5 +99,5 @@ def test_measured_from_the_records_of_jobs(params: config.Params, tmp_path: Path
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"wall_s": seconds, "peak_memory_mib": memory}))
     found = measure(tmp_path, params)
-    assert found["train"] == {"seconds": max(90 / training_of(params, "conv16").epochs, 10), "memory_mb": 812}
+    assert found["train"] == {"seconds": max(90 / epochs(params, "conv16"), 10), "memory_mb": 812}
     assert found["report"] == {"seconds": pytest.approx(3 / len(manifolds(params)), abs=0.05), "memory_mb": 5}

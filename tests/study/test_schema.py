@@ -61,7 +61,14 @@ class TestOneMistake:
             ("training.epochs", 0, "training.epochs: 0 is not allowed: input should be greater than 0"),
             ("training.epochs", "5", "training.epochs: '5' is not allowed: input should be a valid integer"),
             ("training.epochs", 2.5, "training.epochs: 2.5 is not allowed: input should be a valid integer"),
-            ("training.epochs", None, "training.epochs: null is not allowed: input should be a valid integer"),
+            ("training.epochs", None, "training: it has no length; give epochs or steps"),
+            ("training.steps", 5, "training: epochs is 2 and steps is 5; give one of the two"),
+            (
+                "models.fc2.training",
+                {"epochs": 2, "steps": 5},
+                "models.fc2.training: epochs is 2 and steps is 5; give one of the two",
+            ),
+            ("training.min_steps", 0, "training.min_steps: 0 is not allowed: input should be greater than 0"),
             ("training.epochs", True, "training.epochs: True is not allowed: input should be a valid integer"),
             (
                 "training.batch_size",
@@ -177,12 +184,38 @@ class TestYaml:
             config.load(tmp_path / "params.yaml")
         assert str(tmp_path / "params.yaml") in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("value", "says"),
+        [
+            ({"vae": {"gamma": 1}}, "'vae' has no option 'gamma'; it has beta"),
+            ({"mse": {"beta": 1}}, "'mse' has no option 'beta'; it has none"),
+            ({"vae": {"beta": "4"}}, "beta of 'vae' is '4'; give a number of at least 0"),
+            ({"vae": {"beta": True}}, "beta of 'vae' is True; give a number of at least 0"),
+            ({"vae": {"beta": -0.5}}, "beta of 'vae' is -0.5; give a number of at least 0"),
+            ({"contractive": {"directions": 0}}, "directions of 'contractive' is 0; give a whole number of at least 1"),
+            ({"vae": {}, "mse": {}}, "{'vae': {}, 'mse': {}} is no objective; choose one of bce, contractive, "),
+            ({"vae": 4.0}, "{'vae': 4.0} is no objective; choose one of bce, contractive, "),
+            (3, "3 is no objective; choose one of bce, contractive, "),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["training.objective", "models.fc2.training.objective"])
+    def test_objective(self, study: Study, key: str, value: Any, says: str) -> None:
+        study.edit("models.fc2.training", {})
+        study.edit(key, value)
+        (line,) = complaints(study)
+        assert line.startswith(f"{key}: {says}")
+
     @pytest.mark.parametrize("number", ["5e-3", "5.0e-3", "0.005", "5E-3"])
     def test_numbers_as_people_write_them(self, study: Study, number: str) -> None:
         path = study.folder / "params.yaml"
         path.write_text(path.read_text().replace("peak_learning_rate: 0.005", f"peak_learning_rate: {number}"))
         assert number in path.read_text()
         assert study.params.training.peak_learning_rate == 0.005
+
+    @pytest.mark.parametrize("value", ["vae", {"vae": {}}, {"vae": {"beta": 4}}, {"my_losses:loss": {"any": "thing"}}])
+    def test_objective_with_options(self, study: Study, value: Any) -> None:
+        study.edit("training.objective", value)
+        assert study.params.training.objective == value
 
     def test_all_mistakes_at_once(self, study: Study) -> None:
         study.edit("training.epochs", 0)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.functional import conv2d, fold, pad
 from torch.nn.grad import conv2d_weight
 
@@ -124,7 +125,8 @@ class Conv2d(nn.Conv2d):
             return _biased(conv2d_valid(x, self.weight), self.bias)
         if not _is_tuned_for(x, self.weight):
             return super().forward(x)
-        y = _Conv2dValid.apply(x, self.weight) if self.training else conv2d_valid(x, self.weight)
+        own = self.training and not _has_tangent(x)
+        y = _Conv2dValid.apply(x, self.weight) if own else conv2d_valid(x, self.weight)
         return _biased(y, self.bias)
 
 
@@ -138,7 +140,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             return _biased(_from_one_pixel(x, self.weight), self.bias)
         if not _is_tuned_for(x, self.weight):
             return super().forward(x)
-        if self.training:
+        if self.training and not _has_tangent(x):
             y = _ConvTranspose2dValid.apply(x, self.weight)
         else:  # these support every kind of differentiation
             y = _folded(x, self.weight) if self.out_channels <= THIN else _with_margin(x, self.weight)
@@ -155,7 +157,8 @@ def faster(model: nn.Module) -> Iterator[None]:
     Only layers whose class is exactly one of torch's are replaced, not those of a derived class. Weights, hooks and
     names do not change. After the block, also when it fails, the layers are torch's again.
 
-    ``torch.func`` can transform the layers of this module in eval mode, not in training mode.
+    In training mode the layers support several backward passes and forward mode by :mod:`torch.autograd.forward_ad`;
+    ``torch.func`` can transform them in eval mode only.
     """
     layers = [(layer, type(layer)) for layer in model.modules() if type(layer) in FASTER]
     try:
@@ -203,6 +206,11 @@ def _is_tuned_for(x: Tensor, weight: Tensor) -> bool:
     """Whether a CPU computes in full precision, for which this module is tuned."""
     full = x.dtype == weight.dtype in (torch.float32, torch.float64)
     return full and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether a tensor is a dual number of forward mode, for which the functions with an own backward pass are not."""
+    return unpack_dual(x).tangent is not None
 
 
 def _biased(y: Tensor, bias: Tensor | None) -> Tensor:

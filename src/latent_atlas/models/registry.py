@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = Path(__file__).parent / "architectures"
+NO_VARIANCES = "this network has no variances, which the objective vae needs: give it the option variational: true"
 
 
 def is_built_in(architecture: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,11 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     device = choose_device(config.device)
     data = Images.load(images)
     schedule = Schedule(**config.model_dump(exclude={"device", "threads"}))
+    length = schedule.length(len(data.train))
+    epochs = f"{length.steps / length.batches:g}"
     log.info(
-        f"{schedule.epochs} epochs of {len(data.train)} images on {device} ({describe(device)}), {schedule.precision}"
+        f"{length.steps} steps, {epochs} epochs of {len(data.train)} images, on {device} ({describe(device)}), "
+        f"{schedule.precision}"
     )
     network, table, states = run_training(
         lambda: build(entry.architecture, data.shape, entry.latent_dim, entry.options),
@@ -60,15 +64,15 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     if last["test_mse"] > constant:
         log.warning(
             f"warning: it has learned little: test error {last['test_mse']:.5f}, while always drawing the mean image "
-            f"gives {constant:.5f}; try more epochs or another training.peak_learning_rate"
+            f"gives {constant:.5f}; try more training.epochs or steps, or another training.peak_learning_rate"
         )
     record = provenance(data.checksum) | {
         "seed": str(schedule.seed),
-        "epochs": str(schedule.epochs),
+        "epochs": epochs,
         "batch_size": str(schedule.batch_size),
         "peak_learning_rate": repr(schedule.peak_learning_rate),
         "precision": schedule.precision,
-        "objective": schedule.objective,
+        "objective": schedule.objective if isinstance(schedule.objective, str) else json.dumps(schedule.objective),
         "train_mse": f"{last['train_mse']:.9g}",
         "test_mse": f"{last['test_mse']:.9g}",
     }

@@ -25,7 +25,10 @@ def entry_of(params: Params, model: str) -> ModelParams:
 
 def training_of(params: Params, model: str) -> TrainingParams:
     """The section ``training``, with the values that a model replaces."""
-    return params.training.model_copy(update=entry_of(params, model).training.model_dump(exclude_none=True))
+    own = entry_of(params, model).training.model_dump(exclude_none=True)
+    if own.keys() & {"epochs", "steps"}:  # of which there is one
+        own = {"epochs": None, "steps": None} | own
+    return params.training.model_copy(update=own)
 
 
 def architectures(params: Params) -> set[str]:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from latent_atlas.errors import ParamsError
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.study.models import training_of
+from latent_atlas.training.length import length
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -62,11 +63,14 @@ class Requests:
 
 def size(stage: str, name: str, params: Params) -> float:
     """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one."""
-    if stage == "train":
+    if stage in ("train", "invariance_epochs"):
         images = TRAINING_IMAGES.get(params.dataset.name, UNIT_IMAGES)
-        return training_of(params, name).epochs * min(images, params.dataset.limit or images) / UNIT_IMAGES
-    if stage == "invariance_epochs":
-        return training_of(params, name).epochs
+        images = min(images, params.dataset.limit or images)
+        own = training_of(params, name)
+        long = length(images, own.batch_size, own.epochs, own.steps, own.min_steps)
+        if stage == "train":
+            return long.steps / long.batches * images / UNIT_IMAGES
+        return long.epochs / long.epochs_a_row
     return len(manifolds(params)) if stage.endswith("_summary") or stage == "report" else 1
 
 

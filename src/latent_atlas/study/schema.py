@@ -7,6 +7,7 @@ engines see of it is all there is to see.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ from ruamel.yaml.error import YAMLError
 
 from latent_atlas.data.sources import datasets
 from latent_atlas.errors import LatentAtlasError, ParamsError
-from latent_atlas.imports import is_path, modules
+from latent_atlas.imports import is_path, modules, options_of, with_options
 from latent_atlas.models.registry import smallest_side
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.manifolds import pca_manifolds
@@ -64,17 +65,37 @@ def _known_dataset(name: str) -> str:
     return name
 
 
-def _known_objective(name: str) -> str:
+def _known_objective(named: Any) -> Any:
     known = modules(OBJECTIVES)
-    if not (name in known or is_path(name)):
+    try:
+        name, options = with_options(named)
+        unknown = not (name in known or is_path(name)) or not isinstance(options, dict)
+    except (AttributeError, TypeError, ValueError):
+        unknown = True
+    if unknown:
         raise ValueError(
-            f"{name!r} is no objective; choose one of {', '.join(known)}, or name a function of your own as "
-            f"'module:function'"
+            f"{named!r} is no objective; choose one of {', '.join(known)}, or name a function of your own as "
+            f"'module:function'; with options it is a mapping such as {{vae: {{beta: 4.0}}}}"
         )
-    return name
+    for option, value in options.items() if name in known else ():
+        defaults = options_of(OBJECTIVES / f"{name}.py", "loss", first=3)
+        if option not in defaults:
+            raise ValueError(f"{name!r} has no option {option!r}; it has {', '.join(defaults) or 'none'}")
+        kind, least = ((int,), 1) if isinstance(defaults[option], int) else ((int, float), 0)
+        if type(value) not in kind or not least <= value < math.inf:
+            raise ValueError(
+                f"{option} of {name!r} is {value!r}; give a {'whole ' if least else ''}number of at least {least}"
+            )
+    return named
 
 
-ObjectiveName = Annotated[str, AfterValidator(_known_objective)]
+Objective = Annotated[Any, AfterValidator(_known_objective)]
+
+
+def _one_length(training: Any) -> Any:
+    if training.epochs is not None and training.steps is not None:
+        raise ValueError(f"epochs is {training.epochs} and steps is {training.steps}; give one of the two")
+    return training
 
 
 def _one_of(name: str, known: Iterable[str], path: str, what: str) -> None:
@@ -109,25 +130,39 @@ class DatasetParams(Section):
 
 
 class TrainingParams(Section):
-    epochs: PositiveInt
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    min_steps: PositiveInt = 1
     batch_size: Annotated[int, Field(ge=2)]
     peak_learning_rate: Rate
     precision: Literal["float32", "bfloat16"]
-    objective: ObjectiveName
+    objective: Objective
     snapshot_every: PositiveInt
     seed: Seed
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt
 
+    @model_validator(mode="after")
+    def _has_one_length(self) -> TrainingParams:
+        if self.epochs is None and self.steps is None:
+            raise ValueError("it has no length; give epochs or steps")
+        return _one_length(self)
+
 
 class TrainingOverrides(Section):
     epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    min_steps: PositiveInt | None = None
     batch_size: Annotated[int, Field(ge=2)] | None = None
     peak_learning_rate: Rate | None = None
     precision: Literal["float32", "bfloat16"] | None = None
-    objective: ObjectiveName | None = None
+    objective: Objective = None
     snapshot_every: PositiveInt | None = None
     seed: Seed | None = None
+
+    @model_validator(mode="after")
+    def _has_one_length_at_most(self) -> TrainingOverrides:
+        return _one_length(self)
 
 
 class ModelParams(Section):

@@ -14,7 +14,7 @@ import grimp
 
 from latent_atlas.data.sources import datasets
 from latent_atlas.errors import ParamsError
-from latent_atlas.imports import is_path
+from latent_atlas.imports import is_path, with_options
 from latent_atlas.models.registry import import_path
 from latent_atlas.versioning.common import canonical, values_at
 
@@ -73,8 +73,9 @@ def dataset(name: str) -> str:
     return datasets()[name].source
 
 
-def objective(name: str) -> str:
-    """The module of an objective."""
+def objective(named: str | Mapping[str, Any]) -> str:
+    """The module of an objective, which is named with or without options."""
+    name, _ = with_options(named)
     return name if is_path(name) else f"latent_atlas.training.objectives.{name}"
 
 

@@ -57,11 +57,12 @@ class Trained(NamedTuple):
     model : nn.Module
         In eval mode, on the CPU, in float32.
     curve : DataFrame
-        One row an epoch: ``epoch, step, learning_rate, train_loss`` (of the objective, and after it the objective's
-        metrics: running means over the epoch, while the network learns), ``train_mse`` and ``test_mse`` (after the
-        epoch, in eval mode; the first on the first as many training images as there are test images).
+        One row an epoch, or every few epochs of more than a hundred: ``epoch, step, learning_rate, train_loss`` (of the
+        objective, and after it the objective's metrics: running means since the last row, while the network learns),
+        ``train_mse`` and ``test_mse`` (after the epoch, in eval mode; the first on the first as many training images as
+        there are test images).
     snapshots : mapping of int to mapping of str to tensor
-        By epoch, the state dict after it, on the CPU.
+        By epoch of a row, the state dict after it, on the CPU.
     """
 
     model: nn.Module
@@ -94,7 +95,7 @@ def train(
     report : callable, optional
         Called a few times a minute with a :class:`Progress`.
     resume : Path, optional
-        Where to keep the state after each epoch, with a folder beside it for the weights of each epoch. A training of
+        Where to keep the state after each row, with a folder beside it for the snapshots. A training of
         the same arguments and the same code goes on from it. Both are removed at the end.
     on_resume : callable, optional
         Called with the number of epochs already done, when a stored training goes on.
@@ -102,7 +103,7 @@ def train(
     Returns
     -------
     Trained
-        The network, its learning curve and its state after each epoch.
+        The network, its learning curve and its snapshots.
 
     Raises
     ------
@@ -129,8 +130,7 @@ def _train(
     pixels, test = images.train.to(device), images.test.to(device)
     if len(pixels) < 2:
         raise TrainingError(f"{images.name} has {len(pixels)} training images here; BatchNorm needs at least two")
-    batches = min(math.ceil(len(pixels) / schedule.batch_size), len(pixels) // 2)  # none of a single image
-    steps = batches * schedule.epochs
+    batches, steps, epochs, epochs_a_row = schedule.length(len(pixels))
     optimizer, cycle = one_cycle(model, schedule, steps, device)
     loss_of = objective(schedule.objective)
     noise = torch.Generator().manual_seed(schedule.seed ^ NOISE_STREAM)
@@ -139,12 +139,15 @@ def _train(
     if done is None:
         done = Done(mean_error(model, test), [], {})
     else:
-        on_resume(len(done.curve))
-    clock = _Clock(steps - len(done.curve) * batches)
-    for epoch in range(len(done.curve), schedule.epochs):
-        totals: dict[str, Tensor] = {}
-        seen = 0
-        for number, index in enumerate(torch.randperm(len(pixels), generator=order).tensor_split(batches)):
+        on_resume(int(done.curve[-1]["epoch"]))
+    first = int(done.curve[-1]["epoch"]) if done.curve else 0
+    clock = _Clock(steps - first * batches)
+    totals: dict[str, Tensor] = {}
+    seen = 0
+    for epoch in range(first, epochs):
+        ends_row = (epoch + 1) % epochs_a_row == 0 or epoch + 1 == epochs
+        parts = torch.randperm(len(pixels), generator=order).tensor_split(batches)[: steps - epoch * batches]
+        for step, index in enumerate(parts, start=epoch * batches + 1):
             x = _placed(as_float(pixels.index_select(0, index.to(device))), device)  # B x C x H x W
             with _autocast(device, schedule.precision):
                 loss, metrics = loss_of(model, x, noise)
@@ -163,20 +166,21 @@ def _train(
                 totals[name] = totals.get(name, 0) + wide * len(index)
             seen += len(index)
             clock.tick(len(index))
-            if clock.due or number + 1 == batches:
-                step = epoch * batches + number + 1
+            if clock.due or (ends_row and index is parts[-1]):
                 mean = float(totals["train_loss"]) / seen
                 if not math.isfinite(mean):
                     raise _diverged(epoch + 1, f"the loss is {mean}", float(rate))
                 speed, left = clock.read()
-                report(Progress(epoch + 1, schedule.epochs, step, steps, mean, speed, left))
+                report(Progress(epoch + 1, epochs, step, steps, mean, speed, left))
+        if not ends_row:
+            continue
         last_rate = float(rate)
         done.curve.append(
             {
                 "epoch": epoch + 1,
-                "step": (epoch + 1) * batches,
+                "step": step,
                 "learning_rate": last_rate,
-                **{name: float(value) / len(pixels) for name, value in totals.items()},
+                **{name: float(value) / seen for name, value in totals.items()},
                 "train_mse": mean_error(model, pixels[: len(test)]),
                 "test_mse": mean_error(model, test),
             }
@@ -184,7 +188,8 @@ def _train(
         if (error := done.curve[-1]["test_mse"]) > DIVERGED * done.start_error:
             what = f"the test error {error:.4g} is far above the untrained network's {done.start_error:.4g}"
             raise _diverged(epoch + 1, what, last_rate)
-        if (epoch + 1) % schedule.snapshot_every == 0 or epoch + 1 == schedule.epochs:
+        totals, seen = {}, 0
+        if len(done.curve) % schedule.snapshot_every == 0 or epoch + 1 == epochs:
             done.snapshots[epoch + 1] = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, value in model.state_dict().items()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+from latent_atlas.errors import TrainingError
+from latent_atlas.training.length import Length, length
 
 BETA1_LOW, BETA1_HIGH = 0.85, 0.95  # Adam's momentum falls while the learning rate rises, then rises again
 BETA2 = 0.99
@@ -19,8 +24,8 @@ class Schedule:
 
     Attributes
     ----------
-    epochs : int
-        Passes over the training images.
+    epochs : int or None
+        Passes over the training images; None if the length is given in steps.
     batch_size : int
         Images a step, at most: an epoch is cut into batches of equal size, give or take one image.
     peak_learning_rate : float
@@ -29,19 +34,41 @@ class Schedule:
         Of the network's arithmetic while it trains (autocast); weights are float32 in either case.
     seed : int
         Of the initial weights, of the order of the images and of the random numbers of the objective.
-    objective : str
-        What is minimized: see :func:`latent_atlas.training.objectives.objective`.
+    objective : str or mapping
+        What is minimized, by name, or by name with options: see :func:`latent_atlas.training.objectives.objective`.
     snapshot_every : int
-        Of how many epochs one is kept in the snapshots; the last one is kept in any case.
+        Of how many rows of the learning curve one is kept in the snapshots; the last one is kept in any case.
+    steps : int, optional
+        Batches, in place of epochs.
+    min_steps : int
+        Batches that a number of epochs must amount to; otherwise there are more epochs.
+
+    Raises
+    ------
+    TrainingError
+        If the length is given in both epochs and steps, or in neither.
     """
 
-    epochs: int
+    epochs: int | None
     batch_size: int
     peak_learning_rate: float
     precision: str
     seed: int
-    objective: str = "mse"
+    objective: str | Mapping[str, Mapping[str, Any]] = "mse"
     snapshot_every: int = 1
+    steps: int | None = None
+    min_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise TrainingError(
+                f"the length of a training is a number of epochs or a number of steps: give one of the two, not "
+                f"epochs={self.epochs} and steps={self.steps}"
+            )
+
+    def length(self, images: int) -> Length:
+        """The length of a training on so many images."""
+        return length(images, self.batch_size, self.epochs, self.steps, self.min_steps)
 
 
 def one_cycle(

@@ -88,7 +88,7 @@ class State:
         """Write the snapshot of the last epoch, where it is kept, and the current state."""
         if self.path is None:
             return
-        if (epoch := len(done.curve)) in done.snapshots:
+        if (epoch := int(done.curve[-1]["epoch"])) in done.snapshots:
             with atomic_write(self._snapshot(self.path, epoch)) as aside:
                 torch.save({"fingerprint": self.fingerprint, "weights": done.snapshots[epoch]}, aside)
         state = {

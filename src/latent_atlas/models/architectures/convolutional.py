@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
+from latent_atlas.models.registry import NO_VARIANCES
 
 KERNEL = 5  # side in pixels, unless the options say otherwise
 
@@ -18,12 +19,18 @@ class ConvolutionalEncoder(nn.Module):
     """Images (N, C, H, W) in [0, 1] to codes (N, k), through three convolutions without padding."""
 
     def __init__(
-        self, input_shape: tuple[int, int, int], latent_dim: int, widths: tuple[int, int], kernel: int
+        self,
+        input_shape: tuple[int, int, int],
+        latent_dim: int,
+        widths: tuple[int, int],
+        kernel: int,
+        variational: bool,
     ) -> None:
         super().__init__()
         channels, height, width = input_shape
         wide, narrow = widths
         rest = (height - 2 * (kernel - 1), width - 2 * (kernel - 1))
+        self.variational = variational
         self.econv1 = nn.Conv2d(channels, wide, kernel, bias=False)
         self.ebatch1 = nn.BatchNorm2d(wide)
         self.eact1 = nn.ELU()
@@ -31,14 +38,25 @@ class ConvolutionalEncoder(nn.Module):
         self.ebatch2 = nn.BatchNorm2d(narrow)
         self.eact2 = nn.ELU()
         self.econv3 = nn.Conv2d(narrow, latent_dim, rest)
-        self.eact3 = nn.ELU()
+        self.eact3 = nn.Identity() if variational else nn.ELU()
+        if variational:
+            self.elogvar = nn.Conv2d(narrow, latent_dim, rest)
         self.flatten = nn.Flatten()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to the last hidden layer."""
         x = self.eact1(self.ebatch1(self.econv1(x)))  # N x 32 x 24 x 24 for a 28 x 28 image
-        x = self.eact2(self.ebatch2(self.econv2(x)))  # N x 8 x 20 x 20
-        x = self.eact3(self.econv3(x))  # N x k x 1 x 1
-        return self.flatten(x)  # N x k
+        return self.eact2(self.ebatch2(self.econv2(x)))  # N x 8 x 20 x 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.flatten(self.eact3(self.econv3(self.hidden(x))))  # N x k
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of the codes, (N, k) each."""
+        if not self.variational:
+            raise ModelError(NO_VARIANCES)
+        hidden = self.hidden(x)  # N x 8 x 20 x 20
+        return self.flatten(self.econv3(hidden)), self.flatten(self.elogvar(hidden))
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -81,6 +99,8 @@ class ConvolutionalAutoencoder(nn.Module):
         Channels after the first and the second convolution.
     kernel : int
         Side of the first two kernels in pixels; the image must be larger than ``2 * (kernel - 1)``.
+    variational : bool
+        Whether the encoder, whose codes are then the means, has log-variances beside them: :meth:`posterior`.
 
     Raises
     ------
@@ -94,6 +114,7 @@ class ConvolutionalAutoencoder(nn.Module):
         latent_dim: int,
         widths: tuple[int, int] = (32, 8),
         kernel: int = KERNEL,
+        variational: bool = False,
     ) -> None:
         super().__init__()
         shrink = 2 * (kernel - 1)
@@ -103,11 +124,15 @@ class ConvolutionalAutoencoder(nn.Module):
                 f"but the images are {input_shape[1]}x{input_shape[2]}: "
                 f"choose a smaller 'kernel' for this model, or larger images"
             )
-        self.encoder = ConvolutionalEncoder(input_shape, latent_dim, widths, kernel)
+        self.encoder = ConvolutionalEncoder(input_shape, latent_dim, widths, kernel, variational)
         self.decoder = ConvolutionalDecoder(input_shape, latent_dim, widths, kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances (N, k) of the codes of images (N, C, H, W); ModelError if it is not variational."""
+        return self.encoder.posterior(x)
 
 
 __all__ = ["ConvolutionalAutoencoder"]

@@ -9,13 +9,19 @@ import math
 
 from torch import Tensor, nn
 
+from latent_atlas.errors import ModelError
+from latent_atlas.models.registry import NO_VARIANCES
+
 
 class FullyConnectedEncoder(nn.Module):
     """Images (N, C, H, W) in [0, 1] to codes (N, k), through three linear layers."""
 
-    def __init__(self, input_shape: tuple[int, int, int], latent_dim: int, widths: tuple[int, int]) -> None:
+    def __init__(
+        self, input_shape: tuple[int, int, int], latent_dim: int, widths: tuple[int, int], variational: bool
+    ) -> None:
         super().__init__()
         wide, narrow = widths
+        self.variational = variational
         self.flatten = nn.Flatten()
         self.elayer1 = nn.Linear(math.prod(input_shape), wide)
         self.ebatch1 = nn.BatchNorm1d(wide)
@@ -24,13 +30,25 @@ class FullyConnectedEncoder(nn.Module):
         self.ebatch2 = nn.BatchNorm1d(narrow)
         self.eact2 = nn.ELU()
         self.elayer3 = nn.Linear(narrow, latent_dim)
-        self.eact3 = nn.ELU()
+        self.eact3 = nn.Identity() if variational else nn.ELU()
+        if variational:
+            self.elogvar = nn.Linear(narrow, latent_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to the last hidden layer (N, 128)."""
         x = self.flatten(x)  # N x CHW
         x = self.eact1(self.ebatch1(self.elayer1(x)))  # N x 256
-        x = self.eact2(self.ebatch2(self.elayer2(x)))  # N x 128
-        return self.eact3(self.elayer3(x))  # N x k
+        return self.eact2(self.ebatch2(self.elayer2(x)))  # N x 128
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.eact3(self.elayer3(self.hidden(x)))  # N x k
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of the codes, (N, k) each."""
+        if not self.variational:
+            raise ModelError(NO_VARIANCES)
+        hidden = self.hidden(x)  # N x 128
+        return self.elayer3(hidden), self.elogvar(hidden)
 
 
 class FullyConnectedDecoder(nn.Module):
@@ -67,6 +85,8 @@ class FullyConnectedAutoencoder(nn.Module):
         k, the number of latent coordinates.
     widths : (int, int)
         Units of the outer and of the inner hidden layer.
+    variational : bool
+        Whether the encoder, whose codes are then the means, has log-variances beside them: :meth:`posterior`.
     """
 
     def __init__(
@@ -74,13 +94,18 @@ class FullyConnectedAutoencoder(nn.Module):
         input_shape: tuple[int, int, int],
         latent_dim: int,
         widths: tuple[int, int] = (256, 128),
+        variational: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = FullyConnectedEncoder(input_shape, latent_dim, widths)
+        self.encoder = FullyConnectedEncoder(input_shape, latent_dim, widths, variational)
         self.decoder = FullyConnectedDecoder(input_shape, latent_dim, widths)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances (N, k) of the codes of images (N, C, H, W); ModelError if it is not variational."""
+        return self.encoder.posterior(x)
 
 
 __all__ = ["FullyConnectedAutoencoder"]

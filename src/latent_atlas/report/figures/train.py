@@ -27,7 +27,7 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             textcoords="offset points", xytext=(0, -14), ha="center", color=ACCENT,
         )  # fmt: skip
         axes.set(title=title, xlabel="epoch", ylabel="mean squared error per pixel")
-        axes.set_xticks(whole_ticks(len(table)))
+        axes.set_xticks(whole_ticks(int(table["epoch"].max())))
         axes.set_ylim(bottom=0)
         axes.legend()
         return axes
@@ -51,6 +51,6 @@ def plot_learning_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         axes.set(xlabel="epoch", ylabel="mean squared error per pixel, test images", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-        axes.set_xticks(whole_ticks(int(table["model"].value_counts().max())))
+        axes.set_xticks(whole_ticks(int(table["epoch"].max())))
         axes.legend(ncols=2)
         return axes

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-NOISE = 0.1  # standard deviation of the Gaussian noise, in units of the pixels' range
 
+def loss(
+    model: nn.Module, x: Tensor, generator: torch.Generator, noise: float = 0.1
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The error of reconstructions from noisy images (B, C, H, W), in float32.
 
-def loss(model: nn.Module, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-    """The error of reconstructions from noisy images (B, C, H, W), in float32."""
-    noise = NOISE * torch.randn(x.shape, generator=generator)  # B x C x H x W
-    return mse_loss(model(x + noise.to(x)).float(), x), {}
+    ``noise`` is the standard deviation of the Gaussian noise, in units of the pixels' range.
+    """
+    noisy = x + (noise * torch.randn(x.shape, generator=generator)).to(x)  # B x C x H x W
+    return mse_loss(model(noisy).float(), x), {}
