@@ -6,7 +6,7 @@ Prints one row for each model, in Markdown. All but the test error is measured a
 - distortion: k E[tr H²] / E[tr H]² of the decoder's metric H, which is 1 for a scaled isometry;
 - effective rank: exp of the entropy of the normalized singular values (Roy & Vetterli 2007), mean over images;
 - line: length of the decoded line between the codes of two images over the distance of its ends, mean over pairs;
-- score: how far displacements are in the tangent space, 0 chance, 1 wholly, mean over all transformations but brightness;
+- score: how far displacements lie in the tangent space (0 chance, 1 wholly), mean over all but brightness;
 - shared: mean squared cosine of the principal angles to the tangent space of the first model, and to PCA.
 """
 
@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
     x = as_float(data.test[chosen], torch.float64)
     angles = pd.read_csv(folder / "results/invariance/summary.csv")
     score = angles[angles["transformation"] != "brightness"].groupby("manifold")["score_mean"].mean()
-    errors = pd.read_csv(folder / "results/reconstruct/summary.csv").query("split == 'test'").set_index("manifold")["mse"]
+    errors = pd.read_csv(folder / "results/reconstruct/summary.csv").query("split == 'test'").set_index("manifold")
     names = [name for name in manifolds.manifolds(params) if not name.endswith("_uncentred")]
     surfaces = {name: load(folder / f"results/checkpoints/{name}.safetensors").to(torch.float64) for name in names}
     bases = {name: orthonormal_bases(surface.jacobian(surface.encode(x))) for name, surface in surfaces.items()}
@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
     for name, surface in surfaces.items():
         shared = {f"shared, {other}": float(agreement(bases[name], bases[other]).shared.mean()) for other in
                   (names[0], names[-1])}  # fmt: skip
-        rows[name] = {"test error": errors[name], **row(surface, x), "score": score[name], **shared}
+        rows[name] = {"test error": errors["mse"][name], **row(surface, x), "score": score[name], **shared}
     table = pd.DataFrame(rows).T
     heads = ["model", *table.columns]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def codes(*values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def formula(decoder: object, pixels: int, latent_dim: int = 2) -> Autoencoder:
+def formula(decoder: Callable[[Tensor], Tensor], pixels: int, latent_dim: int = 2) -> Autoencoder:
     """The surface that a formula draws among images of so many pixels."""
     return Autoencoder(Chart(lambda x: x.flatten(1), decoder), latent_dim, (1, 1, pixels))
 
@@ -52,7 +53,7 @@ class TestGeodesics:
         assert (found[24].straight < found[24].length).all()
 
     @pytest.mark.parametrize(("decoder", "pixels"), [(cylinder, 3), (flat_torus, 4)])
-    def test_developable(self, decoder: object, pixels: int) -> None:
+    def test_developable(self, decoder: Callable[[Tensor], Tensor], pixels: int) -> None:
         """In these coordinates geodesics are straight lines; a bent path between the same ends returns to them."""
         start, end = codes([0.1, 0.0]), codes([2.0, 1.0])
         straight = line(start, end, 16)

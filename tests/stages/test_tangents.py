@@ -133,7 +133,7 @@ class TestGallery:
 
     def test_of_each_pixel_the_channel_that_changes_most_is_drawn(self) -> None:
         vectors = torch.tensor([[0.5, 0.1], [-0.6, 0.2], [0.0, -0.1]]).view(1, 3, 1, 2)  # red against green cancels
-        np.testing.assert_array_equal(signed_mosaic(vectors, 1, gap=0), [np.float32([-0.6, 0.2])])
+        np.testing.assert_array_equal(signed_mosaic(vectors, 1, gap=0), [np.array([-0.6, 0.2], dtype=np.float32)])
 
 
 @pytest.fixture(scope="module")

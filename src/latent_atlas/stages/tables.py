@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
+from latent_atlas.study.defaults import SAMPLE
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -28,7 +29,8 @@ def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]
         for an image of the sample).
     """
     sample = params.sample
-    chosen = stratified(data.labels(sample.split), sample.size, sample.seed).tolist()
+    labels = data.labels(sample.split)
+    chosen = stratified(labels, sample.size or min(SAMPLE, len(labels)), sample.seed).tolist()
     places = [*data.places(params.examples), *((sample.split, index) for index in chosen)]
     pixels = torch.stack([data.pixels(split)[index] for split, index in places])  # N x C x H x W
     keys = pd.DataFrame(places, columns=["split", "image"])

@@ -20,6 +20,8 @@ EXAMPLES = {
 }
 OTHERS = {f"train_{index}": f"train/{index}" for index in range(4)}  # of a dataset whose classes are not known here
 
+SAMPLE = 1000  # images of a sample, or all if the split has fewer
+
 
 def complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of ``params.yaml`` with each null that stands for a default replaced by it.

@@ -36,7 +36,7 @@ def check_fit(
     images = f"{train} images" if train else "images"
     for k in params.pca.latent_dims:
         _at_most(k, most, "pca.latent_dims", f"{images}{of} have {most} components")
-    if (count := counts[params.sample.split]) is not None:
+    if (count := counts[params.sample.split]) is not None and params.sample.size is not None:
         _at_most(params.sample.size, count, "sample.size", f"{name} has {count} {params.sample.split} images here")
     for example, place in params.examples.items():
         split, _, index = place.partition("/")

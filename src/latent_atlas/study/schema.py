@@ -252,7 +252,7 @@ class ModelParams(Section):
 
 class SampleParams(Section):
     split: Literal["train", "test"]
-    size: PositiveInt
+    size: PositiveInt | None
     seed: Seed
 
 

@@ -68,7 +68,7 @@ def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
         f"{row['transformation']}: {row['manifold']} ({row['score_mean']:.2f})" for _, row in best.iterrows()
     )
     return [
-        f"Over {params.sample.size} images of the {params.sample.split} split, the highest mean score for each "
+        f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score for each "
         f"transformation is {listed}."
     ]
 
@@ -79,7 +79,7 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     kinds = list(sample["transformation"].drop_duplicates())
     wide = sample.pivot(index="manifold", columns="transformation", values="angle_deg_mean").loc[names, kinds]
     wide["chance"] = sample.drop_duplicates("manifold").set_index("manifold")["chance_deg"]
-    caption = f"Mean angles in degrees over {params.sample.size} images of the {params.sample.split} split"
+    caption = f"Mean angles in degrees over {sample['images'].max()} images of the {params.sample.split} split"
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 
 
