@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.errors import ModelError, TrainingError
 from latent_atlas.geometry.pca import fit
 from latent_atlas.kernels.convolutions import faster
+from latent_atlas.models.adapters import adapted
 from latent_atlas.models.registry import build
 from latent_atlas.training.loop import Progress, Schedule, Trained, train
 from latent_atlas.training.objectives import bce, contractive, denoising, isometric, mse, objective, vae
@@ -256,6 +259,17 @@ class TestVAE:
         assert metrics["kl_nats"].item() == pytest.approx(divergence, rel=1e-6)
         assert metrics["reconstruction_mse"].item() == pytest.approx(error, rel=1e-6)
         assert value.item() == pytest.approx(math.log(error) / 2 + 3 * divergence / 12, rel=1e-6)
+
+    @pytest.mark.parametrize("kind", [tuple, lambda pair: SimpleNamespace(mu=pair[0], log_var=pair[1])])
+    def test_of_a_network_behind_an_adapter(self, kind: Callable[[tuple[Tensor, Tensor]], Any]) -> None:
+        """The adapter reads the mean alone; the objective needs the log-variance too."""
+        model = Linear(3, "pair")
+        network: Any = nn.ModuleList([model])
+        network.encode, network.decode = lambda x: kind(model.encoder(x)), model.decoder
+        behind = adapted(network, "vae", (1, 3, 4), 3)
+        x = torch.rand(5, 1, 3, 4)
+        losses = [vae.loss(each, x, torch.Generator().manual_seed(1))[0].item() for each in (model, behind)]
+        assert losses[0] == losses[1]
 
     def test_divergence_is_torchs(self) -> None:
         model = Linear(3, "pair")

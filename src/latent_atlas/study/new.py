@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from latent_atlas.data.sources import TEST_SHARE, matched
+from latent_atlas.data.sources import matched
 from latent_atlas.study.run import SNAKEFILE
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -32,8 +32,7 @@ def new(folder: Path, images: str | None) -> None:
         raise click.ClickException(f"{folder} exists and is not an empty folder: choose another name")
     if shutil.which("git") is None:
         raise click.ClickException("git is not installed, which versions the study: install it")
-    count = len(matched(images)) if images else 0
-    if images and not count:
+    if images and not matched(images):
         raise click.ClickException(f"there are no images at {images}: name a folder, or a pattern in quotes")
     shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
@@ -44,7 +43,6 @@ def new(folder: Path, images: str | None) -> None:
         place = Path(images).expanduser()
         pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
         text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
-        text = text.replace("size: 100,", f"size: {max(1, min(100, round(count * TEST_SHARE)))},")
     params.write_text(text, encoding="utf-8")
     if not images:
         (folder / "images").mkdir()

@@ -24,6 +24,7 @@ from latent_atlas.models.closest import closest
 
 FOLDER = Path(__file__).parent
 MEANS = ("latent_dist", "embedding", "mean", "mu", "loc", "latents", "z")
+LOG_VARIANCES = ("logvar", "log_var", "log_covariance", "log_variance")
 IMAGES = ("sample", "reconstruction", "recon", "recon_x", "x_hat", "mean")
 Function = Callable[[nn.Module, Tensor], Tensor]
 log = logging.getLogger("latent_atlas")
@@ -85,6 +86,13 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x)).reshape(x.shape)  # N x C x H x W
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances (N, k) of the codes of images, where the network gives both; ModelError if not."""
+        output = part(self.model, "posterior", "encode", "encoder")(x)
+        output = getattr(output, "latent_dist", output)
+        log_variance = output[1] if isinstance(output, tuple | list) else tensor_of(output, LOG_VARIANCES)
+        return tensor_of(output, MEANS).flatten(1), log_variance.flatten(1)
 
     def _part(self, part: nn.Module) -> nn.Module:
         part.training = self.training  # of this alone: its layers keep their own mode

@@ -48,8 +48,8 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     }
     frame = sample[["manifold", *columns]].rename(columns={key: head for key, (head, _) in columns.items()})
     caption = (
-        f"Decoder Jacobians in float64 at {sample['images'].max()} images of the {params.sample.split} split. Full rank: "
-        f"the share of the images at which the decoder is an immersion"
+        f"Decoder Jacobians in float64 at {sample['images'].max()} images of the {params.sample.split} split. Full "
+        f"rank: the share of the images at which the decoder is an immersion"
     )
     return table(frame, dict(columns.values()), caption)
 
