@@ -208,7 +208,7 @@ class TestPlan:
         watched = {(job.rule, job.wildcards[0]): job.inputs for job in jobs(done) if job.rule in ("train", "jacobian")}
         for rule in ("train", "jacobian"):
             assert "mine.py" in watched[rule, "m"]
-            assert "vae.py" in names(watched[rule, "v"])
+            assert ".latent-atlas/adapters.vae.md5" in watched[rule, "v"]
 
     def test_imported_model_is_not_trained(self, study: Study) -> None:
         (study.folder / "weights.pth").touch()

@@ -170,7 +170,7 @@ def test_wheel_brings_the_pipeline(tmp_path: Path) -> None:
 
 
 @pytest.mark.engines
-def test_whole_study_is_versioned(study: Repository, tmp_path: Path) -> None:
+def test_whole_study_is_versioned(study: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import latent_atlas
 
     study.edit_params(small)
@@ -180,6 +180,7 @@ def test_whole_study_is_versioned(study: Repository, tmp_path: Path) -> None:
     assert (study.root / "results" / "report" / "index.html").stat().st_size > 10_000
     assert study.stale() == set()
     study.commit("results")
+    monkeypatch.syspath_prepend(study.root)  # where my_model is
     surface = latent_atlas.load("mine16", repository=str(study.root), revision="HEAD", trust={"my_model:Net"})
     assert surface.latent_dim == 2
     study.run("dvc", "remote", "add", "--default", "lab", str(tmp_path / "remote"))
