@@ -88,15 +88,14 @@ class TestErrors:
         assert "training.epochs: 0 is not allowed" in done.stderr
         assert "training.epochs: 0 is not allowed" in (study.folder / "fetch.log").read_text()
 
-    def test_unexpected_error_is_told_apart_and_keeps_its_traceback(self, study: Study) -> None:
-        (study.folder / "faulty_model.py").write_text("1 / 0\n")
-        study.edit("models.faulty", {"architecture": "faulty_model:Model", "latent_dim": 2})
-        study.run("fetch", "--images", "images.safetensors")
-        files = [word for name in ("checkpoint", "curve", "snapshots") for word in (f"--{name}", f"{name}.out")]
-        done = study.run("train", "--model", "faulty", "--images", "images.safetensors", *files, "--log", "train.log")
+    def test_unexpected_error_is_told_apart_and_keeps_its_traceback(
+        self, study: Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("latent_atlas.data.sources.obtain", lambda *arguments: 1 / 0)
+        done = study.run("fetch", "--images", "images.safetensors", "--log", "fetch.log")
         assert done.exit_code == 70
         assert "unexpected error" in done.stderr
-        assert "ZeroDivisionError" in (study.folder / "train.log").read_text()
+        assert "ZeroDivisionError" in (study.folder / "fetch.log").read_text()
 
     def test_parameter_file_that_is_no_text(self, study: Study) -> None:
         (study.folder / "params.yaml").write_bytes(b"\xff\xfe not UTF-8 \xff")

@@ -28,7 +28,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = torch.arange(60) % 2
     images = study.folder / "images.safetensors"
     Images("own", pixels[20:], labels[20:], pixels[:20], labels[:20], ("even", "odd")).save(images)
-    study.edit("dataset", {"name": "digits", "colour": "colour", "folder": ".", "limit": None})
+    study.edit("dataset", {"name": "digits", "colour": "rgb", "folder": ".", "limit": None})
     study.edit("models", {
         "conv2": {"architecture": "convolutional", "latent_dim": 2, "options": {"kernel": 3}},
         "fc2": {"architecture": "fully_connected", "latent_dim": 2},

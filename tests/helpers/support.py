@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from latent_atlas.study import schema as config
+from latent_atlas.study.defaults import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("latent-atlas")
@@ -47,7 +48,9 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
     "sample": {"split": "test", "size": 20, "seed": 0},
     "pca": {"latent_dims": [2]},
     "reconstruct": {"shown": 9},
+    "examples": EXAMPLES["FashionMNIST"],
     "interpolate": {"pairs": {"sneaker_pullover": ["sneaker", "pullover"]}, "steps": 6, "shown": 4},
+    "tangents": {"example": "pullover"},
     "invariance": {
         "transformations": {"rotation": {"step": 1.0}, "shift_x": {"step": 1.0}, "brightness": {"step": 5.0}},
         "pictures": ["pullover"],
