@@ -6,8 +6,7 @@ CORES ?= all
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-DEMO := demo
-.PHONY: study demo test test-engines test-cluster test-faults check bench install clean distclean help
+.PHONY: study demo objectives test test-engines test-cluster test-faults check bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -15,11 +14,12 @@ study: $(VENV)/installed
 	@echo "The report: $(CURDIR)/$(REPORT)"
 
 ## demo: a study of one minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
-demo: $(VENV)/installed
-	@mkdir -p $(DEMO)
-	@cp studies/demo.yaml $(DEMO)/params.yaml
-	@cd $(DEMO) && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
-	@echo "The report: $(CURDIR)/$(DEMO)/$(REPORT)"
+## objectives: a study of ten minutes that compares six objectives of training, in the folder objectives
+demo objectives: $(VENV)/installed
+	@mkdir -p $@
+	@cp studies/$@.yaml $@/params.yaml
+	@cd $@ && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
+	@echo "The report: $(CURDIR)/$@/$(REPORT)"
 
 ## test: install what the tests need and run them
 test: $(VENV)/installed-dev
