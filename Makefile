@@ -14,7 +14,7 @@ study: $(VENV)/installed
 	@echo "The report: $(CURDIR)/$(REPORT)"
 
 ## demo: a study of one minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
-## objectives: a study of ten minutes that compares six objectives of training, in the folder objectives
+## objectives: a study of about ten minutes that compares six objectives of training, in the folder objectives
 demo objectives: $(VENV)/installed
 	@mkdir -p $@
 	@cp studies/$@.yaml $@/params.yaml
