@@ -20,7 +20,7 @@ def codes(*values: list[float]) -> Tensor:
 
 def formula(decoder: Callable[[Tensor], Tensor], pixels: int, latent_dim: int = 2) -> Autoencoder:
     """The surface that a formula draws among images of so many pixels."""
-    return Autoencoder(Chart(lambda x: x.flatten(1), decoder), latent_dim, (1, 1, pixels))
+    return Autoencoder(Chart(lambda x: x.flatten(1)[:, :latent_dim], decoder), latent_dim, (1, 1, pixels))
 
 
 def cylinder(z: Tensor) -> Tensor:
