@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
 from latent_atlas.imports import modules
-from latent_atlas.models.adapters import FOLDER, Adapted, adapted, functions
+from latent_atlas.models.adapters import FOLDER, Adapted, adapted, functions, pair_of
 from latent_atlas.models.checkpoints import Checkpoint
 
 SHAPE = (3, 6, 4)  # in colour, and no square
@@ -289,9 +290,10 @@ class TestOwnAdapter:
 
 def test_every_adapter_has_its_two_functions() -> None:
     for name in modules(FOLDER):
-        encode, decode = functions(name)
+        encode, decode, posterior = functions(name)
         assert callable(decode)
         assert (encode is None) == (name == "decoder_only")
+        assert (posterior is None) == (name in ("decoder_only", "plain"))
 
 
 def test_codes_of_another_dimension_are_told() -> None:
@@ -359,3 +361,34 @@ class TestPackages:
             assert torch.equal(surface.encode(x), model.encoder(x).embedding)
             assert torch.equal(surface.decode(surface.encode(x)), model.decoder(surface.encode(x)).reconstruction)
         assert_derivatives_are_right(surface)
+
+
+class TestPosterior:
+    """Means and log-variances, which the objective vae needs."""
+
+    def test_is_of_the_images_as_the_adapter_converts_them(self) -> None:
+        network: Any = nn.Identity()
+        network.encode = lambda x: SimpleNamespace(latent_dist=SimpleNamespace(mean=2 * x, logvar=3 * x, mode=None))
+        _, decode, posterior = functions("diffusers")
+        x = torch.rand(2, 1, 3, 3)
+        mean, log_variance = Adapted(network, None, decode, (1, 3, 3), posterior).posterior(x)
+        torch.testing.assert_close(mean, (2 * (2 * x - 1)).flatten(1))
+        torch.testing.assert_close(log_variance, (3 * (2 * x - 1)).flatten(1))
+
+    @pytest.mark.parametrize("output", [torch.zeros(2, 3), (torch.zeros(2, 3),), [torch.zeros(2, 3)]])
+    def test_a_mean_alone_is_none(self, output: Any) -> None:
+        with pytest.raises(ModelError, match="a mean without a log-variance, which the objective vae needs"):
+            pair_of(output)
+
+    def test_adapters_that_know_of_none(self) -> None:
+        encode, decode, posterior = functions("plain")
+        with pytest.raises(ModelError, match="read through an adapter without variances"):
+            Adapted(nn.Identity(), encode, decode, (3,), posterior).posterior(torch.zeros(2, 1, 1, 3))
+
+    def test_a_class_in_place_of_an_instance(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "classy.py").write_text(
+            "class Mine:\n    def encode(self, model, x): ...\n    def decode(self, model, z): ...\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ModelError, match="'classy:Mine' is a class: name an instance of it"):
+            functions("classy:Mine")

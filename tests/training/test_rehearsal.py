@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -121,3 +122,19 @@ def test_a_step_that_fails_is_told_with_its_layer(digits: Images) -> None:
 
     with pytest.raises(TrainingError, match=r"first step of the training fails in its layer 1 \(Linear\): Run"):
         rehearse(make, make(), fails, digits, SCHEDULE, CPU)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        (lambda model, x, generator: (model(x) - x).square().mean(), "must return a pair"),
+        (lambda model, x, generator: ((model(x) - x).square().mean(), {"mine": 0.5}), "must return a pair"),
+        (lambda model, x, generator: ((model(x) - x).square(), {}), "must return a pair"),
+        (lambda model, x, generator: (model.decode(x), {}), r"AttributeError: .* has no attribute 'decode'"),
+    ],
+)
+def test_an_objective_that_is_none_is_refused(digits: Images, faulty: Any, message: str) -> None:
+    torch.manual_seed(0)
+    model = build("fully_connected", digits.shape, 2)
+    with pytest.raises(TrainingError, match=message):
+        rehearse(lambda: build("fully_connected", digits.shape, 2), model, faulty, digits, SCHEDULE, CPU)

@@ -41,9 +41,10 @@ def sources(*names):
 
 
 def network(model):
-    """What builds a model: its architecture, and its adapter if it has one."""
-    adapters = [adapter(model.adapter)] if model.adapter else []
-    return [architecture(model.architecture), *adapters]
+    """What builds a model: its architecture, and its adapter, or those that are chosen where none is named."""
+    own = ["plain", "vae"] if ":" in model.architecture else []
+    adapters = [model.adapter] if model.adapter else own
+    return [architecture(model.architecture), *map(adapter, adapters)]
 
 
 if config:

@@ -7,11 +7,14 @@ from torch import Tensor
 
 from latent_atlas.errors import DataError
 
+TIES = 0x5EED  # sets the draw among equal remainders apart from that of the images
+
 
 def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
     """Indices of a random sample without repeats in which each label has its share of the images.
 
-    Each label gets its share rounded down; what is left over goes to the labels with the largest remainders.
+    Each label gets its share rounded down. What is left over goes to the labels with the largest remainders, by lot
+    among equal ones.
 
     Parameters
     ----------
@@ -36,7 +39,8 @@ def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
     _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
     quotas = counts * size // len(labels)  # labels
     remainders = counts * size % len(labels)
-    quotas[remainders.argsort(descending=True, stable=True)[: size - int(quotas.sum())]] += 1
+    ties = torch.rand(len(counts), generator=torch.Generator().manual_seed(seed ^ TIES), dtype=torch.float64)  # labels
+    quotas[(remainders + ties).argsort(descending=True)[: size - int(quotas.sum())]] += 1
     order = torch.randperm(len(labels), generator=draw)
     chosen = [order[inverse[order] == label][:quota] for label, quota in enumerate(quotas.tolist())]
     return torch.cat(chosen).sort().values

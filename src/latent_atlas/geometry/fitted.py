@@ -50,7 +50,7 @@ class FittedTransformer(Manifold):
         self.latent_dim = code.shape[1]
 
     def encode(self, x: Tensor) -> Tensor:
-        self.check(x)
+        x = self.checked(x)
         if not len(x):
             return x.new_empty(0, self.latent_dim)
         return torch.from_numpy(self.transformer.transform(x.flatten(1).double().cpu().numpy())).to(x)  # N x k

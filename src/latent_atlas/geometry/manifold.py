@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 from torch.nn.functional import one_hot
 
+from latent_atlas.data.images import as_float
 from latent_atlas.errors import CheckpointError, DataError, LatentAtlasWarning
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
@@ -66,7 +67,7 @@ class Manifold(ABC):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] to codes (N, k)."""
+        """Images (N, C, H, W), floats in [0, 1] or uint8, to codes (N, k)."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
@@ -234,8 +235,10 @@ class Manifold(ABC):
         """C·H·W, the dimension of the space that the surface lies in."""
         return math.prod(self.image_shape)
 
-    def check(self, x: Tensor) -> None:
-        """Refuse by DataError what is not float images (N, C, H, W) of this manifold, or is far outside [0, 1]."""
+    def checked(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) as floats, uint8 divided by 255; DataError if they are others, or far outside [0, 1]."""
+        if x.dtype == torch.uint8:
+            x = as_float(x, self.dtype)
         if x.shape[1:] != self.image_shape or not x.is_floating_point():
             raise DataError(
                 f"images must be floats in [0, 1] of shape N x {' x '.join(map(str, self.image_shape))} for this "
@@ -243,6 +246,7 @@ class Manifold(ABC):
             )
         if x.numel() and not float(x.abs().max()) <= FARTHEST:  # a NaN is refused too
             raise DataError(f"images must be floats in [0, 1]; these reach {float(x.abs().max()):g}: divide by 255?")
+        return x
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) sent to the surface and back: decode(encode(x))."""
@@ -362,7 +366,7 @@ class Autoencoder(Manifold):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        self.check(x)
+        x = self.checked(x)
         with faster(self.model), computing(self.model, self.dtype):
             codes = self.encoder(x if is_known(self.model) else x.clone())  # it may write over what it is given
         return codes.reshape(len(x), self.latent_dim)  # a network may squeeze the code of one image
@@ -403,7 +407,7 @@ class PrincipalSubspace(Manifold):
         return (self.components, self.mean)
 
     def encode(self, x: Tensor) -> Tensor:
-        self.check(x)
+        x = self.checked(x)
         return (x.flatten(1) - self.mean) @ self.components.T  # N x k
 
     def decode(self, z: Tensor) -> Tensor:
@@ -438,7 +442,7 @@ class PixelSpace(Manifold):
         self.dtype = dtype
 
     def encode(self, x: Tensor) -> Tensor:
-        self.check(x)
+        x = self.checked(x)
         return x.flatten(1)  # N x CHW
 
     def decode(self, z: Tensor) -> Tensor:

@@ -107,11 +107,15 @@ def build(
                 f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module: name an adapter, such as "
                 f"vae or decoder_only (docs/models.md)"
             )
-    if adapter is None and is_built_in(architecture):
-        return model
-    from latent_atlas.models.adapters import adapted
+    if adapter is not None or not is_built_in(architecture):
+        from latent_atlas.models.adapters import adapted
 
-    return adapted(model, adapter, input_shape, latent_dim)
+        model = adapted(model, adapter, input_shape, latent_dim)
+    # What does not show in the weights; a training that was interrupted goes on only with the same.
+    vars(model)["recipe"] = repr(
+        (architecture, tuple(input_shape), latent_dim, sorted((options or {}).items()), adapter)
+    )
+    return model
 
 
 def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **options: Any) -> nn.Module:
@@ -126,5 +130,6 @@ def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **o
         raise
     except Exception as error:
         raise ModelError(
-            f"architecture {architecture!r} raises {type(error).__name__}: {error} ({place(error)})"
+            f"architecture {architecture!r} is called with {', '.join(map(repr, arguments))} and raises "
+            f"{type(error).__name__}: {error} ({place(error)}); a function may stand in its place (docs/models.md)"
         ) from error

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import torch
 
 from latent_atlas.command import IN, OUT, log, stage
-from latent_atlas.data.images import Images
+from latent_atlas.data.images import Images, as_float
 from latent_atlas.models.checkpoints import Checkpoint, load_state
 from latent_atlas.models.foreign import read_state_dict
 from latent_atlas.models.provenance import provenance
@@ -19,6 +20,8 @@ from latent_atlas.training.loop import mean_error
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+TOLERATED = 0.25  # beyond [0, 1], in what an imported network draws
 
 
 @stage("model")
@@ -39,6 +42,13 @@ def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoi
     load_state(network, state, f"{state_dict} (as {model}: {entry.architecture}, latent dimension {entry.latent_dim})")
     for remark in trial(network, data.shape, entry.latent_dim, model):
         log.warning(f"warning: {remark}")
+    with torch.no_grad():
+        drawn = network.eval()(as_float(data.test[:10]))  # n x C x H x W
+    if not -TOLERATED <= float(drawn.min()) <= float(drawn.max()) <= 1 + TOLERATED:
+        log.warning(
+            f"warning: it draws pixels from {float(drawn.min()):.2f} to {float(drawn.max()):.2f}, where images are in "
+            f"[0, 1]: if it was trained on another range, name an adapter that converts (docs/models.md)"
+        )
     record = provenance(data.checksum) | {
         "imported_from": state_dict.name,
         "train_mse": f"{mean_error(network, data.train):.9g}",

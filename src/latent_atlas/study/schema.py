@@ -207,7 +207,7 @@ class TrainingParams(Section):
     peak_learning_rate: Rate
     precision: Literal["float32", "bfloat16"]
     objective: Objective
-    snapshot_every: PositiveInt
+    snapshot_every: PositiveInt | None
     seed: Seed
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
     threads: PositiveInt

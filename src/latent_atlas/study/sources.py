@@ -105,6 +105,9 @@ def dataset(wanted: DatasetParams) -> list[str]:
     return [named(wanted.model_dump())[1], *own]
 
 
+MADE = ("results/", "logs/", "data/images.safetensors")  # by a study itself
+
+
 def dataset_files(wanted: DatasetParams) -> list[str]:
     """The user's files that a dataset is made of: if one is edited, added or removed, it is made anew.
 
@@ -118,7 +121,7 @@ def dataset_files(wanted: DatasetParams) -> list[str]:
         pictures = matched(wanted.images)
         if not pictures:
             raise ParamsError(f"dataset.images: there are no images at {wanted.images}: correct it (see docs/data.md)")
-        if made := next((file for file in map(_from_here, pictures) if file.startswith(("results/", "logs/"))), None):
+        if made := next((file for file in map(_from_here, pictures) if file.startswith(MADE)), None):
             raise ParamsError(f"dataset.images: {wanted.images} matches {made}, which this study makes: name a folder")
         found += pictures
     for path in found:

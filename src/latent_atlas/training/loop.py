@@ -31,6 +31,7 @@ from latent_atlas.training.schedule import Schedule, one_cycle
 from latent_atlas.training.state import Done, State, fingerprint
 
 EVALUATED = 784_000  # numbers of the images that are evaluated at once
+SNAPSHOTS = 10  # at most, if the schedule does not say how many
 DIVERGED = 1.5  # times the untrained error
 RESERVED = ("epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse")  # columns of the curve
 NOISE_STREAM = 0x9E3779B97F4A7C15  # sets the random numbers of the objective apart from those of the order
@@ -135,6 +136,7 @@ def _train(
     if len(pixels) < 2:
         raise TrainingError(f"{images.name} has {len(pixels)} training images here; BatchNorm needs at least two")
     batches, steps, epochs, epochs_a_row = schedule.length(len(pixels))
+    snapshot_every = schedule.snapshot_every or math.ceil(math.ceil(epochs / epochs_a_row) / SNAPSHOTS)
     optimizer, cycle = one_cycle(model, schedule, steps, device)
     noise = torch.Generator().manual_seed(schedule.seed ^ NOISE_STREAM)
     state = State(resume, fingerprint(model, images, schedule, device), model, optimizer, cycle, (order, noise), device)
@@ -192,7 +194,7 @@ def _train(
             what = f"the test error {error:.4g} is far above the untrained network's {done.start_error:.4g}"
             raise _diverged(epoch + 1, what, last_rate)
         totals, seen = {}, 0
-        if len(done.curve) % schedule.snapshot_every == 0 or epoch + 1 == epochs:
+        if len(done.curve) % snapshot_every == 0 or epoch + 1 == epochs:
             done.snapshots[epoch + 1] = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, value in model.state_dict().items()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.errors import LatentAtlasWarning, TrainingError
+from latent_atlas.errors import LatentAtlasError, LatentAtlasWarning, TrainingError
+from latent_atlas.imports import place
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.surroundings import copied, layer_at
 from latent_atlas.training.objectives import Objective
@@ -52,7 +53,13 @@ def rehearse(
                 if layout is torch.contiguous_format or _same(copy, given, x):
                     return layout
                 break
-            except RuntimeError as error:
+            except LatentAtlasError:
+                raise
+            except Exception as error:
+                if not isinstance(error, RuntimeError):
+                    raise TrainingError(
+                        f"a first step of the training fails: {type(error).__name__}: {error} ({place(error)})"
+                    ) from error
                 where = f" in its layer {at}" if (at := layer_at(error, copy)) else ""
                 if strict and "deterministic" in str(error):
                     strict = False
@@ -84,7 +91,14 @@ def _step(
     with reproducible(device, schedule.seed), faster(model):
         torch.use_deterministic_algorithms(True, warn_only=not strict or device.type == "mps")
         with autocast(device, schedule.precision):
-            loss, _ = loss_of(model.train(), x, torch.Generator())
+            result = loss_of(model.train(), x, torch.Generator())
+        loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (None, None)
+        tensors = isinstance(metrics, Mapping) and all(isinstance(value, Tensor) for value in metrics.values())
+        if not (isinstance(loss, Tensor) and loss.numel() == 1 and tensors):
+            raise TrainingError(
+                f"objective {schedule.objective!r} must return a pair: the loss, a tensor of one number, and a mapping "
+                f"of names to such tensors, which may be empty"
+            )
         loss.backward()
 
 

@@ -55,7 +55,7 @@ class Schedule:
     precision: str
     seed: int
     objective: str | Mapping[str, Mapping[str, Any]] = "mse"
-    snapshot_every: int = 1
+    snapshot_every: int | None = None
     steps: int | None = None
     min_steps: int = 1
 

@@ -32,7 +32,8 @@ def fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: to
     for path in source_files():
         digest.update(path.read_bytes())
     digest.update(
-        f"{describe(device)} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model}".encode()
+        f"{describe(device)} {torch.__version__} {torch.get_num_threads()} {images.checksum} {model} "
+        f"{getattr(model, 'recipe', '')}".encode()
     )
     for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

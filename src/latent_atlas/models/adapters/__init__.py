@@ -2,13 +2,14 @@
 
 ``encode(model, x)`` takes images (N, C, H, W) in [0, 1] to codes (N, ...) of any shape, and ``decode(model, z)`` takes
 codes of that shape to images. An adapter whose ``encode`` is None is one of a decoder alone: the code of an image is
-that of the closest point of the surface.
+that of the closest point of the surface. ``posterior(model, x)``, if there is one, gives means and log-variances in
+the shape of the codes, for the objective ``vae``.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from torch import Tensor, fx, nn
 from latent_atlas.errors import ModelError
 from latent_atlas.imports import imported, is_path, modules
 from latent_atlas.models.closest import closest
+from latent_atlas.models.surroundings import copied
 
 FOLDER = Path(__file__).parent
 MEANS = ("latent_dist", "embedding", "mean", "mu", "loc", "latents", "z")
@@ -30,8 +32,8 @@ Function = Callable[[nn.Module, Tensor], Tensor]
 log = logging.getLogger("latent_atlas")
 
 
-def functions(name: str) -> tuple[Function | None, Function]:
-    """``encode`` and ``decode`` of an adapter, by the name of its module here or by ``module:name`` of a user's object.
+def functions(name: str) -> tuple[Function | None, Function, Any]:
+    """``encode``, ``decode`` and ``posterior`` of an adapter: a module here, or ``module:name`` of a user's object.
 
     Raises
     ------
@@ -49,9 +51,13 @@ def functions(name: str) -> tuple[Function | None, Function]:
             f"functions encode and decode as 'module:name'"
         )
     encode, decode = getattr(found, "encode", found), getattr(found, "decode", None)
+    if inspect.isclass(found) and inspect.isfunction(vars(found).get("encode")):  # which needs an instance
+        raise ModelError(
+            f"adapter {name!r} is a class: name an instance of it, such as module:{found.__name__.lower()}"
+        )
     if not (callable(decode) and (encode is None or callable(encode))):
         raise ModelError(f"adapter {name!r} needs two functions, encode(model, x) and decode(model, z)")
-    return encode, decode
+    return encode, decode, getattr(found, "posterior", None)
 
 
 class Adapted(nn.Module):
@@ -68,11 +74,16 @@ class Adapted(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, encode: Function | None, decode: Function, latent_shape: tuple[int, ...]
+        self,
+        model: nn.Module,
+        encode: Function | None,
+        decode: Function,
+        latent_shape: tuple[int, ...],
+        variances: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.latent_shape = model, tuple(latent_shape)
-        self.encode, self.decode = encode, decode
+        self.encode, self.decode, self.variances = encode, decode, variances
 
     @property
     def encoder(self) -> nn.Module:
@@ -88,11 +99,14 @@ class Adapted(nn.Module):
         return self.decoder(self.encoder(x)).reshape(x.shape)  # N x C x H x W
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log-variances (N, k) of the codes of images, where the network gives both; ModelError if not."""
-        output = part(self.model, "posterior", "encode", "encoder")(x)
-        output = getattr(output, "latent_dist", output)
-        log_variance = output[1] if isinstance(output, tuple | list) else tensor_of(output, LOG_VARIANCES)
-        return tensor_of(output, MEANS).flatten(1), log_variance.flatten(1)
+        """Means and log-variances (N, k) of the codes of images; ModelError if the adapter does not know of any."""
+        if self.variances is None:
+            raise ModelError(
+                f"{type(self.model).__name__} is read through an adapter without variances, which the objective vae "
+                f"needs: name the adapter vae, or give yours a function posterior(model, x)"
+            )
+        mean, log_variance = self.variances(self.model, x)
+        return mean.flatten(1), log_variance.flatten(1)
 
     def _part(self, part: nn.Module) -> nn.Module:
         part.training = self.training  # of this alone: its layers keep their own mode
@@ -122,7 +136,7 @@ class _Encoder(_Decoder):
     def forward(self, x: Tensor) -> Tensor:
         if self.encode is not None:
             return self.encode(self.model, x).reshape(x.shape[0], -1)  # N x k
-        wide = _Decoder(copy.deepcopy(self.model).double().eval(), self.decode, self.shape)
+        wide = _Decoder(copied(self.model).double().eval(), self.decode, self.shape)
         return closest(wide, x.detach().double(), math.prod(self.shape)).to(x.dtype)  # N x k
 
 
@@ -149,7 +163,7 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
         if name is None:
             return model
         log.info(f"the encoder gives no codes N x {latent_dim} by itself: it is read through the adapter {name}")
-    encode, decode = functions(name)
+    encode, decode, variances = functions(name)
     try:
         shape = _latent_shape(model, encode, decode, input_shape, latent_dim)
     except ModelError:
@@ -164,7 +178,7 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
             f"the codes of {type(model).__name__} have {' x '.join(map(str, shape))} = {math.prod(shape)} numbers, not "
             f"{latent_dim}: set latent_dim: {math.prod(shape)}"
         )
-    return Adapted(model, encode, decode, shape)
+    return Adapted(model, encode, decode, shape, variances)
 
 
 def of_functions(
@@ -228,6 +242,24 @@ def tensor_of(output: Any, names: tuple[str, ...]) -> Tensor:
             f"functions of your own (docs/models.md)"
         )
     return tensor_of(found[0], names)
+
+
+def pair_of(output: Any) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance in what a network gives: a pair, or entries of these names.
+
+    Raises
+    ------
+    ModelError
+        If there are no two tensors of one shape.
+    """
+    output = getattr(output, "latent_dist", output)
+    if isinstance(output, Tensor) or (isinstance(output, tuple | list) and len(output) < 2):
+        raise ModelError("the encoder gives a mean without a log-variance, which the objective vae needs")
+    given = output[:2] if isinstance(output, tuple | list) else (output, output)
+    mean, log_variance = tensor_of(given[0], MEANS), tensor_of(given[1], LOG_VARIANCES)
+    if mean.shape != log_variance.shape:
+        raise ModelError(f"mean and log-variance have the shapes {tuple(mean.shape)} and {tuple(log_variance.shape)}")
+    return mean, log_variance
 
 
 def part(model: nn.Module, *names: str) -> Callable[[Tensor], Any]:

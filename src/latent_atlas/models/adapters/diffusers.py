@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from latent_atlas.models.adapters import IMAGES, MEANS, part, tensor_of
+from latent_atlas.models.adapters import IMAGES, MEANS, pair_of, part, tensor_of
 
 
 def encode(model: nn.Module, x: Tensor) -> Tensor:
@@ -18,3 +18,8 @@ def encode(model: nn.Module, x: Tensor) -> Tensor:
 def decode(model: nn.Module, z: Tensor) -> Tensor:
     """Codes (N, c, h, w) to images (N, C, H, W)."""
     return (tensor_of(part(model, "decode")(z), IMAGES) + 1) / 2
+
+
+def posterior(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and log-variances (N, c, h, w) of the codes of images."""
+    return pair_of(part(model, "encode")(2 * x - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from latent_atlas.models.adapters import IMAGES, MEANS, part, tensor_of
+from latent_atlas.models.adapters import IMAGES, MEANS, pair_of, part, tensor_of
 
 
 def encode(model: nn.Module, x: Tensor) -> Tensor:
@@ -20,3 +20,8 @@ def encode(model: nn.Module, x: Tensor) -> Tensor:
 def decode(model: nn.Module, z: Tensor) -> Tensor:
     """Codes (N, ...) to images."""
     return tensor_of(part(model, "decode", "decoder")(z), IMAGES)
+
+
+def posterior(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and log-variances (N, ...) of the codes of images."""
+    return pair_of(part(model, "encode", "encoder")(x))

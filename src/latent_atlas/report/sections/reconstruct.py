@@ -8,7 +8,7 @@ import pandas as pd
 
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import groups, pca_manifolds
+from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -23,7 +23,10 @@ def section(results: Path, params: Params) -> Section:
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in warned],
-        sentences=sentences(*findings(test[~test["manifold"].isin(left_out)], set(pca_manifolds(params)))),
+        sentences=[
+            *sentences(*findings(test[~test["manifold"].isin(left_out)], set(pca_manifolds(params)))),
+            *imported_sentences([name for name in params.models if name not in trained(params)]),
+        ],
         tables=[_table(errors, left_out)],
         pictures=[
             Picture.of(
@@ -54,7 +57,7 @@ def findings(test: pd.DataFrame, linear: set[str]) -> tuple[pd.Series, pd.Series
 def sentences(best: pd.Series, ratio: pd.Series) -> list[str]:
     """The findings in words."""
     said = [
-        f"On images that no manifold was fitted to, {best['manifold']} reconstructs best: "
+        f"On the test images, {best['manifold']} reconstructs best: "
         f"a mean squared error of {best['mse']:.5f} per pixel ({best['psnr_db']:.1f} dB, SSIM {best['ssim']:.3f})."
     ]
     for word, part in (("Better", ratio[ratio < 1]), ("Worse", ratio[ratio >= 1])):
@@ -62,6 +65,13 @@ def sentences(best: pd.Series, ratio: pd.Series) -> list[str]:
             listed = ", ".join(f"{name} by {abs(value - 1):.0%}" for name, value in part.items())
             said.append(f"{word} than centred PCA of the same dimension: {listed}.")
     return said
+
+
+def imported_sentences(names: list[str]) -> list[str]:
+    """What is not known of models that were trained elsewhere."""
+    if not names:
+        return []
+    return [f"Imported, and perhaps trained on these test images, which cannot be known here: {', '.join(names)}."]
 
 
 def _table(errors: pd.DataFrame, left_out: set[str]) -> str:

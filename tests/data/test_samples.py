@@ -1,0 +1,25 @@
+"""Samples: the share of each label, and chance where shares are equal."""
+
+from __future__ import annotations
+
+import torch
+
+from latent_atlas.data.samples import stratified
+
+
+def test_labels_of_one_image_each_are_drawn_at_random() -> None:
+    labels = torch.arange(100)
+    samples = [stratified(labels, 10, seed).tolist() for seed in range(5)]
+    assert len({tuple(sample) for sample in samples}) == 5
+    assert all(len(set(sample)) == 10 for sample in samples)
+    assert sorted({label for sample in samples for label in sample})[-1] > 50
+    assert samples[0] == stratified(labels, 10, 0).tolist()
+
+
+def test_largest_remainders_come_first() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])  # shares of 5: 3, 1.5, 0.5; one of the last two gets one more
+    for seed in range(5):
+        counts = labels[stratified(labels, 5, seed)].bincount(minlength=3).tolist()
+        assert counts in ([3, 2, 0], [3, 1, 1])
+    labels = torch.tensor([0] * 7 + [1] * 3)  # shares of 4: 2.8, 1.2
+    assert all(labels[stratified(labels, 4, seed)].bincount().tolist() == [3, 1] for seed in range(5))
