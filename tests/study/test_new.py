@@ -94,7 +94,7 @@ class TestFolder:
         assert make("study", "--images", given.format(here=tmp_path)).exit_code == 0
         values = YAML(typ="safe").load((tmp_path / "study" / "params.yaml").read_text(encoding="utf-8"))
         assert values["dataset"]["images"] == written.format(here=tmp_path)
-        assert values["sample"]["size"] is None
+        assert (values["dataset"]["size"], values["sample"]["size"]) == (8, None)  # of these images
         monkeypatch.chdir(tmp_path / "study")
         assert len(dataset_files(load("params.yaml").dataset)) == 42
         assert not (tmp_path / "study" / "images").exists()

@@ -8,6 +8,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,7 +19,9 @@ from latent_atlas.data.sources import matched
 from latent_atlas.study.run import SNAKEFILE
 
 TEMPLATES = Path(__file__).parent / "templates"
-IMAGES = "images"  # the folder in the template
+IMAGES, SIZE = "images", 64  # the folder and the size in the template
+LARGE = 128  # pixels of a side, from which on pictures are made smaller
+LOOKED_AT = 200  # pictures, to propose their most frequent size
 
 
 @click.command()
@@ -32,7 +37,8 @@ def new(folder: Path, images: str | None) -> None:
         raise click.ClickException(f"{folder} exists and is not an empty folder: choose another name")
     if shutil.which("git") is None:
         raise click.ClickException("git is not installed, which versions the study: install it")
-    if images and not matched(images):
+    files = matched(images) if images else []
+    if images and not files:
         raise click.ClickException(f"there are no images at {images}: name a folder, or a pattern in quotes")
     shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
@@ -43,6 +49,7 @@ def new(folder: Path, images: str | None) -> None:
         place = Path(images).expanduser()
         pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
         text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
+        text = text.replace("size: 64 ", f"size: {_proposed(files)} ")
     params.write_text(text, encoding="utf-8")
     if not images:
         (folder / "images").mkdir()
@@ -55,3 +62,15 @@ def new(folder: Path, images: str | None) -> None:
     if not images:
         click.echo(f"  put your images into {folder / 'images'}")
     click.echo(f"  cd {shlex.quote(str(folder))}\n  edit params.yaml and my_model.py\n  snakemake")
+
+
+def _proposed(files: Sequence[Path]) -> int | list[int]:
+    """The most frequent size of pictures, unless they are large: one number, or height and width."""
+    from PIL import Image
+
+    sizes: Counter[tuple[int, int]] = Counter()
+    for file in files[:LOOKED_AT]:
+        with suppress(Exception), Image.open(file) as picture:  # what cannot be read is told by fetch
+            sizes[picture.size] += 1
+    ((width, height), _), *_ = sizes.most_common(1) or [((SIZE, SIZE), 0)]
+    return SIZE if max(width, height) > LARGE else width if width == height else [height, width]
