@@ -169,7 +169,7 @@ WRONG = {
             def __init__(self, shape, k):
                 super().__init__(shape, k)
                 self.depth = len(3)
-        """, "error: architecture 'NAME:M' raises TypeError: object of type 'int' has no len() ("),
+        """, "is called with (1, 8, 8), 3 and raises TypeError: object of type 'int' has no len() ("),
     "a fault in forward": ("""
         class M(Base):
             def forward(self, x):

@@ -103,5 +103,6 @@ def test_encode_checks_the_shape(surface: PrincipalSubspace) -> None:
         DataError, match=r"of shape N x 1 x 6 x 6 for this manifold, not torch.float32 of shape 2 x 1 x 4"
     ):
         surface.encode(torch.rand(2, 1, 4, 9))
-    with pytest.raises(DataError, match=r"not torch.uint8"):
-        surface.encode(PIXELS)
+    with pytest.raises(DataError, match=r"not torch.int64"):
+        surface.encode(PIXELS.long())
+    torch.testing.assert_close(surface.encode(PIXELS), surface.encode(PIXELS.to(surface.dtype) / 255))
