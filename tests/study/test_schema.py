@@ -318,6 +318,8 @@ class TestYaml:
     @pytest.mark.parametrize("value", ["vae", {"vae": {}}, {"vae": {"beta": 4}}, {"my_losses:loss": {"any": "thing"}}])
     def test_objective_with_options(self, study: Study, value: Any) -> None:
         study.edit("training.objective", value)
+        for name in ("fc2", "fc4"):
+            study.edit(f"models.{name}.options", {"variational": True})
         assert study.params.training.objective == value
 
     def test_all_mistakes_at_once(self, study: Study) -> None:
@@ -381,6 +383,16 @@ class TestCanonical:
     @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
     def test_values_do_count(self, other: dict[str, Any]) -> None:
         assert canonical(other) != canonical({"a": [1, 2]})
+
+
+def test_vae_needs_variances(study: Study) -> None:
+    study.edit("training.objective", "vae")
+    assert complaints(study) == [
+        "models.fc2: the objective vae needs log-variances; give it options: {variational: true}"
+    ]
+    for name in ("fc2", "fc4"):
+        study.edit(f"models.{name}.options", {"variational": True})
+    assert study.params.training.objective == "vae"
 
 
 class TestDefaults:

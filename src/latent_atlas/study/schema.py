@@ -31,9 +31,11 @@ from ruamel.yaml.error import YAMLError
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
 from latent_atlas.errors import LatentAtlasError, ParamsError
 from latent_atlas.imports import is_path, modules, options_of, with_options
+from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
 from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.models import training_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 PACKAGE = Path(__file__).parents[1]
@@ -310,6 +312,17 @@ class Params(Section):
     interpolate: InterpolateParams
     tangents: TangentsParams
     invariance: InvarianceParams
+
+    @model_validator(mode="after")
+    def _vae_has_variances(self) -> Params:
+        for name, model in self.models.items():
+            objective, _ = with_options(training_of(self, name).objective)
+            built_in = is_built_in(model.architecture) and model.adapter is None and not model.state_dict
+            if objective == "vae" and built_in and model.options.get("variational") is not True:
+                raise ValueError(
+                    f"models.{name}: the objective vae needs log-variances; give it options: {{variational: true}}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Params:
