@@ -35,7 +35,6 @@ from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
 from latent_atlas.study.manifolds import pca_manifolds
-from latent_atlas.study.models import training_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 PACKAGE = Path(__file__).parents[1]
@@ -316,7 +315,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _vae_has_variances(self) -> Params:
         for name, model in self.models.items():
-            objective, _ = with_options(training_of(self, name).objective)
+            objective, _ = with_options(model.training.objective or self.training.objective)
             built_in = is_built_in(model.architecture) and model.adapter is None and not model.state_dict
             if objective == "vae" and built_in and model.options.get("variational") is not True:
                 raise ValueError(
