@@ -199,6 +199,8 @@ class TestDataset:
              "width]"),
             ({"images": "photos", "size": True}, "dataset.size: True is no size; give a number of pixels, or [height, "
              "width]"),
+            ({"images": "a<b>/*.png"}, "dataset.images: 'a<b>/*.png' is no usable path: it may not be empty or hold "
+             "braces or control characters or < >"),
             ({"images": "a{b}/*.png"}, "dataset.images: 'a{b}/*.png' is no usable path: it may not be empty or hold "
              "braces or control characters"),
             ({"function": "mine"}, "dataset.function: 'mine' is no function: name it as 'module:function'"),

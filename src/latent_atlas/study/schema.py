@@ -80,9 +80,15 @@ def _size(value: Any) -> Any:
     return value
 
 
+def unusable(path: str) -> bool:
+    """Whether an engine would read the name of a file otherwise: Snakemake fills in {...} and <...>."""
+    return not path.strip() or not path.isprintable() or bool(set(path) & set("{}<>"))
+
+
 def _path(value: str) -> str:
-    if not value.strip() or not value.isprintable() or re.search("[{}]", value):
-        raise ValueError(f"{value!r} is no usable path: it may not be empty or hold braces or control characters")
+    if unusable(value):
+        more = " or < >" if set(value) & set("<>") else ""
+        raise ValueError(f"{value!r} is no usable path: it may not be empty or hold braces or control characters{more}")
     try:
         Path(value).expanduser()
     except RuntimeError as error:
@@ -90,6 +96,14 @@ def _path(value: str) -> str:
             f"{value!r} begins with ~ and no user of that name is known here; give the path from /"
         ) from error
     return value
+
+
+def _a_file(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"{path!r} is an address: download the file, and name it by its path")
+    if unusable(path):
+        raise ValueError(f"{path!r} is empty or has one of {{ }} < > or an invisible character: rename the file")
+    return path
 
 
 def _function(name: str) -> str:
@@ -130,14 +144,6 @@ def _known_adapter(name: str) -> str:
             f"functions encode and decode as 'module:name'"
         )
     return name
-
-
-def _a_file(path: str) -> str:
-    if "://" in path:
-        raise ValueError(f"{path!r} is an address: download the file, and name it by its path")
-    if not path.strip() or not path.isprintable() or set(path) & set("{}<>"):  # Snakemake fills in {...} and <...>
-        raise ValueError(f"{path!r} is empty or has one of {{ }} < > or an invisible character: rename the file")
-    return path
 
 
 Objective = Annotated[Any, AfterValidator(_known_objective)]

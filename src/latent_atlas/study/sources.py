@@ -18,6 +18,7 @@ from latent_atlas.errors import ParamsError
 from latent_atlas.files import write_text
 from latent_atlas.imports import is_path, with_options
 from latent_atlas.models.registry import import_path
+from latent_atlas.study.schema import unusable
 from latent_atlas.versioning.common import canonical, values_at
 
 if TYPE_CHECKING:
@@ -127,9 +128,10 @@ def dataset_files(wanted: DatasetParams) -> list[str]:
     for path in found:
         if not path.exists():
             raise ParamsError(f"dataset: there is no {path}: correct its name in params.yaml")
-        if not str(path).isprintable() or re.search("[{}]", str(path)):
+        if unusable(str(path)):
             raise ParamsError(
-                f"dataset: {str(path)!r} holds braces or control characters, which engines read otherwise; rename it"
+                f"dataset: {str(path)!r} holds braces or control characters or < >, which engines read otherwise; "
+                f"rename it"
             )
     return [_from_here(path) for path in found]
 

@@ -93,7 +93,8 @@ class TestFiles:
             got(images="photos")
 
     @pytest.mark.parametrize(
-        ("name", "says"), [("a{x}.png", "holds braces"), ("a\nb.png", "holds braces or control characters")]
+        ("name", "says"),
+        [("a{x}.png", "holds braces"), ("a\nb.png", "holds braces or control characters"), ("a<x>.png", "or < >")],
     )
     def test_names_that_engines_cannot_hold(self, name: str, says: str) -> None:
         photos()
