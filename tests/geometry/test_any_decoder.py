@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from surfaces import central_differences, random
+from surfaces import Layered, central_differences, random
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
@@ -37,17 +37,11 @@ class Model(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-class Decoder(nn.Module):
-    """Layers and a function of them and a code that gives 64 numbers for each code."""
-
-    def __init__(self, draw: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self.draw = draw
+class Decoder(Layered):
+    """A function of layers and a code that gives 64 numbers for each code."""
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.sigmoid(self.draw(self, z)).reshape(-1, *SHAPE)
+        return torch.sigmoid(super().forward(z)).reshape(-1, *SHAPE)
 
 
 def hidden(**more: nn.Module) -> dict[str, nn.Module]:

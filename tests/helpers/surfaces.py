@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from click.testing import Result
@@ -41,6 +42,19 @@ class Formula(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x) * self.one
+
+
+class Layered(nn.Module):
+    """Layers and a function of them and an input."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Any], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
 
 
 class Chart(nn.Module):

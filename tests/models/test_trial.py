@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support import same_state
+from surfaces import Layered
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,28 +41,15 @@ class Base(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-class Function(nn.Module):
-    """Layers and a function of them and an input."""
-
-    def __init__(self, function: Callable[[Any, Tensor], Any], **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self.function = function
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(self, x)
-
-
 def with_encoder(function: Callable[[Any, Tensor], Any], **layers: nn.Module) -> Base:
     model = Base()
-    model.encoder = Function(function, lin=nn.Linear(64, K), **layers)
+    model.encoder = Layered(function, lin=nn.Linear(64, K), **layers)
     return model
 
 
 def with_decoder(function: Callable[[Any, Tensor], Any], **layers: nn.Module) -> Base:
     model = Base()
-    model.decoder = Function(function, lin=nn.Linear(K, 64), **layers)
+    model.decoder = Layered(function, lin=nn.Linear(K, 64), **layers)
     return model
 
 
@@ -294,9 +282,7 @@ class Tied(Base):
         super().__init__()
         lin = nn.Linear(64, K)
         self.encoder = nn.Sequential(nn.Flatten(), lin)
-        self.decoder = Function(
-            lambda s, z: functional.linear(z, s.lin.weight.T).sigmoid().reshape(-1, *SHAPE), lin=lin
-        )
+        self.decoder = Layered(lambda s, z: functional.linear(z, s.lin.weight.T).sigmoid().reshape(-1, *SHAPE), lin=lin)
         self.net = nn.Sequential(self.encoder, self.decoder)
 
 
