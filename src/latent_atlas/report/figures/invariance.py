@@ -151,5 +151,5 @@ def plot_epochs(table: pd.DataFrame) -> Figure:
         line[0].set_ylim(bottom=0)
         line[0].set_ylabel("angle (degrees)")
         line[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        fig.suptitle(f"angle at {example} after each epoch, larger points later", color=style.FAINT)
+        fig.suptitle(f"angle at {example} in the course of each training, larger points later", color=style.FAINT)
         return fig

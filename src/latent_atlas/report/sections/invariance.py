@@ -35,7 +35,7 @@ def section(results: Path, params: Params) -> Section:
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["manifold"].isin(left_out)]))
-        shown.append(Picture.of(folder / "epochs.svg", "Angle and test error after each epoch of each training."))
+        shown.append(Picture.of(folder / "epochs.svg", "Angle and test error in the course of each training."))
     shown.append(Picture.of(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
     kinds = list(params.invariance.transformations)
     folded = [
@@ -182,7 +182,7 @@ def epoch_sentences(fell: pd.DataFrame, cases: int) -> list[str]:
     if not cases:
         return []
     said = (
-        f"From the first epoch to the last, the angle fell together with the test error in {len(fell)} of {cases} "
+        f"From the first kept epoch to the last, the angle fell together with the test error in {len(fell)} of {cases} "
         f"cases (models × transformations)"
     )
     if len(fell):

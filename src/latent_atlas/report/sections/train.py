@@ -24,7 +24,7 @@ def section(results: Path, params: Params) -> Section:
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
         sentences=[_sentence(*widest_gap(curves))],
-        pictures=[Picture.of(folder / "curves.svg", "Error on the test images after each epoch.")],
+        pictures=[Picture.of(folder / "curves.svg", "Error on the test images in the course of each training.")],
         folded=[Picture.of(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
     )
 
