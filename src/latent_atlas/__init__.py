@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latent_atlas.report.figures.jacobian import plot_spectra
     from latent_atlas.report.figures.layers import plot_layers
     from latent_atlas.report.figures.pca import plot_pca
+    from latent_atlas.report.figures.population import plot_class_map, plot_distributions
     from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
     from latent_atlas.report.figures.tangents import plot_tangents
     from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
@@ -47,6 +48,7 @@ _PLOTS = {
     "jacobian": ("plot_spectra",),
     "layers": ("plot_layers",),
     "pca": ("plot_pca",),
+    "population": ("plot_class_map", "plot_distributions"),
     "reconstruct": ("plot_comparison", "plot_images"),
     "tangents": ("plot_tangents",),
     "train": ("plot_learning_curve", "plot_learning_curves"),
@@ -64,8 +66,10 @@ __all__ = [
     "load",
     "measure",
     "plot_angles",
+    "plot_class_map",
     "plot_comparison",
     "plot_displacements",
+    "plot_distributions",
     "plot_epochs",
     "plot_images",
     "plot_interpolation",

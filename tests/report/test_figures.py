@@ -44,6 +44,18 @@ def angles() -> pd.DataFrame:
     return table.assign(example="coat", unit="pixel")
 
 
+def population() -> pd.DataFrame:
+    """Angles of four images for each row of the table of angles; those of one are undefined."""
+    tables = [angles().assign(image=image, angle_deg=20.0 * image) for image in (1, 2, 4)]
+    return pd.concat([*tables, angles().assign(image=5, angle_deg=np.nan)]).assign(example=None)
+
+
+def class_scores() -> pd.DataFrame:
+    """Mean scores of two models and two classes; one is undefined."""
+    rows = [("fc2", "coat", 0.25), ("fc2", "bag", 0.5), ("pca2", "coat", np.nan), ("pca2", "bag", 1.0)]
+    return pd.DataFrame(rows, columns=["model", "label", "score_mean"])
+
+
 def steps() -> pd.DataFrame:
     """The derivative and two steps for each row of the table of angles."""
     return pd.concat([angles().assign(step=step, angle_deg=10.0 * n) for n, step in enumerate((0, 0.5, 1))])
@@ -92,12 +104,14 @@ def images(count: int) -> dict[str, Tensor]:
 
 PLOTS: dict[str, Callable[..., Any]] = {
     "plot_angles": lambda **ax: la.plot_angles(angles(), **ax),
+    "plot_class_map": lambda **ax: la.plot_class_map(class_scores(), **ax),
     "plot_interpolation": lambda **ax: la.plot_interpolation(images(3), "title", **ax),
     "plot_learning_curve": lambda **ax: la.plot_learning_curve(curves("fc2"), **ax),
     "plot_learning_curves": lambda **ax: la.plot_learning_curves(curves(*NAMES), **ax),
     "plot_tangents": lambda **ax: la.plot_tangents(random(3, 1, 4, 5) - 0.5, "title", **ax),
     "plot_comparison": lambda: la.plot_comparison(random(3, 1, 4, 5, seed=9), images(3)),
     "plot_displacements": lambda: la.plot_displacements(images(5), {"fc2": 12.34, "pca2": np.nan}, "title"),
+    "plot_distributions": lambda: la.plot_distributions(population(), angles()),
     "plot_epochs": lambda: la.plot_epochs(epochs()),
     "plot_images": lambda: la.plot_images(images(4)),
     "plot_layers": lambda: la.plot_layers(layers()),
@@ -106,7 +120,7 @@ PLOTS: dict[str, Callable[..., Any]] = {
     "plot_spectra": lambda: la.plot_spectra(spectra(), tolerances()),
     "plot_steps": lambda: la.plot_steps(steps()),
 }
-ONE_PANEL = list(PLOTS)[:5]
+ONE_PANEL = list(PLOTS)[:6]
 
 
 def lines(axes: Axes) -> dict[str, list[list[float]]]:
@@ -219,6 +233,36 @@ class TestEachPlot:
 
 class TestLines:
     """Plots of tables."""
+
+    def test_distributions(self) -> None:
+        drawn = la.plot_distributions(population(), angles())
+        rotation, blur = drawn.axes
+        assert ticks(rotation) == NAMES
+        data = [np.array(line.get_data(), dtype=float) for line in rotation.get_lines()]
+        assert [x[0].tolist() for x in data if len(x[0]) == 2] == [[80, 80], [85, 85]]  # chance
+        singles = {tuple(x[:, 0]) for x in data if len(x[0]) == 1}
+        assert {(40.0, 0.0), (40.0, 1.0)} <= singles  # medians
+        assert (10.25, 0.0) in singles  # the example
+        assert legend(drawn) == ["coat"]
+        outline = blur.collections[0].get_paths()[0].vertices[:, 0]
+        assert 15 < outline[np.argmax(np.abs(blur.collections[0].get_paths()[0].vertices[:, 1]))] < 85
+
+    def test_distributions_of_a_model_with_trainings_are_together(self) -> None:
+        both = pd.concat([population().assign(model="fc2"), population().assign(model="fc2", manifold="fc2_seed1")])
+        assert ticks(la.plot_distributions(both).axes[0]) == ["fc2"]
+
+    def test_class_map(self) -> None:
+        axes = la.plot_class_map(class_scores())
+        assert ticks(axes) == NAMES
+        assert words(axes) == ["0.25", "0.50", "–", "1.00"]
+
+    def test_a_band_over_trainings(self) -> None:
+        several = pd.concat([curves("fc2"), curves("fc2").assign(manifold="fc2_seed1", test_mse=1.0)])
+        axes = la.plot_learning_curves(several.assign(model="fc2"))
+        assert lines(axes) == {"fc2": [[1, 2, 3], [0.7, 0.6, pytest.approx(1.4 / 2.4 / 1.0, rel=0.2)]]}
+        (band,) = axes.collections
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert (heights.min(), heights.max()) == pytest.approx((0.4 / 3, 1.0))
 
     def test_learning_curve(self) -> None:
         table = curves("fc2")

@@ -1,0 +1,213 @@
+"""The first thing on the page: each model's numbers with their intervals, and what they say of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.report.intervals import ranged, scope
+from latent_atlas.report.learned import unlearned
+from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.sections.agreement import same_surface
+from latent_atlas.statistics.headline import BY_CONSTRUCTION
+from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.schema import Params
+
+TYPICAL = (5, 95)  # percentiles between which an image is typical of the sample
+
+
+def section(results: Path, params: Params) -> Section:
+    """Error, encoder gap, score and agreement of each model; the distribution of angles, spectra, scores by class."""
+    files = {
+        "errors": "reconstruct/sample.csv",
+        "scores": "invariance/scores.csv",
+        "shared": "tangents/shared.csv",
+        "smaller": "reconstruct/differences.csv",
+        "lower": "invariance/score_differences.csv",
+        "places": "invariance/percentiles.csv",
+    }
+    read = {name: pd.read_csv(results / file, keep_default_na=False, na_values=[""]) for name, file in files.items()}
+    compared = [*params.models, *(name for name, (_, centred) in pca_manifolds(params).items() if centred)]
+    silent = {case.model for case in unlearned(results, params)}
+    told = [name for name in compared if name not in silent]
+    numbers = collected(read["errors"], read["scores"], read["shared"], compared)
+    able = numbers[numbers["model"].isin(told)]
+    shared = read["shared"]
+    kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
+    left_out = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
+    pictures = [
+        Picture.of(
+            results / "invariance" / "distributions.svg",
+            "Angles of the displacements at every image of the sample, by model. Black line: chance. White: median. "
+            "Symbols: the example images.",
+        ),
+        Picture.of(results / "jacobian" / "bands.svg", "Singular values per standard deviation of the code."),
+        Picture.of(results / "invariance" / "classes.svg", "Mean score by class and model."),
+    ]
+    return Section(
+        "Overview",
+        warnings=[str(case) for case in unlearned(results, params)],
+        sentences=[
+            *leader_sentences("error", leaders(able, read["smaller"].query("quantity == 'mse'"), "mse", smallest=True)),
+            *leader_sentences("score", leaders(able, read["lower"], "score", smallest=False)),
+            *gap_sentences(able),
+            same_surface(shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]),
+            *typical_sentences(typical(read["places"][read["places"]["model"].isin(told)]), params.invariance.pictures),
+            f"The score is the mean over {', '.join(kinds)}: 0 is chance, 1 is an angle of 0°."
+            + (f" {', '.join(left_out)} is left out: linear subspaces hold it by construction." if left_out else "")
+            + f" {scope(numbers, pca_manifolds(params))}.",
+        ],
+        tables=[_table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split")],
+        pictures=pictures,
+    )
+
+
+def collected(
+    errors: pd.DataFrame, scores: pd.DataFrame, shared: pd.DataFrame, models: Collection[str]
+) -> pd.DataFrame:
+    """One row for each of the models: its numbers over the sample, each with ``*_low`` and ``*_high``.
+
+    Returns
+    -------
+    DataFrame
+        ``model, latent_dim, seeds, images``; ``mse``, ``gap`` (the part of the error that the encoder misses),
+        ``score``, each a mean; ``shared``, between the trainings of the model, or with centred PCA of its dimension
+        where it has one training; and ``shared_with``, which of the two.
+    """
+    rows = []
+    for model in models:
+        error, score = (one[one["model"] == model].iloc[0] for one in (errors, scores))
+        row = {key: error[key] for key in ("model", "latent_dim", "seeds", "images")}
+        for value, of in (("mse", error), ("gap", error), ("score", score)):
+            row |= {f"{value}{end}": of.get(f"{value}_mean{end}") for end in ("", "_low", "_high")}
+        own = shared[(shared["a"] == model) & (shared["b"] == model)]
+        linear = shared[
+            (shared["kind"] == "pca")
+            & (shared["a"] == model)
+            & (shared["b"] == f"pca{error['latent_dim']}")
+            & shared["reason"].isna()
+        ]
+        for words, found in (("trainings", own), ("PCA", linear)):
+            if len(found):
+                row |= {f"shared{end}": found.iloc[0][f"shared_mean{end}"] for end in ("", "_low", "_high")}
+                row["shared_with"] = words
+                break
+        else:
+            row |= {"shared": None, "shared_low": None, "shared_high": None, "shared_with": None}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best model among those of one latent dimension.
+
+    Attributes
+    ----------
+    latent_dim : int
+    row : Series
+        Of the best model.
+    value : str
+        By which it is the best.
+    tied : list of str
+        Models of which the differences cannot tell that they are worse.
+    others : int
+        How many models it was compared with.
+    """
+
+    latent_dim: int
+    row: pd.Series
+    value: str
+    tied: list[str]
+    others: int
+
+
+def leaders(numbers: pd.DataFrame, differences: pd.DataFrame, value: str, smallest: bool) -> list[Leader]:
+    """The best model by a value at each latent dimension, and which ones cannot be told from it.
+
+    Parameters
+    ----------
+    numbers : DataFrame
+        As :func:`collected` gives it.
+    differences : DataFrame
+        ``a, b, verdict`` of pairs of models.
+    value : str
+    smallest : bool
+        Whether the smallest value is the best.
+    """
+    unclear = differences[differences["verdict"] == "cannot tell"]
+    pairs = {frozenset(pair) for pair in zip(unclear["a"], unclear["b"], strict=True)}
+    found = []
+    for k, rows in numbers.dropna(subset=[value]).groupby("latent_dim"):
+        best = rows.loc[rows[value].idxmin() if smallest else rows[value].idxmax()]
+        others = [name for name in rows["model"] if name != best["model"]]
+        tied = [name for name in others if frozenset((name, best["model"])) in pairs]
+        found.append(Leader(int(str(k)), best, value, tied, len(others)))
+    return found
+
+
+def leader_sentences(what: str, found: list[Leader]) -> list[str]:
+    """The findings in words; nothing where no model has a rival of its dimension."""
+    compared = [one for one in found if one.others]
+    if not compared:
+        return []
+    best = {"error": "smallest error", "score": "highest score"}[what]
+    written = {"error": "{:.5f}".format, "score": "{:.2f}".format}[what]
+    said = []
+    for one in compared:
+        text = f"at k = {one.latent_dim} {one.row['model']}, {ranged(one.row, one.value, written)}"
+        said.append(text + (f", which cannot be told from {', '.join(one.tied)}" if one.tied else ""))
+    return [f"The {best}: {'; '.join(said)}."]
+
+
+def gap_sentences(numbers: pd.DataFrame) -> list[str]:
+    """How the error divides, over the models that are not linear."""
+    learned = numbers.dropna(subset=["gap"])
+    learned = learned[learned["shared_with"].notna() & (learned["gap_high"] > 0)]
+    if learned.empty:
+        return []
+    low, high = learned.loc[learned["gap"].idxmin()], learned.loc[learned["gap"].idxmax()]
+    ends = f"{ranged(low, 'gap', '{:.1%}'.format)} of it for {low['model']}"
+    if low["model"] != high["model"]:
+        ends += f" to {ranged(high, 'gap', '{:.1%}'.format)} for {high['model']}"
+    return [
+        f"The error divides into what the surface cannot draw and what the encoder misses, which is {ends}: a closer "
+        f"point of the surface exists there."
+    ]
+
+
+def typical(places: pd.DataFrame) -> pd.DataFrame:
+    """For each example: median, smallest and largest percentile over the models, and whether it is typical."""
+    found = places.groupby("example", sort=False)["percentile"].agg(["median", "min", "max"]).reset_index()
+    return found.assign(typical=found["median"].between(*TYPICAL))
+
+
+def typical_sentences(found: pd.DataFrame, examples: Collection[str]) -> list[str]:
+    """Whether the examples are typical of the sample, in words."""
+    said = [
+        f"{row['example']} lies at percentile {row['median']:.0f} of the scores ({row['min']:.0f} to {row['max']:.0f} "
+        f"over the models): {'typical' if row['typical'] else 'not typical'} of the sample"
+        for _, row in found[found["example"].isin(examples)].iterrows()
+    ]
+    return [f"The example {'; '.join(said)}."] if said else []
+
+
+def _table(numbers: pd.DataFrame, where: str) -> str:
+    columns = {
+        "mse": ("error", "{:.5f}".format),
+        "gap": ("encoder gap", "{:.1%}".format),
+        "score": ("score", "{:.2f}".format),
+        "shared": ("tangents shared", "{:.0%}".format),
+    }
+    frame = numbers[["model", "latent_dim"]].rename(columns={"latent_dim": "k"})
+    for value, (head, written) in columns.items():
+        frame[head] = [ranged(row, value, written) for _, row in numbers.iterrows()]
+    frame["shared with"] = numbers["shared_with"]
+    caption = (
+        f"Means over {where}, with 95% intervals: mean squared error a pixel; the part of it that the encoder misses; "
+        f"displacements held against chance; tangent spaces shared between trainings, or with PCA of the same k"
+    )
+    return table(frame, {"k": "{:.0f}".format}, caption)
