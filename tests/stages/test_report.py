@@ -106,6 +106,7 @@ class TestPage:
         for title in ("Reconstruction", "Training", "PCA, the linear baseline"):
             assert title in read.words
         assert "Test images reconstructed by fc2, fc4." in read.words
+        assert "Known answers" not in read.words  # nothing was published of these data
 
     def test_shows_the_numbers_of_the_tables(self, read: Page, finished: Study) -> None:
         errors = pd.read_csv(finished.folder / "results" / "reconstruct" / "summary.csv")
