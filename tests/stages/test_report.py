@@ -221,14 +221,17 @@ class TestTraining:
         study.edit("models.fc4.training", {"epochs": None, "steps": 7, "batch_size": 32})
         study.edit("training.min_steps", 500)
         curves = {
-            name: pd.DataFrame({"epoch": [1, epoch], "step": [3, step], "test_mse": [0.2, 0.1]})
-            for name, epoch, step in (("fc2", 42, 504), ("fc4", 2, 7))
+            name: pd.DataFrame(
+                {"model": name[:3], "seed": seed, "epoch": [1, epoch], "step": [3, step], "test_mse": [0.2, 0.1]}
+            )
+            for name, seed, epoch, step in (("fc2", 0, 42, 504), ("fc4", 5, 2, 7), ("fc4_seed6", 6, 2, 7))
         }
         html = train._table(curves, study.params)
         cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
         assert cells == [
             ["fc2", "42", "504", "128", "0.005", "float32", "mse", "0", "0.10000"],
-            ["fc4", "2", "7", "32", "0.005", "float32", "mse", "0", "0.10000"],
+            ["fc4", "2", "7", "32", "0.005", "float32", "mse", "5", "0.10000"],
+            ["fc4_seed6", "2", "7", "32", "0.005", "float32", "mse", "6", "0.10000"],
         ]
 
     def test_nothing_trained(self, study: Study) -> None:

@@ -20,7 +20,7 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    curves = {str(name): rows for name, rows in pd.read_csv(folder / "curves.csv").groupby("model", sort=False)}
+    curves = {str(name): rows for name, rows in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
     return Section(
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
@@ -45,20 +45,21 @@ def _sentence(name: str, gap: float) -> str:
 
 
 def _table(curves: dict[str, pd.DataFrame], params: Params) -> str:
-    """How each model was trained: the epochs and steps that were done, which may be other than those asked for."""
+    """How each training went: the epochs and steps that were done, which may be other than those asked for."""
     rows = []
     for name, curve in curves.items():
-        own, last = training_of(params, name), curve.iloc[-1]
+        last = curve.iloc[-1]
+        own = training_of(params, last["model"])
         rows.append(
             {
-                "model": name,
+                "training": name,
                 "epochs": last["epoch"],
                 "steps": last["step"],
                 "batch": own.batch_size,
                 "peak learning rate": own.peak_learning_rate,
                 "precision": own.precision,
                 "objective": own.objective if isinstance(own.objective, str) else ", ".join(own.objective),
-                "seed": own.seed,
+                "seed": last["seed"],
                 "test MSE": last["test_mse"],
             }
         )
