@@ -179,6 +179,11 @@ class TestDifference:
         same = simulated(3, 50, (1, 1, 1), 0)[..., 0]
         assert difference(same[:1], same[:1]) == ((0, 0, 0), "cannot tell")
 
+    def test_rounding_is_no_difference(self) -> None:
+        """As between two subspaces that both contain a displacement."""
+        assert difference(np.full(50, 1.0), np.full(50, 1 - 1e-15))[1] == "cannot tell"
+        assert difference(np.full(50, 1.0), np.full(50, 1 - 1e-9))[1] == "b is smaller"
+
     def test_undefined_at_one_is_left_out_of_both(self) -> None:
         found, _ = difference(np.array([1.0, np.nan, 3.0]), np.array([[0.0, 7.0, 1.0], [2.0, 7.0, 3.0]]))
         assert found.estimate == pytest.approx(0.5)

@@ -27,6 +27,7 @@ from latent_atlas.errors import DataError
 LEVEL = 0.95
 RESAMPLES = 2000
 FEWEST = 6  # images: the range of five contains the median of all with less than 95%
+ROUNDING = 1e-12  # a mean difference up to this part of the largest value is one of rounding
 
 Floats = NDArray[np.float64]
 
@@ -122,7 +123,11 @@ def differences(a: Floats, b: Floats, level: float = LEVEL, resamples: int = RES
          np.full(a.shape[2], len(values)))
         for way, values in enumerate((a, b), start=1)
     ]  # fmt: skip
-    return _limits(estimate, images, known.sum(0), trainings, level)
+    found = _limits(estimate, images, known.sum(0), trainings, level)
+    size = np.fmax(np.abs(a).max((0, 1), where=known, initial=0), np.abs(b).max((0, 1), where=known, initial=0))  # C
+    rounding = np.abs(estimate) <= ROUNDING * size  # which is no difference
+    found[1:, rounding] = np.stack([np.fmin(found[1, rounding], 0), np.fmax(found[2, rounding], 0)])
+    return found
 
 
 def verdict(low: float, high: float) -> str:
