@@ -42,9 +42,9 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     single = stored.to(torch.float32)
     codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
     rough = [spectrum(single.jacobian(code)[0]) for code in codes.split(1)]
-    tables, values = [], []
+    each, values = [], []
     for dtype, several, per_sd in (("float64", plain[:count], scaled[:count]), ("float32", rough, None)):
-        tables.append(spectrum_columns(several, per_sd).assign(**head, example=list(params.examples), dtype=dtype))
+        each.append(spectrum_columns(several, per_sd).assign(**head, example=list(params.examples), dtype=dtype))
         for number, example in enumerate(params.examples):
             columns = {"singular_value": several[number].values, "singular_value_per_sd": torch.empty(0)}
             columns |= {"singular_value_per_sd": per_sd[number].values} if per_sd else {}
@@ -52,4 +52,4 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
             values.append(rows.assign(**head, example=example, dtype=dtype, order=rows.index + 1))
     first = [*head, "example", "dtype"]
     write_table(folder / "values.csv", pd.concat(values).set_index([*first, "order"]).reset_index())
-    write_table(folder / "examples.csv", pd.concat(tables).set_index(first).reset_index())
+    write_table(folder / "examples.csv", pd.concat(each).set_index(first).reset_index())
