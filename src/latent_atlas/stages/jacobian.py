@@ -13,7 +13,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import spectrum
-from latent_atlas.stages.tables import measured_images
+from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns, spread
 from latent_atlas.study.models import architectures
 
@@ -28,11 +28,11 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     stored = load_manifold(manifold, architectures(params))
     surface = stored.to(torch.float64)
     data = Images.load(images)
-    pixels, keys = measured_images(params, data)
+    pixels, keys = tables.measured_images(params, data)
     factor = spread(stored, data.train)  # k x r
     log.info(f"codes of {len(data.train)} training images vary in {factor.shape[1]} of {surface.latent_dim} directions")
     plain, scaled = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"), factor)
-    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    head = tables.head(params, name, surface.latent_dim)
     rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(plain, scaled)], axis=1)
     write_parquet(folder / "spectra.parquet", rows)
     count = len(params.examples)

@@ -12,7 +12,7 @@ import pandas as pd
 from latent_atlas.report import published
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import manifolds, pca_manifolds
+from latent_atlas.study.manifolds import firsts, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -21,7 +21,7 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "jacobian"
     summary = pd.read_csv(folder / "examples.csv")
     sample = pd.read_csv(folder / "summary.csv")
-    models = [name for name in manifolds(params) if name not in pca_manifolds(params)]
+    summary = summary[summary["manifold"].isin(firsts(params))]
     first, *others = params.examples
     alike = published.comparable(params) and all(
         published.same_model(params, name) for name in published.JACOBIANS if name in params.models
@@ -36,7 +36,7 @@ def section(results: Path, params: Params) -> Section:
             *immersion_sentences(
                 sample[~sample["model"].isin(linear)], set(undetermined["model"]), params.sample.split
             ),
-            *sentences(findings(summary[summary["manifold"].isin(models)], dataset)),
+            *sentences(findings(summary[summary["manifold"].isin(params.models)], dataset)),
         ],
         tables=[_sample_table(sample, params), _table(summary, first, dataset)],
         pictures=[
@@ -112,8 +112,6 @@ class Findings:
     Attributes
     ----------
     examples : int
-    immersions : list of str
-        Manifolds whose decoder has full rank in float64 at all examples.
     lost : DataFrame
         ``manifold, example, rank, latent_dim``: where float64 finds a lower rank.
     rounding : DataFrame
@@ -123,7 +121,6 @@ class Findings:
     """
 
     examples: int
-    immersions: list[str]
     lost: pd.DataFrame
     rounding: pd.DataFrame
     published: list[PublishedLoss]
@@ -147,16 +144,14 @@ class PublishedLoss:
 
 
 def findings(summary: pd.DataFrame, dataset: str) -> Findings:
-    """Who has full rank everywhere, where single precision loses rank, and what became of the published loss."""
+    """Where rank is lost, where single precision alone loses it, and what became of the published loss."""
     exact = summary[summary["dtype"] == "float64"]
     rough = summary[summary["dtype"] == "float32"]
-    full = (exact["rank"] == exact["latent_dim"]).groupby(exact["manifold"], sort=False).all()
     both = exact.merge(rough, on=["manifold", "example", "latent_dim"], suffixes=("", "_32"))
     lower = both[(both["rank_32"] < both["rank"]) & (both["rank"] == both["latent_dim"])]
     worst = lower.loc[lower.groupby("manifold", sort=False)["rank_32"].idxmin()]
     return Findings(
         exact["example"].nunique(),
-        list(full[full].index),
         exact[exact["rank"] < exact["latent_dim"]][["manifold", "example", "rank", "latent_dim"]],
         worst.assign(count=worst["manifold"].map(lower["manifold"].value_counts())),
         _published(exact, rough) if dataset == published.DATASET else [],
@@ -178,11 +173,6 @@ def _published(exact: pd.DataFrame, rough: pd.DataFrame) -> list[PublishedLoss]:
 def sentences(found: Findings) -> list[str]:
     """The findings in words."""
     said = []
-    if found.immersions:
-        said.append(
-            f"In float64 the decoder's Jacobian has full rank at {_every(found.examples)} for "
-            f"{', '.join(found.immersions)}: there these decoders are immersions."
-        )
     for name, rows in found.lost.groupby("manifold", sort=False):
         where = ", ".join(f"{row.rank} of {row.latent_dim} at {row.example}" for row in rows.itertuples())
         said.append(f"{name} loses rank also in float64: {where}.")
@@ -208,10 +198,6 @@ def _published_sentence(case: PublishedLoss) -> str:
         f"reason. Here {case.manifold} has {_span(case.ranks)} in float64 and {_span(case.ranks_32)} in float32 over "
         f"the examples. Its smallest singular value is at least {case.ratio:.1g} of the largest: {judged}"
     )
-
-
-def _every(examples: int) -> str:
-    return f"all {examples} examples" if examples > 1 else "the example"
 
 
 def _span(ranks: tuple[int, int]) -> str:
