@@ -392,38 +392,29 @@ class TestParams:
         assert study.params.invariance.transformations["quarter_turn"].function == "rotation"
 
 
-def at_an_example(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
-    """A table of (manifold, transformation, angle, chance)."""
-    return pd.DataFrame(rows, columns=["manifold", "transformation", "angle_deg", "chance_deg"])
-
-
 class TestBest:
-    """Which transformation is contained best by which manifold."""
+    """Which model holds a transformation best, and what cannot be told from it."""
 
-    def test_against_chance_not_by_the_angle(self) -> None:
-        """The larger subspace has the smaller angle, but chance gives it more."""
-        angles = at_an_example(
-            ("a", "turn", 60.0, 80.0), ("b", "turn", 50.0, 60.0), ("a", "push", 75.0, 80.0), ("b", "push", 20.0, 60.0)
-        )
-        by_kind = sections.best(angles, "transformation").set_index("transformation")
-        assert by_kind["manifold"].to_dict() == {"turn": "a", "push": "b"}
-        assert by_kind["gain_deg"].to_dict() == {"turn": 20.0, "push": 40.0}
-        by_manifold = sections.best(angles, "manifold").set_index("manifold")
-        assert by_manifold["transformation"].to_dict() == {"a": "turn", "b": "push"}
-        said = " ".join(sections.best_sentences(angles, "pullover"))
-        assert all(text in said for text in ("pullover", "60.0°, 20.0° below", "20.0°, 40.0° below", "turn for a"))
+    def said(self, study: Study, verdict: str) -> str:
+        rows = [("fc2", "rotation", 0.5), ("fc4", "rotation", 0.4), ("fc2", "brightness", 0.2), ("fc4", "brightness", 0.9),
+                ("fc2", "shift_x", np.nan), ("fc4", "shift_x", np.nan)]  # fmt: skip
+        sample = pd.DataFrame(rows, columns=["model", "transformation", "score_mean"])
+        sample = sample.assign(score_mean_low=sample["score_mean"] - 0.1, score_mean_high=sample["score_mean"] + 0.1)
+        pairs = pd.DataFrame([("fc2", "fc4", "rotation", verdict)], columns=["a", "b", "transformation", "verdict"])
+        (sentence,) = sections.sample_sentences(sample.assign(seeds=1, images=20), pairs, study.params)
+        return sentence
 
-    def test_worse_than_chance(self) -> None:
-        angles = at_an_example(("a", "turn", 85.0, 80.0), ("b", "turn", 81.5, 80.0))
-        assert sections.best(angles, "transformation")["gain_deg"].tolist() == [-1.5]
-        assert "81.5°, 1.5° above" in sections.best_sentences(angles, "x")[0]
+    def test_is_named_with_its_interval(self, study: Study) -> None:
+        sentence = self.said(study, "b is smaller")
+        assert "rotation: fc2, 0.50 (0.40 to 0.60)." in sentence
 
-    def test_without_an_angle(self) -> None:
-        angles = at_an_example(
-            ("a", "turn", 60.0, 80.0), ("a", "still", float("nan"), 80.0), ("b", "still", float("nan"), 70.0)
-        )
-        assert sections.best(angles, "transformation")["transformation"].tolist() == ["turn"]
-        assert sections.best(angles, "manifold")["manifold"].tolist() == ["a"]
+    def test_a_tie_is_said(self, study: Study) -> None:
+        assert "not told from fc4" in self.said(study, "cannot tell")
+
+    def test_what_holds_by_construction_and_what_is_undefined_are_not_said(self, study: Study) -> None:
+        sentence = self.said(study, "cannot tell")
+        assert "brightness" not in sentence
+        assert "shift_x" not in sentence
 
 
 def over_steps(**values: dict[float, float]) -> pd.DataFrame:

@@ -65,6 +65,15 @@ rule invariance_summary:
         classes="results/invariance/by_class.csv",
         differences="results/invariance/differences.csv",
         differences_by_class="results/invariance/differences_by_class.csv",
+        scores="results/invariance/scores.csv",
+        scores_by_class="results/invariance/scores_by_class.csv",
+        score_differences="results/invariance/score_differences.csv",
+        percentiles="results/invariance/percentiles.csv",
+        population=expand(
+            "results/invariance/{picture}{ending}",
+            picture=["distributions", "classes"],
+            ending=[".svg", ".png"],
+        ),
         steps="results/invariance/steps.csv",
         epochs="results/invariance/epochs.csv",
         maps=expand(

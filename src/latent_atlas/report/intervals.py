@@ -28,3 +28,10 @@ def scope(summary: pd.DataFrame, fitted: Collection[str]) -> str:
     return (
         f"{said}. The variation between trainings is not in those of {', '.join(once)}: one training" if once else said
     )
+
+
+def tied(differences: pd.DataFrame, model: str, others: Collection[str]) -> list[str]:
+    """Those of other models that a table of differences (``a, b, verdict``) cannot tell from one."""
+    unclear = differences[differences["verdict"] == "cannot tell"]
+    pairs = {frozenset(pair) for pair in zip(unclear["a"], unclear["b"], strict=True)}
+    return [other for other in others if frozenset((model, other)) in pairs]

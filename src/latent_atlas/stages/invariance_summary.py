@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
+from latent_atlas.report.figures.population import plot_class_map, plot_distributions
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
+from latent_atlas.statistics.headline import mean_scores, percentiles
 from latent_atlas.statistics.summaries import by_class, differences, summarized
-from latent_atlas.study.manifolds import firsts, groups, manifolds, trained
+from latent_atlas.study.manifolds import compared, firsts, groups, manifolds, trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -36,6 +38,17 @@ def invariance_summary(params: Params, folder: Path) -> None:
     write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, KEYS))
     write_table(folder / "differences.csv", differences(sample, ["score"], ["transformation"]))
     write_table(folder / "differences_by_class.csv", by_class(differences, sample, ["score"], ["transformation"]))
+    scores = mean_scores(table)
+    of_sample = scores[scores["example"].isna()]
+    classes = by_class(summarized, of_sample, ["score"], ["latent_dim"])
+    write_table(folder / "scores.csv", summarized(of_sample, ["score"]))
+    write_table(folder / "scores_by_class.csv", classes)
+    write_table(folder / "score_differences.csv", differences(of_sample, ["score"]))
+    write_table(folder / "percentiles.csv", percentiles(scores))
+    drawn, at_examples, mapped = (rows[rows["model"].isin(compared(params))] for rows in (sample, examples, classes))
+    marked = at_examples["manifold"].isin(firsts(params)) & at_examples["example"].isin(params.invariance.pictures)
+    save(plot_distributions(drawn, at_examples[marked]), folder / "distributions.svg")
+    save(plot_class_map(mapped), folder / "classes.svg")
     write_table(folder / "examples.csv", examples)
     write_table(folder / "steps.csv", steps)
     write_table(folder / "epochs.csv", epochs)

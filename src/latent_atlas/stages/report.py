@@ -18,6 +18,7 @@ from latent_atlas.report.sections import (
     jacobian,
     known_answers,
     layers,
+    overview,
     pca,
     reconstruct,
     tangents,
@@ -27,7 +28,7 @@ from latent_atlas.report.sections import (
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca, known_answers)
+SECTIONS = (overview, reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca, known_answers)
 
 
 @stage()

@@ -84,6 +84,11 @@ def firsts(params: Params) -> list[str]:
     return [*params.models, *pca_manifolds(params)]
 
 
+def compared(params: Params) -> list[str]:
+    """Models that are compared in words: those of ``params.yaml``, and centred PCA."""
+    return [*params.models, *(name for name, (_, centred) in pca_manifolds(params).items() if centred)]
+
+
 def trained(params: Params) -> list[str]:
     """Names of the manifolds that are trained here: not imported, not PCA."""
     return [name for name, (_, seed) in networks(params).items() if seed is not None]

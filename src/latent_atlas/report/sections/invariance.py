@@ -7,29 +7,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report.intervals import ranged, scope
+from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import firsts, pca_manifolds, trained
+from latent_atlas.statistics.headline import BY_CONSTRUCTION
+from latent_atlas.study.manifolds import compared, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
 def section(results: Path, params: Params) -> Section:
     """Angles between small displacements of images and the tangent spaces."""
     folder = results / "invariance"
-    angles = pd.read_csv(folder / "examples.csv")
-    angles = angles[angles["manifold"].isin(firsts(params))]
     steps = pd.read_csv(folder / "steps.csv")
     sample = pd.read_csv(folder / "summary.csv")
     left_out = [case.model for case in unlearned(results, params)]
+    told = [name for name in compared(params) if name not in left_out]
     first, *others = params.invariance.pictures or list(params.examples)
     said = [
         "A transformation changes an image by a displacement. At an angle of 0° the displacement lies in the tangent "
         "space; at 90° it is orthogonal to it. A random subspace of the same rank is already closer than 90°. That "
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
-        *sample_sentences(sample[~sample["model"].isin(left_out)], params),
-        *best_sentences(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
+        *sample_sentences(sample[sample["model"].isin(told)], pd.read_csv(folder / "differences.csv"), params),
         *step_sentences(step_findings(steps)),
     ]
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
@@ -53,22 +52,24 @@ def section(results: Path, params: Params) -> Section:
         for example in params.examples
         if example not in (first, *others)
     ]
-    return Section("Invariance angles", said, [_sample_table(sample, params)], shown, folded)
+    tables = [_sample_table(sample, params)]
+    return Section("Invariance angles", said, tables, shown, folded, folded_tables=[_score_table(sample)])
 
 
-def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
-    """The best model of each transformation over the sample, by the mean score."""
-    best = sample.dropna(subset=["score_mean"])
-    if best.empty:
+def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Params) -> list[str]:
+    """The best model of each transformation over the sample by the mean score, and what cannot be told from it."""
+    counted = sample[~sample["transformation"].isin(BY_CONSTRUCTION)].dropna(subset=["score_mean"])
+    if counted.empty:
         return []
-    best = best.loc[best.groupby("transformation", sort=False)["score_mean"].idxmax()]
-    listed = ", ".join(
-        f"{row['transformation']}: {row['model']} ({ranged(row, 'score_mean', '{:.2f}'.format)})"
-        for _, row in best.iterrows()
-    )
+    listed = []
+    for kind, rows in counted.groupby("transformation", sort=False):
+        best = rows.loc[rows["score_mean"].idxmax()]
+        alike = tied(differences[differences["transformation"] == kind], best["model"], rows["model"])
+        said = f"{kind}: {best['model']}, {ranged(best, 'score_mean', '{:.2f}'.format)}"
+        listed.append(said + (f", not told from {', '.join(alike)}" if alike else ""))
     return [
-        f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score for each "
-        f"transformation is {listed}. {scope(sample, pca_manifolds(params))}."
+        f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score is, for each "
+        f"transformation, {'; '.join(listed)}. {scope(sample, pca_manifolds(params))}."
     ]
 
 
@@ -78,29 +79,20 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     kinds = list(sample["transformation"].drop_duplicates())
     wide = sample.pivot(index="model", columns="transformation", values="angle_deg_mean").loc[names, kinds]
     wide["chance"] = sample.drop_duplicates("model").set_index("model")["chance_deg"]
-    caption = f"Mean angles in degrees over {sample['images'].max()} images of the {params.sample.split} split"
+    caption = (
+        f"Mean angles in degrees over {sample['images'].max()} images of the {params.sample.split} split. A linear "
+        f"subspace through zero holds a change of brightness by construction, so that neither brightness nor the "
+        f"uncentred variants of PCA, which are kept for comparison with the reference study, count in the sentences"
+    )
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 
 
-def best(angles: pd.DataFrame, by: str) -> pd.DataFrame:
-    """For each value of ``by``, the row whose angle is farthest below chance, with ``gain_deg``, how far."""
-    gain = angles.assign(gain_deg=angles["chance_deg"] - angles["angle_deg"]).dropna(subset=["gain_deg"])
-    return gain.loc[gain.groupby(by, sort=False)["gain_deg"].idxmax()]
-
-
-def best_sentences(angles: pd.DataFrame, example: str) -> list[str]:
-    """The best manifold of each transformation against chance, and the best transformation of each manifold."""
-    winners = ", ".join(
-        f"{row['transformation']} by {row['manifold']} ({row['angle_deg']:.1f}°, "
-        f"{abs(row['gain_deg']):.1f}° {'below' if row['gain_deg'] >= 0 else 'above'} chance)"
-        for _, row in best(angles, "transformation").iterrows()
-    )
-    favourites = best(angles, "manifold").groupby("transformation", sort=False)["manifold"].agg(", ".join)
-    listed = "; ".join(f"{kind} for {names}" for kind, names in favourites.items())
-    return [
-        f"At {example}, the manifold with the smallest angle against chance is, for each transformation: {winners}.",
-        f"The transformation with the smallest angle against chance: {listed}.",
-    ]
+def _score_table(sample: pd.DataFrame) -> str:
+    """Mean score of each model and transformation with its interval."""
+    names, kinds = list(sample["model"].drop_duplicates()), list(sample["transformation"].drop_duplicates())
+    cells = sample.assign(said=[ranged(row, "score_mean", "{:.2f}".format) for _, row in sample.iterrows()])
+    wide = cells.pivot(index="model", columns="transformation", values="said").loc[names, kinds].reset_index()
+    return table(wide, {}, "Mean scores with 95% intervals: 0 is chance, 1 is an angle of 0°")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report.intervals import ranged, scope
+from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.report.sections.agreement import same_surface
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
-from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
 TYPICAL = (5, 95)  # percentiles between which an image is typical of the sample
@@ -30,10 +30,9 @@ def section(results: Path, params: Params) -> Section:
         "places": "invariance/percentiles.csv",
     }
     read = {name: pd.read_csv(results / file, keep_default_na=False, na_values=[""]) for name, file in files.items()}
-    compared = [*params.models, *(name for name, (_, centred) in pca_manifolds(params).items() if centred)]
     silent = {case.model for case in unlearned(results, params)}
-    told = [name for name in compared if name not in silent]
-    numbers = collected(read["errors"], read["scores"], read["shared"], compared)
+    told = [name for name in compared(params) if name not in silent]
+    numbers = collected(read["errors"], read["scores"], read["shared"], compared(params))
     able = numbers[numbers["model"].isin(told)]
     shared = read["shared"]
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
@@ -138,14 +137,11 @@ def leaders(numbers: pd.DataFrame, differences: pd.DataFrame, value: str, smalle
     smallest : bool
         Whether the smallest value is the best.
     """
-    unclear = differences[differences["verdict"] == "cannot tell"]
-    pairs = {frozenset(pair) for pair in zip(unclear["a"], unclear["b"], strict=True)}
     found = []
     for k, rows in numbers.dropna(subset=[value]).groupby("latent_dim"):
         best = rows.loc[rows[value].idxmin() if smallest else rows[value].idxmax()]
         others = [name for name in rows["model"] if name != best["model"]]
-        tied = [name for name in others if frozenset((name, best["model"])) in pairs]
-        found.append(Leader(int(str(k)), best, value, tied, len(others)))
+        found.append(Leader(int(str(k)), best, value, tied(differences, best["model"], others), len(others)))
     return found
 
 
