@@ -396,8 +396,8 @@ class TestBest:
     """Which model holds a transformation best, and what cannot be told from it."""
 
     def said(self, study: Study, verdict: str) -> str:
-        rows = [("fc2", "rotation", 0.5), ("fc4", "rotation", 0.4), ("fc2", "brightness", 0.2), ("fc4", "brightness", 0.9),
-                ("fc2", "shift_x", np.nan), ("fc4", "shift_x", np.nan)]  # fmt: skip
+        rows = [("fc2", "rotation", 0.5), ("fc4", "rotation", 0.4), ("fc2", "brightness", 0.2),
+                ("fc4", "brightness", 0.9), ("fc2", "shift_x", None), ("fc4", "shift_x", None)]  # fmt: skip
         sample = pd.DataFrame(rows, columns=["model", "transformation", "score_mean"])
         sample = sample.assign(score_mean_low=sample["score_mean"] - 0.1, score_mean_high=sample["score_mean"] + 0.1)
         pairs = pd.DataFrame([("fc2", "fc4", "rotation", verdict)], columns=["a", "b", "transformation", "verdict"])
