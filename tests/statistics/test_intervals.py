@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from latent_atlas.errors import DataError
-from latent_atlas.statistics.intervals import difference, interval
+from latent_atlas.statistics.intervals import difference, interval, interval_of_pairs
 
 Floats = NDArray[np.float64]
 
@@ -20,6 +20,17 @@ def simulated(trainings: int, images: int, spreads: tuple[float, float, float], 
     draw = np.random.default_rng(seed).normal
     one, other, rest = spreads
     return one * draw(size=(trainings, 1)) + other * draw(size=(1, images)) + rest * draw(size=(trainings, images))
+
+
+def pairs(trainings: int, images: int, spreads: tuple[float, float, float], alike: bool, seed: int) -> Floats:
+    """Values (S, T, N) of pairs of trainings, which both trainings, the image, and the pair at the image change."""
+    draw = np.random.default_rng(seed).normal
+    one, image, rest = spreads
+    a, b = one * draw(size=(2, trainings))
+    noise = rest * draw(size=(trainings, trainings, images))
+    if alike:
+        b, noise = a, np.triu(noise.T, 1).T + np.triu(noise.T, 1).transpose(0, 2, 1).T
+    return a[:, None, None] + b[:, None] + image * draw(size=images) + noise
 
 
 class TestCoverage:
@@ -49,6 +60,14 @@ class TestCoverage:
             found, _ = difference(a, b, resamples=500)
             hits += found.low <= 0 <= found.high
         assert hits / self.TRIALS == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / self.TRIALS))
+
+    @pytest.mark.parametrize("alike", [False, True])
+    @pytest.mark.parametrize("spreads", [(1, 1, 0.3), (1, 0.1, 0.1), (0.1, 1, 0.1)])
+    def test_of_pairs_of_trainings(self, spreads: tuple[float, float, float], alike: bool) -> None:
+        """Each training has an effect on all of its pairs, and each pair has one of its own."""
+        found = (interval_of_pairs(pairs(5, 60, spreads, alike, seed), alike, resamples=500)
+                 for seed in range(self.TRIALS))  # fmt: skip
+        assert self.covered(found) == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / self.TRIALS))
 
     def covered(self, found: object) -> float:
         return sum(one.low <= 0 <= one.high for one in found) / self.TRIALS  # type: ignore[attr-defined]
@@ -126,3 +145,31 @@ class TestDifference:
     def test_other_images(self) -> None:
         with pytest.raises(DataError, match="3 and at 4 images"):
             difference(np.zeros(3), np.zeros(4))
+
+
+class TestPairs:
+    """Pairs of trainings."""
+
+    def test_mean_is_that_of_the_pairs(self) -> None:
+        values = np.arange(24.0).reshape(3, 2, 4)
+        assert interval_of_pairs(values).estimate == pytest.approx(values.mean())
+        square = pairs(4, 10, (1, 1, 1), True, 0)
+        square[range(4), range(4)] = np.nan
+        above = square[np.triu_indices(4, 1)]
+        assert interval_of_pairs(square, alike=True).estimate == pytest.approx(above.mean())
+
+    def test_of_single_trainings_is_that_of_the_images(self) -> None:
+        values = simulated(1, 50, (0, 1, 0), 0)
+        assert interval_of_pairs(values[None]) == interval(values)
+        two = np.full((2, 2, 50), np.nan)
+        two[0, 1] = two[1, 0] = values[0]
+        assert interval_of_pairs(two, alike=True) == interval(values)
+
+    def test_one_training_has_no_pair_with_itself(self) -> None:
+        assert all(map(math.isnan, interval_of_pairs(np.zeros((1, 1, 50)), alike=True)))
+
+    def test_images_with_an_undefined_value_are_left_out(self) -> None:
+        values = np.ones((2, 2, 3))
+        values[0, 1, 2] = np.nan
+        values[1, 1, 2] = 7
+        assert interval_of_pairs(values) == (1, 1, 1)
