@@ -1,4 +1,4 @@
-"""How much of their tangent spaces manifolds share, as a table: one row per pair of manifolds and image."""
+"""How much of their tangent spaces manifolds share: in a table, and over the pairs of trainings of models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from torch import Tensor
 from latent_atlas.data.images import as_images
 from latent_atlas.geometry.agreement import Agreement, agreement, tangent_bases, unresolved
 from latent_atlas.geometry.manifold import Manifold
+from latent_atlas.statistics.intervals import interval_of_pairs
 
 MEMORY = 256 * 2**20  # bytes that the bases of a batch of images and what they are computed of may take
+SHARED = ("shared_mean", "shared_mean_low", "shared_mean_high")
+ANGLES = ("smallest_deg", "median_deg", "largest_deg")
 UNDEFINED = "tangent space of rank zero"  # why an agreement is null
 
 
@@ -30,9 +33,8 @@ def agreements(
     Parameters
     ----------
     surfaces : mapping of name to Manifold
-        At least one. Each is measured in its own precision. From float32, agreements are right to about 1e-6 and angles to a few
-        hundredths of a degree; directions that float32 does not resolve are measured in float64. Between manifolds in
-        float64 nothing but rounding in float64 is lost.
+        At least one, each measured in its own precision. From float32, agreements are right to about 1e-6 and angles
+        to a few hundredths of a degree: what float32 does not resolve is measured in float64.
     images : tensor or array (N, C, H, W), (C, H, W), or (N, H, W) for one channel
         uint8, or floats in [0, 1].
     pairs : collection of (name, name), optional
@@ -73,3 +75,42 @@ def agreements(
     table = pd.DataFrame(rows.flatten(0, 1).numpy(), columns=columns).astype({"rank_a": int, "rank_b": int})
     table["reason"] = [UNDEFINED if undefined else None for undefined in table["shared"].isna()]
     return pd.concat([keys, table], axis=1)
+
+
+def pairs_of_models(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of models over their trainings and the images: a row for each pair of models.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row for each pair of manifolds and image: ``a``, ``b``, ``model_a``, ``model_b``, ``latent_dim_a``,
+        ``latent_dim_b``, ``split``, ``image``, and the measures of :func:`agreements`.
+
+    Returns
+    -------
+    DataFrame
+        ``a``, ``b`` (models; the same one where its trainings are compared with each other), ``latent_dim_a``,
+        ``latent_dim_b``, ``seeds_a``, ``seeds_b`` (how many trainings), ``images``, ``undefined`` (images at which one
+        of them has a tangent space of rank zero); ``shared_mean`` with ``shared_mean_low`` and ``shared_mean_high``;
+        means of ``chance``, ``smallest_deg``, ``median_deg`` and ``largest_deg``.
+    """
+    rows = []
+    for (a, b), part in table.groupby(["model_a", "model_b"], sort=False):
+        alike, image = a == b, part.groupby(["split", "image"]).ngroup().to_numpy()
+        trainings = [part["a"].unique(), part["b"].unique()]
+        if alike:
+            trainings = [pd.unique(np.concatenate(trainings))] * 2
+        one, other = (pd.Index(names).get_indexer(part[key]) for key, names in zip("ab", trainings, strict=True))
+        shared = np.full((*map(len, trainings), image.max() + 1), np.nan)  # S x T x N
+        shared[one, other, image] = part["shared"]
+        if alike:
+            shared[other, one, image] = part["shared"]
+        rows.append(
+            {"a": a, "b": b}
+            | part[["latent_dim_a", "latent_dim_b"]].iloc[0].to_dict()
+            | {"seeds_a": len(trainings[0]), "seeds_b": len(trainings[1]), "images": shared.shape[2]}
+            | {"undefined": part.loc[part["shared"].isna(), ["split", "image"]].drop_duplicates().shape[0]}
+            | dict(zip(SHARED, interval_of_pairs(shared, alike), strict=True))
+            | part[["chance", *ANGLES]].mean().to_dict()
+        )
+    return pd.DataFrame(rows)
