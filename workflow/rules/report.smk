@@ -9,6 +9,7 @@ rule report:
         rules.layers_summary.output,
         rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=MANIFOLDS),
+        rules.tangents_summary.output,
         rules.invariance_summary.output,
         images=IMAGES,
         sources=sources("report"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
 from latent_atlas.study.defaults import SAMPLE
+from latent_atlas.study.manifolds import trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -49,3 +50,9 @@ def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     ]
     rows = [table for table in tables if len(table)] or tables[:1]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def head(params: Params, name: str, latent_dim: int) -> dict[str, object]:
+    """The first columns of each table of a manifold: ``manifold, model, seed, latent_dim``; PCA has no seed."""
+    seed = params.training.seed if name in trained(params) else None
+    return {"manifold": name, "model": name, "seed": seed, "latent_dim": latent_dim}

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
-from latent_atlas.statistics.agreement import pairs_of_models
-from latent_atlas.study.manifolds import pca_manifolds, trained
+from latent_atlas.statistics.agreement import ANGLES, SHARED, UNDEFINED, pairs_of_models
+from latent_atlas.statistics.intervals import interval
+from latent_atlas.study.manifolds import pca_manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
+VARIANT = "uncentred PCA, kept for comparison: its tangent spaces are those of PCA"
+BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
+
 
 @stage()
-@folder_option("--epochs", "A folder for each training with its agreement by epoch.")
 @summary_options
-def tangents_summary(params: Params, epochs: Path, folder: Path) -> None:
-    """Summarize the shared tangent spaces, and draw them."""
+def tangents_summary(params: Params, folder: Path) -> None:
+    """Summarize the shared tangent spaces by pairs of models, and draw them."""
+    table = pd.read_parquet(folder / "shared.parquet")
+    shared = judged(pairs_of_models(table[table["example"].isna()]), pca_manifolds(params))
+    epochs = course(pd.read_parquet(folder / "epochs.parquet"))
+    write_table(folder / "shared.csv", shared)
+    write_table(folder / "epochs.csv", epochs)
+    save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
+    if len(epochs):
+        save(plot_agreement_epochs(epochs), folder / "epochs.svg")
+    log.info(f"{len(shared)} pairs of models: {folder}")
+
+
+def judged(shared: pd.DataFrame, pca: Mapping[str, tuple[int, bool]]) -> pd.DataFrame:
+    """Pairs of models with ``kind`` and ``reason``.
+
+    The kind is ``trainings`` of one model, two ``models``, a model and ``pca``, or two linear ``subspaces``; the reason
+    is why no finding rests on a pair.
+    """
+    kinds, reasons = [], []
+    for a, b, share in zip(shared["a"], shared["b"], shared["shared_mean"], strict=True):
+        linear = [pca[name] for name in (a, b) if name in pca]
+        kinds.append("trainings" if a == b else ("models", "pca", "subspaces")[len(linear)])
+        variant = any(not centred for _, centred in linear)
+        nested = BY_CONSTRUCTION if len(linear) == 2 else UNDEFINED if np.isnan(share) else None
+        reasons.append(VARIANT if variant else nested)
+    return shared.assign(kind=kinds, reason=reasons)
+
+
+def course(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement with the finished model over the images and trainings: a row for each model and epoch."""
+    rows = []
+    for (model, epoch), part in table.groupby(["model", "epoch"], sort=False):
+        shared = part.pivot(index="manifold", columns=["split", "image"], values="shared").to_numpy()  # S x N
+        rows.append(
+            {"model": model, "latent_dim": part["latent_dim"].iloc[0], "epoch": epoch}
+            | {"seeds": shared.shape[0], "images": shared.shape[1]}
+            | dict(zip(SHARED, interval(shared), strict=True))
+            | part[["chance", *ANGLES]].mean().to_dict()
+        )
+    return pd.DataFrame(rows, columns=["model", "latent_dim", "epoch", "seeds", "images", *SHARED, "chance", *ANGLES])

@@ -55,18 +55,18 @@ def agreements(
         If the images do not fit a manifold.
     """
     pairs = list(combinations(surfaces, 2) if pairs is None else pairs)
-    measured = dict(surfaces)
     x, *_ = (as_images(images, surface.image_shape) for surface in surfaces.values())  # N x C x H x W
+    measured = {
+        name: surface.to(torch.float64) if unresolved(tangent_bases(surface, x[:1])).all() else surface
+        for name, surface in surfaces.items()
+    }
     widths = [surface.latent_dim for surface in surfaces.values()]
     batch = max(1, MEMORY // (8 * math.prod(x.shape[1:]) * (sum(widths) + 4 * max(widths))))
     columns = ["rank_a", "rank_b", *Agreement._fields]
     rows = torch.empty(len(pairs), len(x), len(columns), dtype=torch.float64)
     for start in range(0, len(x), batch):
-        part, bases = x[start : start + batch], {}
-        for name, surface in measured.items():
-            bases[name] = tangent_bases(surface, part)
-            if surface.dtype != torch.float64 and unresolved(bases[name]).all():
-                measured[name] = surface.to(torch.float64)
+        part = x[start : start + batch]
+        bases = {name: tangent_bases(surface, part) for name, surface in measured.items()}
         for number, (a, b) in enumerate(pairs):
             found = (bases[a].ranks, bases[b].ranks, *agreement(bases[a], bases[b]))  # n each
             rows[number, start : start + batch] = torch.stack([column.double() for column in found], dim=1)
@@ -97,9 +97,7 @@ def pairs_of_models(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (a, b), part in table.groupby(["model_a", "model_b"], sort=False):
         alike, image = a == b, part.groupby(["split", "image"]).ngroup().to_numpy()
-        trainings = [part["a"].unique(), part["b"].unique()]
-        if alike:
-            trainings = [pd.unique(np.concatenate(trainings))] * 2
+        trainings = [sorted({*part["a"], *part["b"]})] * 2 if alike else [sorted(set(part[side])) for side in "ab"]
         one, other = (pd.Index(names).get_indexer(part[key]) for key, names in zip("ab", trainings, strict=True))
         shared = np.full((*map(len, trainings), image.max() + 1), np.nan)  # S x T x N
         shared[one, other, image] = part["shared"]

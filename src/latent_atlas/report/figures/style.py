@@ -24,6 +24,7 @@ from latent_atlas.files import atomic_write
 INK, FAINT, ACCENT = "#1f2430", "#8a909c", "#2f6fb0"
 SIGNED_COLOURS = "RdBu_r"  # for numbers about zero
 ANGLE_COLOURS = "viridis_r"  # for 0 to 90 degrees
+SHARE_COLOURS = "viridis"  # for 0 to 100%, as bright where all is shared as angles of 0
 COLOURS = ("#2f6fb0", "#d97b29", "#3b9c6c", "#b8405e", "#7656a8", "#8c6d46", "#d0a11e", "#3f9fb5", "#5c6470",
            "#9fbf4d", "#e08bb0", "#1f3f77")  # fmt: skip
 PAGE_WIDTH = 9.0  # inches; shown at about 900 pixels
