@@ -25,11 +25,15 @@ rule tangents:
 rule tangents_shared:
     input:
         manifolds=every(CHECKPOINT, manifold=MANIFOLDS),
-        snapshots=every(rules.train.output.snapshots, manifold=TRAINED),
+        snapshots=every(
+            "results/train/{manifold}/snapshots.safetensors", manifold=TRAINED
+        ),
         images=IMAGES,
         sources=sources(
             "tangents_shared",
-            *dict.fromkeys(file for name in MANIFOLDS for file in architecture_of(name)),
+            *dict.fromkeys(
+                file for name in MANIFOLDS for file in architecture_of(name)
+            ),
         ),
     output:
         shared="results/tangents/shared.parquet",
