@@ -17,6 +17,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.report.sections import agreement as sections
 from latent_atlas.stages.tangents_summary import BY_CONSTRUCTION, VARIANT, judged
+from latent_atlas.statistics.agreement import SHARED
 
 DEGREES = ["smallest_deg", "median_deg", "largest_deg"]
 
@@ -36,6 +37,12 @@ def run(study: Study, images: Path) -> Path:
     )
     succeeded(study.run("tangents-summary", "--folder", "results/tangents"))
     return study.folder / "results" / "tangents"
+
+
+def copied(trained: Study, study: Study) -> None:
+    """Give a study the manifolds of another."""
+    for folder in ("checkpoints", "results/train"):
+        shutil.copytree(trained.folder / folder, study.folder / folder)
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +107,31 @@ class TestTables:
         assert (table.groupby("model").head(1)["shared_mean"] < 0.999).all()
         assert (table["images"] == 20).all()
 
+    def test_trainings_of_a_model(self, study: Study, trained: Study, digits_file: Path) -> None:
+        """Two that are the same."""
+        copied(trained, study)
+        study.edit("models.fc2.seeds", 2)
+        shutil.copy(study.folder / "checkpoints/fc2.safetensors", study.folder / "checkpoints/fc2_seed1.safetensors")
+        shutil.copytree(study.folder / "results/train/fc2", study.folder / "results/train/fc2_seed1")
+        folder = run(study, digits_file)
+        table = pd.read_csv(folder / "shared.csv").set_index(["a", "b"])
+        same = table.loc[("fc2", "fc2")]
+        assert (same["kind"], same["seeds_a"], same["seeds_b"]) == ("trainings", 2, 2)
+        assert [same[column] for column in SHARED] == pytest.approx([1, 1, 1], abs=1e-9)
+        assert ("fc4", "fc4") not in table.index
+        assert table.loc[("fc2", "fc4"), ["seeds_a", "seeds_b"]].tolist() == [2, 1]
+        pairs = pd.read_parquet(folder / "shared.parquet")
+        assert pairs.loc[pairs["b"] == "fc2_seed1", ["model_b", "seed_b"]].drop_duplicates().values.tolist() == [
+            ["fc2", 1]
+        ]
+        epochs = pd.read_csv(folder / "epochs.csv")
+        assert epochs.groupby("model")["seeds"].unique().map(list).to_dict() == {"fc2": [2], "fc4": [1]}
+        section = sections.section(study.folder / "results", study.params)
+        assert "? Yes for fc2 (its 2 trainings share 100.0% [100.0%, 100.0%]" in section.sentences[1]
+
     def test_dead_decoder(self, study: Study, trained: Study, digits_file: Path) -> None:
         """It has no tangent space: null with the reason, and no sentence of it."""
-        for folder in ("checkpoints", "results/train"):
-            shutil.copytree(trained.folder / folder, study.folder / folder)
+        copied(trained, study)
         collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
         folder = run(study, digits_file)
         table = pd.read_parquet(folder / "shared.parquet")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import trained
+from latent_atlas.study.manifolds import member, trained
 from latent_atlas.study.schema import Params
 
 SAME = 0.99  # share from which two surfaces count as the same
@@ -21,7 +21,7 @@ def section(results: Path, params: Params) -> Section:
     """Agreement between trainings, models and PCA, and in the course of a training."""
     folder = results / "tangents"
     shared = pd.read_csv(folder / "shared.csv", keep_default_na=False, na_values=[""])
-    silent = [case.model for case in unlearned(results, params)]
+    silent = [member(params, case.model).model for case in unlearned(results, params)]
     told = shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]
     said = [
         "The share of two tangent spaces is the mean squared cosine of their principal angles: 100% if one contains "
