@@ -55,6 +55,16 @@ class TestAgreements:
         assert set(table["reason"]) == {"tangent space of rank zero"}
         assert table["rank_a"].tolist() == [0, 0]
 
+    def test_a_manifold_that_is_too_large_is_left_out(
+        self, surfaces: dict[str, PrincipalSubspace], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(measured, "WHOLE", 8 * 20 * 3)
+        table = agreements(surfaces, torch.rand(2, 1, 4, 5))
+        large = (table["a"] == "b") | (table["b"] == "b")
+        assert set(table.loc[large, "reason"]) == {"basis of more than 512 MiB"}
+        assert table.loc[large, ["rank_a", "rank_b", "shared"]].isna().all(axis=None)
+        assert set(table.loc[~large, "reason"]) == {"tangent space of rank zero"}
+
     def test_of_one_manifold_there_are_no_pairs(self, surfaces: dict[str, PrincipalSubspace]) -> None:
         table = agreements({"a": surfaces["a"]}, torch.rand(2, 1, 4, 5))
         assert table.empty
@@ -79,7 +89,7 @@ class TestPairsOfModels:
         ]
         columns = ["a", "b", "model_a", "model_b", "latent_dim_a", "latent_dim_b", "split", "image", "shared"]
         table = pd.DataFrame(rows, columns=columns)
-        return table.assign(chance=0.1, smallest_deg=1.0, median_deg=2.0, largest_deg=table["shared"])
+        return table.assign(chance=0.1, smallest_deg=1.0, median_deg=2.0, largest_deg=table["shared"], reason=None)
 
     def test_rows(self, table: pd.DataFrame) -> None:
         found = pairs_of_models(table)
@@ -109,3 +119,7 @@ class TestPairsOfModels:
         found = pairs_of_models(table).set_index(["a", "b"])
         assert found["undefined"].tolist() == [1, 1, 0]
         assert found["shared_mean"].notna().all()
+        assert found["reason"].isna().all()
+        found = pairs_of_models(table.assign(shared=np.nan, reason="why"))
+        assert found[[*measured.SHARED]].isna().all(axis=None)
+        assert set(found["reason"]) == {"why"}

@@ -13,7 +13,7 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
-from latent_atlas.statistics.agreement import ANGLES, SHARED, UNDEFINED, pairs_of_models
+from latent_atlas.statistics.agreement import ANGLES, SHARED, pairs_of_models
 from latent_atlas.statistics.intervals import interval
 from latent_atlas.study.manifolds import pca_manifolds
 
@@ -40,19 +40,17 @@ def tangents_summary(params: Params, folder: Path) -> None:
 
 
 def judged(shared: pd.DataFrame, pca: Mapping[str, tuple[int, bool]]) -> pd.DataFrame:
-    """Pairs of models with ``kind`` and ``reason``.
+    """Pairs of models with their ``kind``, and with a ``reason`` also where no finding may rest on numbers.
 
-    The kind is ``trainings`` of one model, two ``models``, a model and ``pca``, or two linear ``subspaces``; the reason
-    is why no finding rests on a pair.
+    The kind is ``trainings`` of one model, two ``models``, a model and ``pca``, or two linear ``subspaces``.
     """
-    kinds, reasons = [], []
-    for a, b, share in zip(shared["a"], shared["b"], shared["shared_mean"], strict=True):
-        linear = [pca[name] for name in (a, b) if name in pca]
-        kinds.append("trainings" if a == b else ("models", "pca", "subspaces")[len(linear)])
-        variant = any(not centred for _, centred in linear)
-        nested = BY_CONSTRUCTION if len(linear) == 2 else UNDEFINED if np.isnan(share) else None
-        reasons.append(VARIANT if variant else nested)
-    return shared.assign(kind=kinds, reason=reasons)
+    linear = [[pca[name] for name in pair if name in pca] for pair in zip(shared["a"], shared["b"], strict=True)]
+    kinds = [("models", "pca", "subspaces")[len(some)] for some in linear]
+    variants = [any(not centred for _, centred in some) for some in linear]
+    found = shared.assign(kind=np.where(shared["a"] == shared["b"], "trainings", kinds))
+    found.loc[found["kind"] == "subspaces", "reason"] = BY_CONSTRUCTION
+    found.loc[variants, "reason"] = VARIANT
+    return found
 
 
 def course(table: pd.DataFrame) -> pd.DataFrame:

@@ -17,9 +17,10 @@ from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.statistics.intervals import interval_of_pairs
 
 MEMORY = 256 * 2**20  # bytes that the bases of a batch of images and what they are computed of may take
+WHOLE = 512 * 2**20  # bytes that the basis of one manifold at one image may take
 SHARED = ("shared_mean", "shared_mean_low", "shared_mean_high")
 ANGLES = ("smallest_deg", "median_deg", "largest_deg")
-UNDEFINED = "tangent space of rank zero"  # why an agreement is null
+UNDEFINED, TOO_LARGE = "tangent space of rank zero", "basis of more than 512 MiB"  # why an agreement is null
 
 
 def agreements(
@@ -59,21 +60,24 @@ def agreements(
     measured = {
         name: surface.to(torch.float64) if unresolved(tangent_bases(surface, x[:1])).all() else surface
         for name, surface in surfaces.items()
+        if 8 * surface.pixel_count * surface.latent_dim <= WHOLE
     }
-    widths = [surface.latent_dim for surface in surfaces.values()]
-    batch = max(1, MEMORY // (8 * math.prod(x.shape[1:]) * (sum(widths) + 4 * max(widths))))
+    widths = [surface.latent_dim for surface in measured.values()]
+    batch = max(1, MEMORY // (8 * math.prod(x.shape[1:]) * (sum(widths) + 4 * max(widths, default=1))))
     columns = ["rank_a", "rank_b", *Agreement._fields]
-    rows = torch.empty(len(pairs), len(x), len(columns), dtype=torch.float64)
+    rows = torch.full((len(pairs), len(x), len(columns)), math.nan, dtype=torch.float64)
     for start in range(0, len(x), batch):
         part = x[start : start + batch]
         bases = {name: tangent_bases(surface, part) for name, surface in measured.items()}
         for number, (a, b) in enumerate(pairs):
-            found = (bases[a].ranks, bases[b].ranks, *agreement(bases[a], bases[b]))  # n each
-            rows[number, start : start + batch] = torch.stack([column.double() for column in found], dim=1)
+            if a in bases and b in bases:
+                found = (bases[a].ranks, bases[b].ranks, *agreement(bases[a], bases[b]))  # n each
+                rows[number, start : start + batch] = torch.stack([column.double() for column in found], dim=1)
         report(start + len(part))
     keys = pd.DataFrame([(*pair, image) for pair in pairs for image in range(len(x))], columns=["a", "b", "image"])
-    table = pd.DataFrame(rows.flatten(0, 1).numpy(), columns=columns).astype({"rank_a": int, "rank_b": int})
-    table["reason"] = [UNDEFINED if undefined else None for undefined in table["shared"].isna()]
+    table = pd.DataFrame(rows.flatten(0, 1).numpy(), columns=columns).astype({"rank_a": "Int64", "rank_b": "Int64"})
+    null = zip(table["rank_a"].isna(), table["shared"].isna(), strict=True)
+    table["reason"] = [TOO_LARGE if large else UNDEFINED if undefined else None for large, undefined in null]
     return pd.concat([keys, table], axis=1)
 
 
@@ -84,7 +88,7 @@ def pairs_of_models(table: pd.DataFrame) -> pd.DataFrame:
     ----------
     table : DataFrame
         A row for each pair of manifolds and image: ``a``, ``b``, ``model_a``, ``model_b``, ``latent_dim_a``,
-        ``latent_dim_b``, ``split``, ``image``, and the measures of :func:`agreements`.
+        ``latent_dim_b``, ``split``, ``image``, and the measures and reasons of :func:`agreements`.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def pairs_of_models(table: pd.DataFrame) -> pd.DataFrame:
         ``a``, ``b`` (models; the same one where its trainings are compared with each other), ``latent_dim_a``,
         ``latent_dim_b``, ``seeds_a``, ``seeds_b`` (how many trainings), ``images``, ``undefined`` (images at which one
         of them has a tangent space of rank zero); ``shared_mean`` with ``shared_mean_low`` and ``shared_mean_high``;
-        means of ``chance``, ``smallest_deg``, ``median_deg`` and ``largest_deg``.
+        means of ``chance``, ``smallest_deg``, ``median_deg`` and ``largest_deg``; ``reason``, why all are null.
     """
     rows = []
     for (a, b), part in table.groupby(["model_a", "model_b"], sort=False):
@@ -103,12 +107,14 @@ def pairs_of_models(table: pd.DataFrame) -> pd.DataFrame:
         shared[one, other, image] = part["shared"]
         if alike:
             shared[other, one, image] = part["shared"]
+        known = np.isfinite(part["shared"])
         rows.append(
             {"a": a, "b": b}
             | part[["latent_dim_a", "latent_dim_b"]].iloc[0].to_dict()
             | {"seeds_a": len(trainings[0]), "seeds_b": len(trainings[1]), "images": shared.shape[2]}
-            | {"undefined": part.loc[part["shared"].isna(), ["split", "image"]].drop_duplicates().shape[0]}
+            | {"undefined": part.loc[~known, ["split", "image"]].drop_duplicates().shape[0]}
             | dict(zip(SHARED, interval_of_pairs(shared, alike), strict=True))
             | part[["chance", *ANGLES]].mean().to_dict()
+            | {"reason": None if known.any() else part["reason"].iloc[0]}
         )
     return pd.DataFrame(rows)
