@@ -98,6 +98,14 @@ class TestTables:
         assert (row["kind"], row["seeds_a"], row["undefined"]) == ("models", 1, 0)
         assert row["chance"] == pytest.approx(4 / 64)
 
+    def test_classes_are_parts_of_the_sample(self, results: Path) -> None:
+        whole, parts = (pd.read_csv(results / file) for file in ("shared.csv", "by_class.csv"))
+        assert parts["label"].nunique() == 10
+        for keys, rows in parts.groupby(["a", "b"]):
+            row = whole.set_index(["a", "b"]).loc[keys]
+            assert rows["images"].sum() == row["images"]
+            assert np.average(rows["shared_mean"], weights=rows["images"]) == pytest.approx(row["shared_mean"])
+
     def test_training_ends_with_the_finished_model(self, results: Path) -> None:
         table = pd.read_csv(results / "epochs.csv")
         assert table.groupby("model")["epoch"].agg(list).to_dict() == {"fc2": [1, 2], "fc4": [1, 2, 3]}

@@ -63,6 +63,7 @@ rule tangents_summary:
         sources=sources("tangents_summary"),
     output:
         shared="results/tangents/shared.csv",
+        by_class="results/tangents/by_class.csv",
         epochs="results/tangents/epochs.csv",
         pictures=expand(
             "results/tangents/{picture}{ending}",

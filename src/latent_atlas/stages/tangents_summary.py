@@ -29,9 +29,12 @@ BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
 def tangents_summary(params: Params, folder: Path) -> None:
     """Summarize the shared tangent spaces by pairs of models, and draw them."""
     table = pd.read_parquet(folder / "shared.parquet")
-    shared = judged(pairs_of_models(table[table["example"].isna()]), pca_manifolds(params))
+    sample, pca = table[table["example"].isna()], pca_manifolds(params)
+    shared = judged(pairs_of_models(sample), pca)
+    by_class = [pairs_of_models(rows).assign(label=label) for label, rows in sample.groupby("label")]
     epochs = course(pd.read_parquet(folder / "epochs.parquet"))
     write_table(folder / "shared.csv", shared)
+    write_table(folder / "by_class.csv", judged(pd.concat(by_class, ignore_index=True), pca))
     write_table(folder / "epochs.csv", epochs)
     save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
     if len(epochs):
