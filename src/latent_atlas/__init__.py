@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latent_atlas.geometry.paths import interpolate
     from latent_atlas.geometry.tangent_spaces import measure
     from latent_atlas.loading import load
+    from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
     from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
     from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
     from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
     from latent_atlas.report.figures.tangents import plot_tangents
     from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
+    from latent_atlas.statistics.agreement import agreements
     from latent_atlas.statistics.measurements import angles, spectra
 
 STARTED = time.time()  # of the process: what jobs are said to take includes loading their libraries
@@ -36,6 +38,7 @@ _HOMES = {
     "Manifold": "geometry.manifold:Manifold",
     "PixelSpace": "geometry.manifold:PixelSpace",
     "PrincipalSubspace": "geometry.manifold:PrincipalSubspace",
+    "agreements": "statistics.agreement:agreements",
     "angles": "statistics.measurements:angles",
     "interpolate": "geometry.paths:interpolate",
     "load": "loading:load",
@@ -43,6 +46,7 @@ _HOMES = {
     "spectra": "statistics.measurements:spectra",
 }
 _PLOTS = {
+    "agreement": ("plot_agreement", "plot_agreement_epochs"),
     "interpolate": ("plot_interpolation", "plot_path"),
     "invariance": ("plot_angles", "plot_displacements", "plot_epochs", "plot_steps"),
     "jacobian": ("plot_spectra", "plot_spectrum_bands"),
@@ -61,10 +65,13 @@ __all__ = [
     "Manifold",
     "PixelSpace",
     "PrincipalSubspace",
+    "agreements",
     "angles",
     "interpolate",
     "load",
     "measure",
+    "plot_agreement",
+    "plot_agreement_epochs",
     "plot_angles",
     "plot_class_map",
     "plot_comparison",

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import pytest
 import torch
-from surfaces import orthonormal, planted, random
+from support import Study
+from surfaces import Chart, collapsed, orthonormal, planted, random
 from torch import Tensor
 
+from latent_atlas.data.images import Images
 from latent_atlas.errors import DataError
-from latent_atlas.geometry.agreement import agreement, orthonormal_bases, principal_angles_deg
+from latent_atlas.geometry.agreement import agreement, principal_angles_deg, tangent_bases
+from latent_atlas.geometry.bases import Bases, orthonormal_bases
+from latent_atlas.geometry.manifold import Autoencoder
+from latent_atlas.models.checkpoints import Checkpoint
 
 
 def turned(angles_deg: list[float], pixels: int, more: int = 0) -> tuple[Tensor, Tensor]:
@@ -47,9 +53,21 @@ class TestPrincipalAngles:
 class TestAgreement:
     """Tangent spaces of two manifolds at many images."""
 
+    @pytest.mark.parametrize(
+        "angles", [[0.0, 30.0, 90.0], [1e-9, 1e-7, 1e-5], [1e-3, 0.05, 0.08, 0.081], [0.1, 45.0, 89.999999], [30.0]]
+    )
+    @pytest.mark.parametrize("more", [0, 3])
+    def test_angles_of_planted_subspaces(self, angles: list[float], more: int) -> None:
+        """At one of several images, in any basis."""
+        a, b = turned(angles, 40, more)
+        spaces = [torch.stack([random(*part.shape, seed=4), part]) for part in (a, b)]
+        found = agreement(*map(orthonormal_bases, spaces))
+        wanted = [angles[0], statistics.median(angles), angles[-1]]
+        assert [float(part[1]) for part in found[2:]] == pytest.approx(wanted, abs=1e-8)
+
     def test_summarizes_the_angles(self) -> None:
         a, b = turned([10.0, 20.0, 60.0], 30, more=1)
-        found = agreement((a[None], torch.tensor([3])), (b[None], torch.tensor([4])))
+        found = agreement(orthonormal_bases(a[None]), orthonormal_bases(b[None]))
         squares = [math.cos(math.radians(angle)) ** 2 for angle in (10, 20, 60)]
         assert float(found.shared) == pytest.approx(sum(squares) / 3, abs=1e-12)
         assert [float(found.smallest_deg), float(found.median_deg), float(found.largest_deg)] == pytest.approx(
@@ -86,15 +104,62 @@ class TestAgreement:
         full, low = random(3, 20, 4), random(3, 20, 4, seed=1)
         low[1] = planted(20, 4, [2.0, 1.0])
         low[2] = 0
-        bases, ranks = orthonormal_bases(low)
-        assert ranks.tolist() == [4, 2, 0]
-        found = agreement(orthonormal_bases(full), (bases, ranks))
+        lower = orthonormal_bases(low)
+        assert lower.ranks.tolist() == [4, 2, 0]
+        found = agreement(orthonormal_bases(full), lower)
         whole, _ = torch.linalg.qr(full[1])
         alone = principal_angles_deg(whole, torch.linalg.qr(planted(20, 4, [2.0, 1.0])[:, :2])[0])
         assert float(found.largest_deg[1]) == pytest.approx(float(alone[-1]))
+        assert float(found.median_deg[1]) == pytest.approx(float(alone.mean()))
         assert found.chance[:2].tolist() == [4 / 20, 4 / 20]
         assert all(math.isnan(part[2]) for part in found)
 
     def test_other_images(self) -> None:
         with pytest.raises(DataError, match="2 images of 20 numbers and at 3 images of 20"):
             agreement(orthonormal_bases(random(2, 20, 4)), orthonormal_bases(random(3, 20, 4)))
+
+    def test_linear_subspaces_are_compared_once(self) -> None:
+        """PCA has the same tangent space at all images."""
+        small, large = (orthonormal_bases(random(20, k, seed=k).expand(50, -1, -1)) for k in (3, 5))
+        found = agreement(small, large)
+        assert [part.stride(0) for part in (*small, *large, *found)] == [0] * 11
+        assert found.shared.shape == (50,)
+        mixed = agreement(small, Bases(*(part.clone() for part in large)))
+        for one, other in zip(found, mixed, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+class TestTangentBases:
+    """Tangent spaces of a manifold at images."""
+
+    def test_of_float32_are_close_to_those_of_float64(self, trained: Study, digits: Images) -> None:
+        """A trained network, whose singular values float32 resolves."""
+        checkpoint = Checkpoint.load(trained.folder / "checkpoints" / "fc4.safetensors")
+        surface = Autoencoder(checkpoint.model, 4, checkpoint.input_shape, build=checkpoint.build)
+        rough, exact = (tangent_bases(one, digits.test[:50]) for one in (surface, surface.to(torch.float64)))
+        assert torch.equal(rough.ranks, exact.ranks)
+        assert 0 < float(agreement(rough, exact).largest_deg.max()) < 0.01
+
+    def test_what_float32_does_not_resolve_is_measured_in_float64(self) -> None:
+        """Two columns that float32 rounds to the same at dark images, and that are far apart at bright ones."""
+        one, other = torch.tensor([[1 / 3, 1 / 7, 1 / 11, 0], [1, -1, 0, 0]], dtype=torch.float64)
+
+        def decode(z: Tensor) -> Tensor:
+            apart = torch.where(z[:, :1] > 0.5, 1.0, 1e-9).to(z)
+            second = one.to(z) + apart * other.to(z)
+            return (z[:, :1] * one.to(z) + z[:, 1:] * second).reshape(-1, 1, 1, 4)
+
+        surface = Autoencoder(Chart(lambda x: x.flatten(1)[:, :2], decode), 2, (1, 1, 4))
+        images = torch.tensor([[0.1, 0.3, 0, 0], [0.9, 0.3, 0, 0]]).view(2, 1, 1, 4)
+        rough = surface.to(torch.float32)
+        assert orthonormal_bases(rough.jacobian(rough.encode(images))).ranks.tolist() == [1, 2]
+        plane = orthonormal_bases(torch.stack([one, other], dim=1).expand(2, -1, -1))
+        for chosen in (images, images[:1]):
+            found = tangent_bases(rough, chosen)
+            assert found.ranks.tolist() == [2] * len(chosen)
+            assert float(agreement(found, Bases(*(part[: len(chosen)] for part in plane))).largest_deg.max()) < 1e-4
+
+    def test_dead_decoder_has_no_tangent_space(self, trained: Study, digits: Images) -> None:
+        dead = collapsed(trained)
+        surface = Autoencoder(dead.model, 2, dead.input_shape, build=dead.build)
+        assert tangent_bases(surface, digits.test[:3]).ranks.tolist() == [0, 0, 0]

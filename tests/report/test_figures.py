@@ -103,12 +103,27 @@ def principal() -> pd.DataFrame:
     return pd.DataFrame({"component": [1, 2, 3], "variance": [6.0, 3.0, 1.0], "cumulative_share": [0.6, 0.9, 1.0]})
 
 
+def pairs() -> pd.DataFrame:
+    """Two trainings of a model, and the model and PCA."""
+    rows = [("fc2", "fc2", 0.75, 0.25), ("fc2", "pca2", 0.5, 0.125)]
+    return pd.DataFrame(rows, columns=["a", "b", "shared_mean", "chance"])
+
+
+def courses() -> pd.DataFrame:
+    """Two epochs of each of two models."""
+    rows = [(name, epoch, epoch / 2 - n / 10) for n, name in enumerate(("fc2", "fc4")) for epoch in (1, 2)]
+    table = pd.DataFrame(rows, columns=["model", "epoch", "shared_mean"])
+    return table.assign(shared_mean_low=table["shared_mean"] - 0.1, shared_mean_high=table["shared_mean"])
+
+
 def images(count: int) -> dict[str, Tensor]:
     """Images of 4 by 5 pixels for each manifold."""
     return {name: random(count, 1, 4, 5, seed=number) for number, name in enumerate(NAMES)}
 
 
 PLOTS: dict[str, Callable[..., Any]] = {
+    "plot_agreement": lambda **ax: la.plot_agreement(pairs(), **ax),
+    "plot_agreement_epochs": lambda **ax: la.plot_agreement_epochs(courses(), **ax),
     "plot_angles": lambda **ax: la.plot_angles(angles(), **ax),
     "plot_class_map": lambda **ax: la.plot_class_map(class_scores(), **ax),
     "plot_interpolation": lambda **ax: la.plot_interpolation(images(3), "title", **ax),
@@ -127,7 +142,7 @@ PLOTS: dict[str, Callable[..., Any]] = {
     "plot_spectrum_bands": lambda: la.plot_spectrum_bands(bands()),
     "plot_steps": lambda: la.plot_steps(steps()),
 }
-ONE_PANEL = list(PLOTS)[:6]
+ONE_PANEL = list(PLOTS)[:8]
 
 
 def lines(axes: Axes) -> dict[str, list[list[float]]]:
@@ -220,6 +235,8 @@ class TestEachPlot:
     @pytest.mark.parametrize(
         "call",
         [
+            lambda: la.plot_agreement(pairs().iloc[:0]),
+            lambda: la.plot_agreement_epochs(courses().iloc[:0]),
             lambda: la.plot_angles(angles().iloc[:0]),
             lambda: la.plot_steps(steps().iloc[:0]),
             lambda: la.plot_epochs(epochs().iloc[:0]),
@@ -294,6 +311,19 @@ class TestLines:
         assert lines(axes) == {name: [[1, 2, 3], rows["test_mse"].tolist()] for name, rows in by_name.items()}
         assert legend(axes) == NAMES
         assert axes.get_yscale() == "log"
+
+    def test_agreement_by_epoch(self) -> None:
+        axes = la.plot_agreement_epochs(courses())
+        assert lines(axes) == {"fc2": [[1, 2], [0.5, 1.0]], "fc4": [[1, 2], [0.4, 0.9]]}
+        assert legend(axes) == ["fc2", "fc4"]
+        assert len(axes.collections) == 2  # the intervals
+
+    def test_agreement_of_all_pairs(self) -> None:
+        """Symmetric, each cell with its chance level; nothing where there is no pair."""
+        axes = la.plot_agreement(pairs())
+        np.testing.assert_array_equal(shown(axes), [[0.75, 0.5], [0.5, np.nan]])
+        assert words(axes) == ["75%", "(25%)", "50%", "(12%)", "50%", "(12%)", "–"]
+        assert ticks(axes) == NAMES
 
     def test_nan_leaves_a_gap(self) -> None:
         table = curves("fc2", "fc4").assign(test_mse=[0.3, np.nan, 0.1, 0.3, 0.2, 0.1])

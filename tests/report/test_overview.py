@@ -47,7 +47,7 @@ def pairs(*verdicts: str) -> pd.DataFrame:
 
 def test_agreement_is_between_trainings_where_there_are_several_and_else_with_pca(numbers: pd.DataFrame) -> None:
     assert numbers["shared"].tolist()[:2] == [0.6, 0.35]
-    assert numbers["shared_with"].tolist() == ["trainings", "PCA", None]
+    assert numbers["shared_with"].fillna("").tolist() == ["trainings", "PCA", ""]
     assert numbers["score_low"].tolist() == pytest.approx([0.3, 0.4, 0.35])
 
 

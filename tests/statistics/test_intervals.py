@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from latent_atlas.errors import DataError
-from latent_atlas.statistics.intervals import _medians, difference, differences, interval, intervals, share
+from latent_atlas.statistics.intervals import (
+    _medians,
+    difference,
+    differences,
+    interval,
+    interval_of_pairs,
+    intervals,
+    share,
+)
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +46,17 @@ def covered(found: Floats) -> float:
 TRIALS = 2000
 ERROR = 4 * math.sqrt(0.95 * 0.05 / TRIALS)  # of the simulation
 SPREADS = [(1, 0, 0.01), (1, 1, 1), (0.3, 1, 0.3), (0.1, 1, 0.1), (0, 1, 0.3)]  # of trainings, images, the rest
+
+
+def pairs(trainings: int, images: int, spreads: tuple[float, float, float], alike: bool, seed: int) -> Floats:
+    """Values (S, T, N) of pairs of trainings, which both trainings, the image, and the pair at the image change."""
+    draw = np.random.default_rng(seed).normal
+    one, image, rest = spreads
+    a, b = one * draw(size=(2, trainings))
+    noise = rest * draw(size=(trainings, trainings, images))
+    if alike:
+        b, noise = a, np.triu(noise.T, 1).T + np.triu(noise.T, 1).transpose(0, 2, 1).T
+    return a[:, None, None] + b[:, None] + image * draw(size=images) + noise
 
 
 class TestCoverage:
@@ -75,6 +94,13 @@ class TestCoverage:
             for model, count in enumerate(trainings)
         )
         assert 0.95 - ERROR < covered(differences(a, b, resamples=300)) < 0.995
+
+    @pytest.mark.parametrize("alike", [False, True])
+    @pytest.mark.parametrize("spreads", [(1, 1, 0.3), (1, 0.1, 0.1), (0.1, 1, 0.1)])
+    def test_of_pairs_of_trainings(self, spreads: tuple[float, float, float], alike: bool) -> None:
+        """Each training has an effect on all of its pairs, and each pair has one of its own."""
+        found = [interval_of_pairs(pairs(5, 60, spreads, alike, seed), alike, resamples=300) for seed in range(300)]
+        assert 0.95 - 4 * math.sqrt(0.95 * 0.05 / 300) < covered(np.array(found).T)
 
 
 class TestInterval:
@@ -212,3 +238,31 @@ class TestShare:
         holds = np.repeat(np.array([[True], [True], [False]]), 500, axis=1)
         assert share(holds) == pytest.approx((2 / 3, 0, 1))
         assert all(map(math.isnan, share(np.ones((1, 0), dtype=bool))))
+
+
+class TestPairs:
+    """Pairs of trainings."""
+
+    def test_mean_is_that_of_the_pairs(self) -> None:
+        values = np.arange(24.0).reshape(3, 2, 4)
+        assert interval_of_pairs(values).estimate == pytest.approx(values.mean())
+        square = pairs(4, 10, (1, 1, 1), True, 0)
+        square[range(4), range(4)] = np.nan
+        above = square[np.triu_indices(4, 1)]
+        assert interval_of_pairs(square, alike=True).estimate == pytest.approx(above.mean())
+
+    def test_of_single_trainings_is_that_of_the_images(self) -> None:
+        values = simulated(1, 50, (0, 1, 0), 0)[..., 0]
+        assert interval_of_pairs(values[None]) == interval(values)
+        two = np.full((2, 2, 50), np.nan)
+        two[0, 1] = two[1, 0] = values[0]
+        assert interval_of_pairs(two, alike=True) == interval(values)
+
+    def test_one_training_has_no_pair_with_itself(self) -> None:
+        assert all(map(math.isnan, interval_of_pairs(np.zeros((1, 1, 50)), alike=True)))
+
+    def test_images_with_an_undefined_value_are_left_out(self) -> None:
+        values = np.ones((2, 2, 8))
+        values[0, 1, 2] = np.nan
+        values[1, 1, 2] = 7
+        assert interval_of_pairs(values) == (1, 1, 1)

@@ -9,6 +9,7 @@ rule report:
         rules.layers_summary.output,
         rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=FIRSTS),
+        rules.tangents_summary.output,
         rules.invariance_summary.output,
         rules.known_answers.output,
         images=IMAGES,

@@ -22,3 +22,63 @@ rule tangents:
     shell:
         "latent-atlas tangents --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/tangents/{wildcards.manifold} --log {log}"
+
+
+rule tangents_shared:
+    input:
+        manifolds=every(CHECKPOINT, manifold=MANIFOLDS),
+        snapshots=every(
+            "results/train/{manifold}/snapshots.safetensors", manifold=TRAINED
+        ),
+        images=IMAGES,
+        sources=sources(
+            "tangents_shared",
+            *dict.fromkeys(
+                file for name in MANIFOLDS for file in architecture_of(name)
+            ),
+        ),
+    output:
+        shared="results/tangents/shared.parquet",
+        epochs="results/tangents/epochs.parquet",
+    log:
+        "logs/tangents_shared.log",
+    group:
+        submitted_as("compare")
+    conda:
+        ENVIRONMENT
+    resources:
+        **requests("tangents_shared"),
+    params:
+        values=parameters(
+            VALUES, "sample", "examples", "models", "pca", "seeds", "training.seed"
+        ),
+    shell:
+        "latent-atlas tangents-shared --checkpoints results/checkpoints --trainings results/train --images {input.images} "
+        "--folder results/tangents --log {log}"
+
+
+rule tangents_summary:
+    input:
+        rules.tangents_shared.output,
+        sources=sources("tangents_summary"),
+    output:
+        shared="results/tangents/shared.csv",
+        by_class="results/tangents/by_class.csv",
+        epochs="results/tangents/epochs.csv",
+        pictures=expand(
+            "results/tangents/{picture}{ending}",
+            picture=["shared", "epochs"] if TRAINED else ["shared"],
+            ending=[".svg", ".png"],
+        ),
+    log:
+        "logs/tangents_summary.log",
+    group:
+        submitted_as("compare")
+    conda:
+        ENVIRONMENT
+    resources:
+        **requests("tangents_summary"),
+    params:
+        values=parameters(VALUES, "pca"),
+    shell:
+        "latent-atlas tangents-summary --folder results/tangents --log {log}"

@@ -13,6 +13,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.sections import (
+    agreement,
     interpolate,
     invariance,
     jacobian,
@@ -28,7 +29,9 @@ from latent_atlas.report.sections import (
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-SECTIONS = (overview, reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca, known_answers)
+SECTIONS = (
+    overview, reconstruct, invariance, agreement, jacobian, layers, tangents, interpolate, train, pca, known_answers
+)  # fmt: skip
 
 
 @stage()

@@ -130,6 +130,45 @@ def differences(a: Floats, b: Floats, level: float = LEVEL, resamples: int = RES
     return found
 
 
+def interval_of_pairs(
+    values: Floats, alike: bool = False, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """The mean over pairs of trainings and over images, with its interval.
+
+    Pairs with a training in common are no independent values: trainings are resampled, not pairs.
+
+    Parameters
+    ----------
+    values : array (S, T, N)
+        One value for each of S trainings of one model, each of T of another, and each image. An image is left out where
+        a value is undefined.
+    alike : bool
+        Whether both are the same trainings of one model: a symmetric array, of which the pairs of a training with
+        itself are left out. Its mean is a U-statistic, whose pseudo-values by training vary as trainings do: Arvesen,
+        "Jackknifing U-Statistics" (1969). They need three trainings; with two only images are resampled.
+    """
+    count, others, _ = values.shape
+    pairs = np.triu(np.ones((count, count), dtype=bool), 1) if alike else np.ones((count, others), dtype=bool)
+    values = values[..., np.isfinite(values[pairs]).all(0)]  # S x T x n
+    if alike and count > 2:
+        of_each = values[~np.eye(count, dtype=bool)].reshape(count, count - 1, -1).sum(1)  # S x n
+        whole = of_each.sum(0) / 2  # n
+        without = (whole - of_each) / math.comb(count - 1, 2)  # S x n: means over the pairs of the other trainings
+        values = count * whole / math.comb(count, 2) - (count - 1) * without
+        return interval(values, "mean", level, resamples, seed)
+    if alike or count == others == 1 or not values.size:
+        return interval(values[pairs], "mean", level, resamples, seed)
+    images = values.shape[2]
+    drawn = _means(values.reshape(count * others, images, 1), 1, _counts(images, resamples, seed))  # B x 1
+    trainings = [
+        (_means(values.mean((1 - side, 2))[:, None, None], 0, _counts(size, resamples, seed + 1 + side))
+         if size > 1 else None, np.array([size]))
+        for side, size in enumerate((count, others))
+    ]  # fmt: skip
+    estimate = np.array([values.mean()])
+    return Interval(*_limits(estimate, drawn, np.array([images]), trainings, level)[:, 0].tolist())
+
+
 def verdict(low: float, high: float) -> str:
     """What the interval of a difference a - b says."""
     return "a is smaller" if high < 0 else "b is smaller" if low > 0 else "cannot tell"

@@ -77,7 +77,7 @@ def size(stage: str, name: str, params: Params, training_images: int | None = No
         if stage == "train":
             return long.steps / long.batches * images / UNIT_IMAGES
         return long.epochs / long.epochs_a_row
-    return len(manifolds(params)) if stage.endswith("_summary") or stage == "report" else 1
+    return len(manifolds(params)) if stage.endswith("_summary") or stage in ("report", "tangents_shared") else 1
 
 
 def read(path: Path = MEASURED) -> dict[str, dict[str, float]]:

@@ -1,0 +1,76 @@
+"""Agreement of tangent spaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from latent_atlas.report.figures import style
+
+
+def plot_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """How much of their tangent spaces models share, model by model, above the chance level of each pair.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``a``, ``b`` (models), ``shared_mean`` and ``chance``, a row for each pair. A model stands on the diagonal with
+        itself where several trainings of it are compared. DataError if there are no rows.
+    ax : Axes, optional
+        Where to draw; by default in a new figure.
+    """
+    style.distinct(table, "a")
+    names = list(dict.fromkeys([*table["a"], *table["b"]]))
+    place = {name: number for number, name in enumerate(names)}
+    shared, chance = np.full((2, len(names), len(names)), np.nan)
+    for row in table.itertuples():
+        for cell in ((place[row.a], place[row.b]), (place[row.b], place[row.a])):
+            shared[cell], chance[cell] = row.shared_mean, row.chance
+    size = max(4.0, min(style.PAGE_WIDTH, 0.72 * len(names) + 1.4))
+    font = min(8.0, 0.62 * 72 * (size - 1.4) / len(names) / 3)
+    with style.panel(ax, size + 0.6, 0.8 * size) as axes:
+        drawn = axes.imshow(shared, cmap=style.SHARE_COLOURS, vmin=0, vmax=1, aspect="auto")
+        for (line, column), value in np.ndenumerate(shared):
+            known = not np.isnan(value)
+            ink = style.INK if not known or value > 0.6 else "white"
+            text = f"{100 * value:.0f}%" if known else "–"
+            axes.text(column, line, text, ha="center", va="bottom" if known else "center", fontsize=font, color=ink)
+            if known:
+                level = f"({100 * chance[line, column]:.0f}%)"
+                axes.text(column, line, level, ha="center", va="top", fontsize=0.8 * font, color=ink)
+        axes.set_xticks(range(len(names)), names, color=style.INK, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names, color=style.INK)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.set_title("share of the tangent spaces in common (in brackets: by chance)")
+        axes.figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, ticks=[0, 0.5, 1], format="{x:.0%}")
+        return axes
+
+
+def plot_agreement_epochs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """How much of its tangent spaces a training shares with the finished model, by epoch; bands are intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``model``, ``epoch``, ``shared_mean``, ``shared_mean_low``, ``shared_mean_high``. DataError if there are no
+        rows.
+    ax : Axes, optional
+        Where to draw; by default in a new figure.
+    """
+    names = style.distinct(table, "model")
+    with style.panel(ax, style.PAGE_WIDTH, 3.4) as axes:
+        for name, colour in zip(names, style.palette(len(names)), strict=True):
+            rows = table[table["model"] == name].sort_values("epoch")
+            axes.plot(rows["epoch"], rows["shared_mean"], "o-", markersize=3, color=colour, label=name)
+            low, high = rows["shared_mean_low"], rows["shared_mean_high"]
+            axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.set(xlabel="epoch", ylim=(0, 1.02), ylabel="share of the tangent spaces")
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title("tangent spaces in the course of each training, shared with those of the finished model")
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return axes

@@ -1,0 +1,128 @@
+"""The report on shared tangent spaces: whether trainings, and models, learn the same surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.report.learned import unlearned
+from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.manifolds import member, trained
+from latent_atlas.study.schema import Params
+
+SAME = 0.99  # share from which two surfaces count as the same
+KINDS = {"trainings": "two trainings of a model", "models": "two models", "pca": "a model and PCA"}
+
+
+def section(results: Path, params: Params) -> Section:
+    """Agreement between trainings, models and PCA, and in the course of a training."""
+    folder = results / "tangents"
+    shared = pd.read_csv(folder / "shared.csv", keep_default_na=False, na_values=[""])
+    silent = [member(params, case.model).model for case in unlearned(results, params)]
+    told = shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]
+    said = [
+        "The share of two tangent spaces is the mean squared cosine of their principal angles: 100% if one contains "
+        "the other. Random subspaces share the larger rank divided by the number of pixels. In brackets: 95% intervals "
+        "over the images and, where a model has several trainings, over these; with one, the variation between "
+        "trainings is not in them.",
+        same_surface(told),
+        *pair_sentences(told),
+    ]
+    shown = [Picture.of(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
+    if trained(params):
+        epochs = pd.read_csv(folder / "epochs.csv")
+        said += epoch_sentences(epochs[~epochs["model"].isin(silent)])
+        shown.append(Picture.of(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
+    alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
+    where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
+    return Section(
+        "Shared tangent spaces",
+        said,
+        [_table(alike, f"Pairs of equal dimension, {where}")],
+        shown,
+        folded_tables=[_table(shared.drop(alike.index), f"Other pairs, {where}")],
+    )
+
+
+def same_surface(shared: pd.DataFrame) -> str:
+    """Whether two trainings learn the same surface, in one sentence."""
+    asked, rows = "Do two trainings learn the same surface?", shared[shared["kind"] == "trainings"]
+    if rows.empty:
+        return f"{asked} This study cannot tell: it has one training of each model."
+    said = "; ".join(
+        f"{_verdict(row)} for {row['a']} (its {row['seeds_a']} trainings share {_share(row)}, by chance "
+        f"{row['chance']:.1%})"
+        for _, row in rows.iterrows()
+    )
+    return f"{asked} {said[0].upper()}{said[1:]}."
+
+
+def _verdict(row: pd.Series) -> str:
+    """Yes, no or cannot tell."""
+    return "yes" if row["shared_mean_low"] >= SAME else "no" if row["shared_mean_high"] < SAME else "cannot tell"
+
+
+def pair_sentences(shared: pd.DataFrame) -> list[str]:
+    """What pairs of equal dimension share: trainings, models, and models with PCA; and which of these share more."""
+    said: list[str] = []
+    verdicts: dict[tuple[str, str, str], list[str]] = {}
+    alike = shared[(shared["latent_dim_a"] == shared["latent_dim_b"]) & shared["kind"].isin(KINDS)]
+    for k, rows in alike.groupby("latent_dim_a"):
+        of_kind = {kind: part.sort_values("shared_mean") for kind in KINDS if len(part := rows[rows["kind"] == kind])}
+        listed = "; ".join(f"{KINDS[kind]} share {_range(part)}" for kind, part in of_kind.items())
+        said.append(f"At k = {k}, {listed}; chance is {rows['chance'].mean():.1%}.")
+        for one, other in pairwise(of_kind):
+            verdicts.setdefault((one, other, more(of_kind[one], of_kind[other])), []).append(str(k))
+    said += [
+        f"{KINDS[one].capitalize()} share {verdict} than {KINDS[other]} at k = {', '.join(dims)}."
+        if verdict != "cannot tell"
+        else f"Whether {KINDS[one]} share more than {KINDS[other]} cannot be told at k = {', '.join(dims)}."
+        for (one, other, verdict), dims in verdicts.items()
+    ]
+    return said
+
+
+def more(one: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Whether each pair of one kind shares more than each of the other: more, less, or cannot tell."""
+    if one["shared_mean_low"].min() > other["shared_mean_high"].max():
+        return "more"
+    return "less" if one["shared_mean_high"].max() < other["shared_mean_low"].min() else "cannot tell"
+
+
+def epoch_sentences(epochs: pd.DataFrame) -> list[str]:
+    """What trainings share with the finished model after the first kept epoch."""
+    ordered = epochs.sort_values("epoch", kind="stable").groupby("model", sort=False)
+    first = ordered.head(1)[ordered["epoch"].transform("nunique").loc[ordered.head(1).index] > 1]
+    if first.empty:
+        return []
+    listed = ", ".join(f"{row['model']} {_share(row)}" for _, row in first.iterrows())
+    return [f"After the first kept epoch a training shares with the finished model: {listed}."]
+
+
+def _range(rows: pd.DataFrame) -> str:
+    """The pairs that share least and most, of rows in that order."""
+    return " to ".join(
+        f"{_share(row)} ({row['a']}{'' if row['a'] == row['b'] else ' and ' + row['b']})"
+        for _, row in rows.iloc[[0, -1] if len(rows) > 1 else [0]].iterrows()
+    )
+
+
+def _share(row: pd.Series) -> str:
+    low, high = row["shared_mean_low"], row["shared_mean_high"]
+    return f"{row['shared_mean']:.1%}" + (f" [{low:.1%}, {high:.1%}]" if pd.notna(low) else "")
+
+
+def _table(shared: pd.DataFrame, caption: str) -> str:
+    percent, degrees, number = "{:.1%}".format, "{:.1f}".format, "{:.0f}".format
+    columns: dict[str, tuple[str, Callable[[float], str] | None]] = {
+        "a": ("a", None), "b": ("b", None), "latent_dim_a": ("k, a", number), "latent_dim_b": ("k, b", number),
+        "shared_mean": ("share", percent), "shared_mean_low": ("from", percent), "shared_mean_high": ("to", percent),
+        "chance": ("chance", percent), "smallest_deg": ("smallest angle", degrees),
+        "median_deg": ("median angle", degrees), "largest_deg": ("largest angle", degrees), "reason": ("reason", None),
+    }  # fmt: skip
+    shown = [key for key in columns if key != "reason" or shared["reason"].notna().any()]
+    frame = shared[shown].rename(columns={key: head for key, (head, _) in columns.items()})
+    return table(frame, {head: form for head, form in columns.values() if form and head in frame}, caption)

@@ -1,0 +1,73 @@
+"""tangents_shared: how much of their tangent spaces manifolds share, and a training with what it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_parquet
+from latent_atlas.geometry.agreement import Agreement
+from latent_atlas.geometry.manifold import Autoencoder, Manifold, load_manifold
+from latent_atlas.stages.tables import head, measured_images
+from latent_atlas.statistics.agreement import agreements
+from latent_atlas.study.manifolds import manifolds, trained
+from latent_atlas.study.models import architectures
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+EPOCH_IMAGES = 50  # of the sample, at which the course of a training is measured
+COURSE = ["manifold", "model", "seed", "latent_dim", "epoch", "split", "image", "label", "rank", "rank_finished",
+          *Agreement._fields, "reason"]  # fmt: skip
+
+
+@stage()
+@folder_option("--checkpoints", "The manifolds.")
+@folder_option("--trainings", "A folder for each training with its snapshots, as written by train.")
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@folder_option("--folder", "Where to write the tables.")
+def tangents_shared(params: Params, checkpoints: Path, trainings: Path, images: Path, folder: Path) -> None:
+    """Principal angles between the tangent spaces of manifolds at the same images, and in the course of trainings."""
+    trust = architectures(params)
+    surfaces = {name: load_manifold(checkpoints / f"{name}.safetensors", trust) for name in manifolds(params)}
+    heads = pd.DataFrame([head(params, name, surface.latent_dim) for name, surface in surfaces.items()])
+    heads = heads.astype({"seed": "Int64"}).set_index("manifold")
+    pixels, keys = measured_images(params, Images.load(images))
+    found = agreements(surfaces, pixels, report=lambda done: log.info(f"{done} of {len(pixels)} images"))
+    of_each = [heads.loc[found.pop(side)].add_suffix(f"_{side}").reset_index(names=side) for side in "ab"]
+    rows = keys.loc[found.pop("image")].reset_index(drop=True)
+    write_parquet(folder / "shared.parquet", pd.concat([*of_each, rows, found], axis=1))
+
+    sample = np.flatnonzero(keys["example"].isna())
+    some = sample[np.linspace(0, len(sample) - 1, min(EPOCH_IMAGES, len(sample))).round().astype(int)]
+    courses = [pd.DataFrame(columns=COURSE)]
+    for name in trained(params):
+        finished = surfaces[name]
+        assert isinstance(finished, Autoencoder)
+        epochs = over_epochs(finished, load_file(trainings / name / "snapshots.safetensors"))
+        pairs = [(epoch, "finished") for epoch in epochs]
+        found = agreements(epochs | {"finished": finished}, pixels[some], pairs)
+        found = found.rename(columns={"a": "epoch", "rank_a": "rank", "rank_b": "rank_finished"})
+        rows = keys.iloc[some[found.pop("image")]].reset_index(drop=True).assign(manifold=name)
+        courses.append(pd.concat([rows.join(heads, on="manifold"), found.astype({"epoch": int})], axis=1)[COURSE])
+    write_parquet(folder / "epochs.parquet", pd.concat(courses[1:] or courses))
+
+
+def over_epochs(surface: Autoencoder, states: Mapping[str, Tensor]) -> dict[str, Manifold]:
+    """The surface with the weights after each epoch of which they are kept, by epoch."""
+    found: dict[str, Manifold] = {}
+    for epoch in sorted({int(key.partition("/")[0]) for key in states}):
+        then, prefix = surface.to(surface.dtype), f"{epoch}/"
+        weights = {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
+        then.model.load_state_dict(weights)
+        found[str(epoch)] = then
+    return found

@@ -1,0 +1,70 @@
+"""tangents_summary: how much of their tangent spaces the models share over the sample, in tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from latent_atlas.command import log, stage, summary_options
+from latent_atlas.files import write_table
+from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
+from latent_atlas.report.figures.style import save
+from latent_atlas.statistics.agreement import ANGLES, SHARED, pairs_of_models
+from latent_atlas.statistics.intervals import interval
+from latent_atlas.study.manifolds import pca_manifolds
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+VARIANT = "uncentred PCA, kept for comparison: its tangent spaces are those of PCA"
+BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
+
+
+@stage()
+@summary_options
+def tangents_summary(params: Params, folder: Path) -> None:
+    """Summarize the shared tangent spaces by pairs of models, and draw them."""
+    table = pd.read_parquet(folder / "shared.parquet")
+    sample, pca = table[table["example"].isna()], pca_manifolds(params)
+    shared = judged(pairs_of_models(sample), pca)
+    by_class = [pairs_of_models(rows).assign(label=label) for label, rows in sample.groupby("label")]
+    epochs = course(pd.read_parquet(folder / "epochs.parquet"))
+    write_table(folder / "shared.csv", shared)
+    write_table(folder / "by_class.csv", judged(pd.concat(by_class, ignore_index=True), pca))
+    write_table(folder / "epochs.csv", epochs)
+    save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
+    if len(epochs):
+        save(plot_agreement_epochs(epochs), folder / "epochs.svg")
+    log.info(f"{len(shared)} pairs of models: {folder}")
+
+
+def judged(shared: pd.DataFrame, pca: Mapping[str, tuple[int, bool]]) -> pd.DataFrame:
+    """Pairs of models with their ``kind``, and with a ``reason`` also where no finding may rest on numbers.
+
+    The kind is ``trainings`` of one model, two ``models``, a model and ``pca``, or two linear ``subspaces``.
+    """
+    linear = [[pca[name] for name in pair if name in pca] for pair in zip(shared["a"], shared["b"], strict=True)]
+    kinds = [("models", "pca", "subspaces")[len(some)] for some in linear]
+    variants = [any(not centred for _, centred in some) for some in linear]
+    found = shared.assign(kind=np.where(shared["a"] == shared["b"], "trainings", kinds))
+    found.loc[found["kind"] == "subspaces", "reason"] = BY_CONSTRUCTION
+    found.loc[variants, "reason"] = VARIANT
+    return found
+
+
+def course(table: pd.DataFrame) -> pd.DataFrame:
+    """Agreement with the finished model over the images and trainings: a row for each model and epoch."""
+    rows = []
+    for (model, epoch), part in table.groupby(["model", "epoch"], sort=False):
+        shared = part.pivot(index="manifold", columns=["split", "image"], values="shared").to_numpy()  # S x N
+        rows.append(
+            {"model": model, "latent_dim": part["latent_dim"].iloc[0], "epoch": epoch}
+            | {"seeds": shared.shape[0], "images": shared.shape[1]}
+            | dict(zip(SHARED, interval(shared), strict=True))
+            | part[["chance", *ANGLES]].mean().to_dict()
+        )
+    return pd.DataFrame(rows, columns=["model", "latent_dim", "epoch", "seeds", "images", *SHARED, "chance", *ANGLES])
