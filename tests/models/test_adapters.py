@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
-from latent_atlas.imports import modules
-from latent_atlas.models.adapters import FOLDER, Adapted, adapted, functions, pair_of
+from latent_atlas.imports import ADAPTERS
+from latent_atlas.models.adapters import Adapted, adapted, functions, pair_of
 from latent_atlas.models.checkpoints import Checkpoint
 
 SHAPE = (3, 6, 4)  # in colour, and no square
@@ -284,12 +284,12 @@ class TestOwnAdapter:
             functions(f"{module}:Half")
         with pytest.raises(ModelError, match="has no Absent"):
             functions(f"{module}:Absent")
-        with pytest.raises(ModelError, match="unknown adapter 'nothing': choose one of decoder_only, diffusers, plain"):
+        with pytest.raises(ModelError, match="'nothing' is no adapter; choose one of decoder_only, diffusers, plain"):
             functions("nothing")
 
 
 def test_every_adapter_has_its_two_functions() -> None:
-    for name in modules(FOLDER):
+    for name in ADAPTERS.known():
         encode, decode, posterior = functions(name)
         assert callable(decode)
         assert (encode is None) == (name == "decoder_only")

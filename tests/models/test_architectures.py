@@ -161,7 +161,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["convolutoinal", "a b:C", "module:", ":Class", "my-module:Class", ""])
     def test_unknown_name(self, name: str) -> None:
-        with pytest.raises(ModelError, match=re.escape(f"unknown architecture {name!r}")) as caught:
+        with pytest.raises(ModelError, match=re.escape(f"{name!r} is no architecture; choose")) as caught:
             import_path(name)
         assert "convolutional, fully_connected" in str(caught.value)
         assert "'module:Class'" in str(caught.value)

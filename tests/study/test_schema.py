@@ -109,7 +109,7 @@ class TestOneMistake:
             (
                 "models.fc2.architecture",
                 "conv",
-                "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
+                "models.fc2.architecture: 'conv' is no architecture; choose one of convolutional, fully_connected, "
                 "or name a class of your own as 'module:Class'",
             ),
             (

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
-from latent_atlas.imports import modules
+from latent_atlas.imports import ADAPTERS
 from latent_atlas.models import registry
-from latent_atlas.models.adapters import FOLDER as ADAPTERS
 from latent_atlas.models.adapters import Adapted
 
 KIND = "autoencoder"
@@ -88,7 +87,7 @@ class Checkpoint:
         architecture, adapter = metadata.get("architecture", ""), metadata.get("adapter")
         trusted = {trust} if isinstance(trust, str) else set(trust)
         foreign = [] if registry.is_built_in(architecture) else [("architecture", architecture)]
-        foreign += [("adapter", adapter)] if adapter and adapter not in modules(ADAPTERS) else []
+        foreign += [("adapter", adapter)] if adapter and adapter not in ADAPTERS.known() else []
         for what, name in foreign:
             if name not in trusted:
                 raise CheckpointError(

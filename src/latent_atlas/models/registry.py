@@ -5,29 +5,27 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.errors import LatentAtlasError, ModelError
-from latent_atlas.imports import imported, is_path, literal, modules, place
+from latent_atlas.imports import ARCHITECTURES, imported, literal, place
 
 if TYPE_CHECKING:
     from torch import nn
 
-FOLDER = Path(__file__).parent / "architectures"
 NO_VARIANCES = "this network has no variances, which the objective vae needs: give it the option variational: true"
 
 
 def is_built_in(architecture: str) -> bool:
     """Whether an architecture is one of this package's, by its short name."""
-    return architecture in modules(FOLDER)
+    return architecture in ARCHITECTURES.known()
 
 
 def smallest_side(architecture: str, options: Mapping[str, Any]) -> int:
     """Height and width in pixels that an architecture needs at least, as far as that is known without building it."""
     if architecture != "convolutional":
         return 1
-    kernel = options.get("kernel", literal(FOLDER / "convolutional.py", "KERNEL"))
+    kernel = options.get("kernel", literal(ARCHITECTURES.folder / "convolutional.py", "KERNEL"))
     return 2 * kernel - 1 if isinstance(kernel, int) else 1
 
 
@@ -44,11 +42,7 @@ def import_path(architecture: str) -> str:
     if is_built_in(architecture):
         name = "".join(word.capitalize() for word in architecture.split("_"))
         return f"latent_atlas.models.architectures.{architecture}:{name}Autoencoder"
-    if not is_path(architecture):
-        raise ModelError(
-            f"unknown architecture {architecture!r}: choose one of {', '.join(modules(FOLDER))}, "
-            f"or name a class of your own as 'module:Class'"
-        )
+    ARCHITECTURES.check(architecture, ModelError)
     return architecture
 
 

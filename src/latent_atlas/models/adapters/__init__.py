@@ -8,23 +8,20 @@ the shape of the codes, for the objective ``vae``.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from latent_atlas.errors import ModelError
-from latent_atlas.imports import imported, is_path, modules
+from latent_atlas.imports import ADAPTERS
 from latent_atlas.models.closest import closest
 from latent_atlas.models.surroundings import copied
 
-FOLDER = Path(__file__).parent
 MEANS = ("latent_dist", "embedding", "mean", "mu", "loc", "latents", "z")
 LOG_VARIANCES = ("logvar", "log_var", "log_covariance", "log_variance")
 IMAGES = ("sample", "reconstruction", "recon", "recon_x", "x_hat", "mean")
@@ -40,16 +37,7 @@ def functions(name: str) -> tuple[Function | None, Function, Any]:
     ModelError
         If there is none of that name, or it lacks one of the two.
     """
-    known = modules(FOLDER)
-    if name in known:
-        found = importlib.import_module(f"{__name__}.{name}")
-    elif is_path(name):
-        found = imported(name, f"adapter {name!r}", ModelError)
-    else:
-        raise ModelError(
-            f"unknown adapter {name!r}: choose one of {', '.join(known)}, or name an object of your own with the "
-            f"functions encode and decode as 'module:name'"
-        )
+    found = ADAPTERS.get(name, ModelError)
     encode, decode = getattr(found, "encode", found), getattr(found, "decode", None)
     if inspect.isclass(found) and inspect.isfunction(vars(found).get("encode")):  # which needs an instance
         raise ModelError(
