@@ -17,7 +17,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
-from latent_atlas.files import separate
 from latent_atlas.models.surroundings import computing, copied, differentiable, layer_at
 
 PAGE = "docs/models.md, What is checked"
@@ -176,7 +175,8 @@ class _Trial:
         try:
             for value in () if fresh else other.state_dict().values():
                 value.copy_(value.bernoulli(0.5) if value.is_floating_point() else value)
-            other.load_state_dict(load(save(separate(state))))
+            apart = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}  # tied weights too
+            other.load_state_dict(load(save(apart)))
             again = self.call(other, "decoder", self.codes(other, self.x.clone()))
         except ModelError:
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,46 @@ def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
     assert same(images, PIXELS)
     assert images.classes == ("unlabelled",)
     assert images.made == {"source": "arrays", "test_share": 0.1, "seed": 0}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_of_every_kind(tmp_path: Path, save: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latent_atlas.data.sources.arrays.PART_BYTES", 100)
+    words = np.array([f"class {number % 2}" for number in range(20)])
+    save(tmp_path / "a.npz", images=np.asfortranarray(PIXELS), labels=words, year=np.float64(2020))
+    images = got(tmp_path / "a.npz")
+    assert same(images, PIXELS)
+    assert images.classes == ("class 0", "class 1")
+
+
+def test_damaged_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS)
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content.replace(PIXELS[7].tobytes(), PIXELS[8].tobytes()))
+    with pytest.raises(DataError, match=r"a\.npz cannot be read \(BadZipFile: Bad CRC-32"):
+        got(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", ["savez", "savez_compressed"])
+def test_npz_larger_than_memory(tmp_path: Path, save: str) -> None:
+    """A process reads 200 MB while it may take 100 more than it has."""
+    getattr(np, save)(tmp_path / "a.npz", images=np.zeros((200, 1000, 1000), np.uint8))
+    code = (
+        "import re, sys; from pathlib import Path; from latent_atlas.data.sources import arrays, obtain\n"
+        "def held(): return int(re.search(r'RssAnon:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
+        "before = held(); most = 0\n"
+        "def gathered(*given):\n"
+        "    global most; most = max(most, held()); return given[0](*given[1:])\n"
+        "layout = arrays._layout\n"
+        "def watched(*given):\n"
+        "    part, shape = layout(*given); return lambda index: gathered(part, index), shape\n"
+        "arrays._layout = watched\n"
+        "images = obtain({'arrays': 'a.npz'}, Path()); print(most - before, held() - before)"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux' /proc")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert all(float(more) < 100 for more in done.stdout.split())  # MiB
 
 
 def test_torch_tuples_and_legacy_files(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import Log
-from latent_atlas.data.splits import Part, divided, gathered
-from latent_atlas.errors import DataError
+from latent_atlas.data.splits import Part, divided, gathered, space
+from latent_atlas.errors import DataError, OutputError
+from latent_atlas.files import PART_BYTES
 
+HEADER_BYTES = 2**14  # that the header of an array takes at most
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
     "images": ("images", "x", "X", "data", "arr_0"),
@@ -42,21 +47,35 @@ def get(
         If the file cannot be read, or holds no images.
     """
     log(f"{arrays}: reading it")
-    return from_arrays(arrays, read(Path(arrays).expanduser()), "arrays", scratch, log, colour, test_share, seed)
+    given = read(Path(arrays).expanduser(), scratch)
+    return from_arrays(arrays, given, "arrays", scratch, log, colour, test_share, seed)
 
 
-def read(path: Path) -> Any:
-    """What a file holds: an array, a tuple or a mapping of them. Mapped into memory where its format allows it.
+def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
+    """What a file holds: an array, a tuple or a mapping of them, mapped into memory but for legacy files of torch.
 
     Nothing in a file is run.
+
+    Parameters
+    ----------
+    path : Path
+        .npz, .npy, .pt or .safetensors.
+    scratch : Path
+        A folder for what is compressed in the file.
+    what : str, optional
+        The parameter that names the file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is of another kind.
     """
     try:
         match path.suffix.lower():
             case ".npy":
                 return np.load(path, mmap_mode="r", allow_pickle=False)
             case ".npz":
-                with np.load(path, allow_pickle=False) as file:
-                    return {key: file[key] for key in file.files}
+                return _members(path, scratch)
             case ".pt" | ".pth":
                 try:
                     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -68,12 +87,43 @@ def read(path: Path) -> Any:
                 with safe_open(path, framework="pt") as file:
                     return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             case ending:
-                raise DataError(f"dataset.arrays: {path} ends in {ending!r}, not in .npz, .npy, .pt or .safetensors")
-    except DataError:
+                raise DataError(f"{what}: {path} ends in {ending!r}, not in .npz, .npy, .pt or .safetensors")
+    except (DataError, OutputError):
         raise
     except Exception as error:  # each library raises its own
         first = str(error).partition("\n")[0]
-        raise DataError(f"dataset.arrays: {path} cannot be read ({type(error).__name__}: {first})") from error
+        raise DataError(f"{what}: {path} cannot be read ({type(error).__name__}: {first})") from error
+
+
+def _members(path: Path, scratch: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name: mapped where they lie in it, or unpacked into ``scratch`` part by part."""
+    found = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            file.seek(member.header_offset + 26)  # where the lengths of its name and its extra field stand
+            start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+            stored = member.compress_type == zipfile.ZIP_STORED
+            size = (member.file_size,)
+            raw = np.memmap(path, np.uint8, "r", start, size) if stored else space(size, scratch)
+            with archive.open(member) as content:
+                filled = 0
+                while part := content.read(PART_BYTES):  # to the end, where its checksum is compared
+                    if not stored:
+                        raw[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+                    filled += len(part)
+            found[member.filename.removesuffix(".npy")] = _array(raw)
+    return found
+
+
+def _array(raw: np.ndarray) -> np.ndarray:
+    """The array that bytes in the .npy format are."""
+    header = io.BytesIO(raw[:HEADER_BYTES].tobytes())
+    first = np.lib.format.read_magic(header) == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, turned, kind = read_header(header)
+    if kind.hasobject:
+        raise ValueError("it holds objects, which only a pickle could bring back: save numbers or words")
+    return np.ndarray(shape, kind, raw, header.tell(), order="F" if turned else "C")
 
 
 def from_arrays(
