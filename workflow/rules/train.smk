@@ -33,8 +33,9 @@ rule train:
 rule import_:
     input:
         images=IMAGES,
-        # Its name is a user's: it is quoted below.
+        # Their names are a user's: they are quoted below.
         state_dict=lambda w: expanduser(STUDY.models[w.model].state_dict),
+        codes=lambda w: expanduser(STUDY.models[w.model].codes or "") or [],
         sources=lambda w: sources("import_", *architecture_of(w.model)),
     output:
         checkpoint="results/checkpoints/{model}.safetensors",
@@ -48,9 +49,10 @@ rule import_:
         **requests("import_"),
     params:
         values=lambda w: parameters(VALUES, f"models.{w.model}"),
+        codes=lambda w, input: ["--codes", input.codes] if input.codes else [],
     shell:
         "latent-atlas import --model {wildcards.model} --images {input.images} "
-        "--state-dict {input.state_dict:q} --checkpoint {output.checkpoint} --log {log}"
+        "--state-dict {input.state_dict:q} {params.codes:q} --checkpoint {output.checkpoint} --log {log}"
 
 
 if TRAINED:

@@ -97,14 +97,17 @@ class Checkpoint:
         try:
             shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
             options = dict(json.loads(metadata["options"]))
+            latent_shape = tuple(map(int, json.loads(metadata.get("latent_shape", "[]")))) or None
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
-        build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter)
+        build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter, latent_shape)
         model = build()
+        if isinstance(model, Adapted):
+            model.take_given(state)
         load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
         return cls(model.eval(), architecture, shape, latent_dim, options, record, adapter, build)
 

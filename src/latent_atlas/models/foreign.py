@@ -1,4 +1,4 @@
-"""State dicts that others have saved: what a file is, which tensors in it are a network's, and by which names.
+"""Files that others have saved: which tensors in a state dict are a network's, and by which names; and codes of images.
 
 Nothing in a file is run: it is read as tensors and plain values, or refused.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import pickle
 import re
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from latent_atlas.data.sources.arrays import read
 from latent_atlas.errors import CheckpointError
 from latent_atlas.models.checkpoints import SHOWN, tied
 
@@ -238,3 +240,34 @@ def _converted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: 
     for kind, count in kinds.items():
         say(f"{count} tensors in {kind}")
     return converted
+
+
+def read_codes(path: Path) -> dict[str, Any]:
+    """The codes (N, ...) of the splits ``train`` and ``test`` in a .npz, .npy, .pt or .safetensors file.
+
+    A file with a single array of two or more axes holds the codes of ``train``, also under another name or deeper in
+    it, such as the state dict of an embedding.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds others, and no ``train``.
+    DataError
+        If it cannot be read.
+    """
+    found = dict(_arrays(read(path, Path(tempfile.gettempdir()), "codes"), "train"))
+    if len(found) == 1 and "test" not in found:
+        found = {"train": next(iter(found.values()))}
+    if "train" not in found:
+        names = ", ".join(list(found)[:SHOWN]) or "no array of two or more axes"
+        raise CheckpointError(f"codes: {path} holds {names}; it must hold train, and test if there are such codes")
+    return {split: found[split] for split in ("train", "test") if split in found}
+
+
+def _arrays(content: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The arrays with two or more axes in what a file holds, by name."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _arrays(value, name if key == "weight" else str(key))
+    elif isinstance(content, np.ndarray | Tensor) and content.ndim > 1 and str(content.dtype)[:2] != "<U":
+        yield name, content

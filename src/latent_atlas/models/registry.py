@@ -62,6 +62,7 @@ def build(
     latent_dim: int,
     options: Mapping[str, Any] | None = None,
     adapter: str | None = None,
+    latent_shape: tuple[int, ...] | None = None,
 ) -> nn.Module:
     """An autoencoder with fresh weights, drawn from torch's global random generator.
 
@@ -78,6 +79,8 @@ def build(
         Further keyword arguments of the class.
     adapter : str, optional
         What turns the network into an encoder and a decoder: see :mod:`latent_atlas.models.adapters`.
+    latent_shape : tuple of int, optional
+        Of one code, where the network has no encoder that tells it.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def build(
     if adapter is not None or not is_built_in(architecture):
         from latent_atlas.models.adapters import adapted
 
-        model = adapted(model, adapter, input_shape, latent_dim)
+        model = adapted(model, adapter, input_shape, latent_dim, latent_shape)
     # What does not show in the weights; a training that was interrupted goes on only with the same.
     vars(model)["recipe"] = repr(
         (architecture, tuple(input_shape), latent_dim, sorted((options or {}).items()), adapter)

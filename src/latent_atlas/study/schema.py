@@ -232,11 +232,17 @@ class ModelParams(Section):
     training: TrainingOverrides = TrainingOverrides()
     adapter: Annotated[str, AfterValidator(_known_adapter)] | None = None
     state_dict: Annotated[str, AfterValidator(_a_file)] | None = None
+    codes: Annotated[str, AfterValidator(_a_file)] | None = None
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> ModelParams:
         if self.adapter == "decoder_only" and self.state_dict is None:
             raise ValueError("a decoder alone cannot be trained here: name the file of its weights as state_dict")
+        if self.codes and not (self.state_dict and (self.adapter == "decoder_only" or is_path(self.adapter or ""))):
+            raise ValueError(
+                "codes are given for images only of a model with a state_dict and without an encoder: name the adapter "
+                "decoder_only, or leave out codes"
+            )
         return self
 
 

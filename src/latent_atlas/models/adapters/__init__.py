@@ -2,8 +2,8 @@
 
 ``encode(model, x)`` takes images (N, C, H, W) in [0, 1] to codes (N, ...) of any shape, and ``decode(model, z)`` takes
 codes of that shape to images. An adapter whose ``encode`` is None is one of a decoder alone: the code of an image is
-that of the closest point of the surface. ``posterior(model, x)``, if there is one, gives means and log-variances in
-the shape of the codes, for the objective ``vae``.
+that which is given for it, or else that of the closest point of the surface. ``posterior(model, x)``, if there is one,
+gives means and log-variances in the shape of the codes, for the objective ``vae``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from latent_atlas.errors import ModelError
+from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.imports import ADAPTERS
 from latent_atlas.models.closest import closest
+from latent_atlas.models.given import GivenCodes
 from latent_atlas.models.surroundings import copied
 
 MEANS = ("latent_dist", "embedding", "mean", "mu", "loc", "latents", "z")
 LOG_VARIANCES = ("logvar", "log_var", "log_covariance", "log_variance")
 IMAGES = ("sample", "reconstruction", "recon", "recon_x", "x_hat", "mean")
+GIVEN = {"given.codes", "given.images"}  # names in a state dict
 Function = Callable[[nn.Module, Tensor], Tensor]
 log = logging.getLogger("latent_atlas")
 
@@ -51,7 +54,7 @@ def functions(name: str) -> tuple[Function | None, Function, Any]:
 class Adapted(nn.Module):
     """A network behind two functions: an ``encoder`` to codes (N, k) and a ``decoder`` from them.
 
-    Its state dict is that of the network, under the network's own names.
+    Its state dict is that of the network, under the network's own names, with the codes that are given for images.
 
     Attributes
     ----------
@@ -59,6 +62,8 @@ class Adapted(nn.Module):
         The network itself.
     latent_shape : tuple of int
         The shape of one code as the functions have it; k is the product.
+    given : GivenCodes or None
+        Codes of known images, of a network without an encoder.
     """
 
     def __init__(
@@ -72,11 +77,12 @@ class Adapted(nn.Module):
         super().__init__()
         self.model, self.latent_shape = model, tuple(latent_shape)
         self.encode, self.decode, self.variances = encode, decode, variances
+        self.given: GivenCodes | None = None
 
     @property
     def encoder(self) -> nn.Module:
         """Images (N, C, H, W) to codes (N, k)."""
-        return self._part(_Encoder(self.model, self.encode, self.decode, self.latent_shape))
+        return self._part(_Encoder(self.model, self.encode, self.decode, self.latent_shape, self.given))
 
     @property
     def decoder(self) -> nn.Module:
@@ -100,11 +106,28 @@ class Adapted(nn.Module):
         part.training = self.training  # of this alone: its layers keep their own mode
         return part
 
+    def give(self, codes: GivenCodes) -> None:
+        """Keep codes of images; CheckpointError if there is an encoder, or they have other than k numbers."""
+        if self.encode is not None:
+            raise CheckpointError("codes: this adapter has an encoder; codes are given only where there is none")
+        if codes.codes.shape[1] != math.prod(self.latent_shape):
+            raise CheckpointError(f"codes of {codes.codes.shape[1]} numbers, not {math.prod(self.latent_shape)}")
+        self.given = codes
+
+    def take_given(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the codes in a state dict, if there are any; the rest of it."""
+        if state.keys() >= GIVEN:
+            self.give(GivenCodes(*(state[name].clone() for name in sorted(GIVEN))))
+        return {name: value for name, value in state.items() if name not in GIVEN}
+
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
-        return self.model.state_dict(*args, **options)
+        state = self.model.state_dict(*args, **options)
+        if self.given is not None:
+            state |= {f"{options.get('prefix', '')}given.{name}": t for name, t in self.given.state_dict().items()}
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        return self.model.load_state_dict(state_dict, *args, **options)
+        return self.model.load_state_dict(self.take_given(state_dict), *args, **options)
 
 
 class _Decoder(nn.Module):
@@ -117,18 +140,38 @@ class _Decoder(nn.Module):
 
 
 class _Encoder(_Decoder):
-    def __init__(self, model: nn.Module, encode: Function | None, decode: Function, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        encode: Function | None,
+        decode: Function,
+        shape: tuple[int, ...],
+        given: GivenCodes | None,
+    ) -> None:
         super().__init__(model, decode, shape)
-        self.encode = encode
+        self.encode, self.given = encode, given
 
     def forward(self, x: Tensor) -> Tensor:
         if self.encode is not None:
             return self.encode(self.model, x).reshape(x.shape[0], -1)  # N x k
-        wide = _Decoder(copied(self.model).double().eval(), self.decode, self.shape)
-        return closest(wide, x.detach().double(), math.prod(self.shape)).to(x.dtype)  # N x k
+        z = x.new_empty(len(x), math.prod(self.shape))  # N x k
+        others = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if self.given is not None:
+            known, codes = self.given.of_known(x)
+            z[known], others = codes, ~known
+        if bool(others.any()):
+            wide = _Decoder(copied(self.model).double().eval(), self.decode, self.shape)
+            z[others] = closest(wide, x[others].detach().double(), z.shape[1]).to(x.dtype)
+        return z
 
 
-def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int], latent_dim: int) -> nn.Module:
+def adapted(
+    model: nn.Module,
+    name: str | None,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    latent_shape: tuple[int, ...] | None = None,
+) -> nn.Module:
     """A network behind an adapter; two images tell the shape of its codes.
 
     Parameters
@@ -140,6 +183,8 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
     input_shape : (C, H, W)
     latent_dim : int
         k, the numbers in a code.
+    latent_shape : tuple of int, optional
+        Of one code, for a network without an encoder; (k,) or (k, 1, 1) if nothing is said or the network refuses it.
 
     Raises
     ------
@@ -153,7 +198,7 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
         log.info(f"the encoder gives no codes N x {latent_dim} by itself: it is read through the adapter {name}")
     encode, decode, variances = functions(name)
     try:
-        shape = _latent_shape(model, encode, decode, input_shape, latent_dim)
+        shape = _latent_shape(model, encode, decode, input_shape, latent_dim, latent_shape)
     except ModelError:
         raise
     except Exception as error:  # whatever the network says where the adapter does not fit it
@@ -174,12 +219,20 @@ def of_functions(
     decode: Callable[..., Tensor],
     latent_shape: tuple[int, ...],
     model: nn.Module | None = None,
+    codes: tuple[Tensor, Tensor | np.ndarray] | None = None,
 ) -> Adapted:
-    """Two functions as an autoencoder: of a tensor alone, or of ``model`` and a tensor if one is given."""
+    """Two functions as an autoencoder: of a tensor alone, or of ``model`` and a tensor if one is given.
+
+    ``codes`` are uint8 images (N, C, H, W) and the codes that are given for them.
+    """
     if model is not None:
-        return Adapted(model, encode, decode, latent_shape)
-    pair = _Functions(encode, decode)
-    return Adapted(pair, encode and (lambda both, x: both(x, 0)), lambda both, z: both(z, 1), latent_shape)
+        network = Adapted(model, encode, decode, latent_shape)
+    else:
+        pair = _Functions(encode, decode)
+        network = Adapted(pair, encode and (lambda both, x: both(x, 0)), lambda both, z: both(z, 1), latent_shape)
+    if codes is not None:
+        network.give(GivenCodes.of({"codes": codes}, math.prod(latent_shape)))
+    return network
 
 
 class _Functions(nn.Module):
@@ -279,13 +332,19 @@ def _needed(model: nn.Module, input_shape: tuple[int, int, int], latent_dim: int
 
 
 def _latent_shape(
-    model: nn.Module, encode: Function | None, decode: Function, input_shape: tuple[int, int, int], latent_dim: int
+    model: nn.Module,
+    encode: Function | None,
+    decode: Function,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    wanted: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
     if encode is not None:
         codes = _in_eval_mode(model, lambda: encode(model, torch.zeros(2, *input_shape)))
         return tuple(codes.shape[1:]) or (1,)
     flat, single = (latent_dim,), (latent_dim, 1, 1)  # the second for generators that begin with a convolution
-    for shape in (flat, single):
+    own = [wanted] if wanted and math.prod(wanted) == latent_dim else []
+    for shape in (*own, flat, single):
         try:
             images = _in_eval_mode(model, lambda shape=shape: decode(model, torch.zeros(2, *shape)))  # type: ignore[misc]
         except (RuntimeError, ValueError, IndexError):
