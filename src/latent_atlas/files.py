@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PART_BYTES = 2**23  # that are read, converted or written at once
+# First bytes of files that stand where others should be, what they are, and what to do.
+IMPOSTORS = (
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull where it is from"),
+    (rb"(\xef\xbb\xbf)?\s*(?i:<!doctype|<html|<\?xml|<!--|<head|<script)", "is a web page: download the file itself"),
+    (rb"\x1f\x8b", "is compressed by gzip: unpack it with gunzip"),
+    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd|Rar!", "is a compressed archive: unpack it"),
+    (rb"\s*[{\[]", "is text (JSON), perhaps an index of files: name the file itself"),
+    (rb"(\xef\xbb\xbf)?[\t\n\r\x20-\x7e]+\Z", "is a text, perhaps the answer of a server: get the file itself"),
+)
 
 
 @contextmanager
@@ -44,6 +54,15 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def impostor(head: bytes) -> str | None:
+    """What a file is that has no numbers or pixels, by its first bytes, with the remedy; None if it may have them."""
+    if not head:
+        return "is empty: get it again, the download may have failed"
+    if head[8:9] == b"{" and not head[7]:  # of safetensors, after the length of its header
+        return None
+    return next((what for start, what in IMPOSTORS if re.match(start, head)), None)
 
 
 def write_text(path: Path | str, text: str) -> None:

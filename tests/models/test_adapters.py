@@ -193,6 +193,26 @@ class TestWithoutAnAdapter:
         assert surface.chain() is not None
         assert_derivatives_are_right(surface)
 
+    def test_codes_with_a_shape_for_a_decoder_of_flat_ones(self) -> None:
+        encoder = nn.Conv2d(3, K, SHAPE[1:])  # 5 x 1 x 1
+        surface, x = surface_of(Parts(encoder, linear()), None), images()
+        with torch.no_grad():
+            torch.testing.assert_close(surface.encode(x), encoder(x).flatten(1))
+            torch.testing.assert_close(surface.reconstruct(x), surface.decoder(encoder(x).flatten(1)))
+        assert_derivatives_are_right(surface)
+
+    def test_layers_that_wait_for_an_image_have_their_shapes_from_the_start(self) -> None:
+        class Lazy(Parts):
+            def forward(self, x: Tensor) -> Tensor:
+                return self.decoder(self.encoder(x))  # type: ignore[operator, no-any-return]
+
+        decoder = nn.Sequential(nn.LazyLinear(PIXELS), nn.Unflatten(1, SHAPE))
+        model = Lazy(nn.Sequential(nn.Flatten(), nn.LazyLinear(K), nn.LazyBatchNorm1d()), decoder)
+        network = adapted(model, None, SHAPE, K)
+        assert {name: tuple(t.shape) for name, t in network.state_dict().items() if name.endswith("weight")} == {
+            "encoder.1.weight": (K, PIXELS), "encoder.2.weight": (K,), "decoder.0.weight": (PIXELS, K),
+        }  # fmt: skip
+
     def test_of_mean_and_log_variance_the_mean_is_taken(self, caplog: pytest.LogCaptureFixture) -> None:
         model, x = Parts(Pair(), linear()), images()
         with caplog.at_level("INFO", logger="latent_atlas"):

@@ -335,8 +335,10 @@ class Autoencoder(Manifold):
     def chain(self) -> Pushforward | None:
         """The fast way to this decoder's derivatives, with its weights of now, if it is a chain of known layers."""
         weight = next(self.model.parameters(), None)
+        if weight is None or not isinstance(self.decoder, nn.Module):
+            return None
         try:
-            return None if weight is None else Pushforward(self.decoder, self.latent_dim, weight)
+            return Pushforward(self.decoder, self.latent_dim, weight)
         except ValueError:
             return None
 

@@ -24,19 +24,15 @@ from torch import Tensor, nn
 
 from latent_atlas.data.sources.arrays import read
 from latent_atlas.errors import CheckpointError
+from latent_atlas.files import impostor
 from latent_atlas.models.checkpoints import SHOWN, tied
 
 AGAIN = "save it again as torch.save(model.state_dict(), ...)"
 # First bytes of files that are taken for state dicts, what they are, and what to do.
 KINDS = (
-    (rb"version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull where it is from"),
-    (rb"\s*(?i:<!doctype|<html|<\?xml|<!--|<head)", "is a web page: download the file itself"),
-    (rb"\x1f\x8b", "is compressed by gzip: unpack it with gunzip"),
-    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd|Rar!", "is a compressed archive: unpack it"),
     (rb"\x89HDF", "is an HDF5 file, as of Keras: only weights of PyTorch networks are read"),
     (rb"\x93NUMPY", "is a NumPy array: only state dicts are read"),
-    (rb"\s*[{\[]", "is text (JSON), perhaps an index of files: name the file of the weights"),
-)  # fmt: skip
+)
 WRAPPERS = (
     "module",
     "_orig_mod",
@@ -77,7 +73,7 @@ def read_state_dict(path: Path, model: nn.Module | None = None, say: Say = lambd
     found = _state_dicts(_content(path), mixed=model is not None)
     if not found:
         raise CheckpointError(f"{path} is not a state dict (a mapping of names to tensors): {AGAIN}")
-    wanted = {} if model is None else model.state_dict()
+    wanted = {} if model is None else {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
     candidates = [named for place, state in found.items() for named in _named(place, state, wanted)]
     fitting = _different([named for named in candidates if not any(named.missing)])
     if len(fitting) > 1:
@@ -115,11 +111,8 @@ def _content(path: Path) -> Any:
 
 def _told(path: Path, head: bytes) -> str | None:
     """What a file is that is no state dict, by its first bytes, with the remedy."""
-    if not head:
-        return "is empty: get it again, the download may have failed"
-    for start, what in KINDS:
-        if re.match(start, head):
-            return what
+    if what := impostor(head) or next((what for start, what in KINDS if re.match(start, head)), None):
+        return what
     if head[257:262] == b"ustar":
         with tarfile.open(path) as archive:
             old = "pickle" in archive.getnames()
@@ -140,6 +133,8 @@ def _told(path: Path, head: bytes) -> str | None:
                 head = file.read(2)
     if head[:1] == b"\x80" and head[1] > 3:
         return f"is a pickle of protocol {head[1]}: {AGAIN}, without pickle_protocol"
+    if head[:1] != b"\x80" and head[8:9] != b"{":
+        return f"begins with the bytes {head[:4].hex()}, as no file of PyTorch or safetensors does: {AGAIN}"
     return None
 
 
@@ -148,6 +143,8 @@ def _state_dicts(content: Any, mixed: bool, place: str = "", depth: int = 4) -> 
 
     With ``mixed`` the tensors of a mapping count that holds plain values beside them.
     """
+    if isinstance(content, list | tuple):
+        content = {str(number): value for number, value in enumerate(content)}
     if not isinstance(content, Mapping) or not depth or not all(isinstance(key, str) for key in content):
         return {}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
@@ -229,8 +226,8 @@ def _converted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: 
     """Dense tensors, of the floating-point types of the network's own."""
     converted, kinds = {}, Counter[str]()
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            kind = "quantized" if tensor.is_quantized else "sparse"
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantized" if tensor.is_quantized else "without numbers (meta)" if tensor.is_meta else "sparse"
             raise CheckpointError(f"{path}: {name} is {kind}: save the dense weights in floating point")
         needed = wanted[name].dtype if name in wanted else tensor.dtype
         converted[name] = tensor.detach()

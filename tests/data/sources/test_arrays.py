@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def test_npz_of_every_kind(tmp_path: Path, save: Any, monkeypatch: pytest.Monkey
     assert images.classes == ("class 0", "class 1")
 
 
+def test_what_is_no_array_in_a_npz_is_left_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", PIXELS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.mkdir("sub")
+        archive.writestr("README.txt", "how it was made")
+        archive.writestr("__MACOSX/x", "")
+        archive.write(tmp_path / "images.npy", "sub/images.npy")
+    assert same(got(tmp_path / "a.npz"), PIXELS)
+
+
 def test_damaged_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=PIXELS)
     content = (tmp_path / "a.npz").read_bytes()
@@ -115,6 +126,8 @@ def test_torch_tuples_and_legacy_files(tmp_path: Path) -> None:
         (PIXELS[:, :1].transpose(0, 2, 3, 1), PIXELS[:, :1]),
         (PIXELS.astype(np.float32) / 255, PIXELS),
         (PIXELS.astype(np.float64) / 255, PIXELS),
+        ((PIXELS / 255).astype(">f4"), PIXELS),
+        ((PIXELS / 255).astype(np.longdouble), PIXELS),
         (PIXELS > 127, (PIXELS > 127) * np.uint8(255)),
     ],
 )
@@ -151,7 +164,9 @@ def test_splits_of_its_own_are_kept_as_they_are(tmp_path: Path, names: tuple[str
     [
         ({"images": PIXELS.astype(np.int64)}, "images are of type int64, not uint8 or floats"),
         ({"images": PIXELS.astype(np.float32)}, r"must lie in \[0, 1\]; these go from 0 to 255"),
-        ({"images": np.full((9, 4, 4), np.nan)}, r"must lie in \[0, 1\]; these go from nan"),
+        ({"images": np.full((9, 4, 4), np.nan)}, "images hold numbers that are NaN: mend or leave out"),
+        ({"images": np.full((9, 4, 4), np.inf)}, r"must lie in \[0, 1\]; these go from inf"),
+        ({"images": PIXELS.astype(">u2")}, "images are of type uint16, not uint8 or floats"),
         ({"images": PIXELS[:, :2]}, "of shape 20 x 2 x 4 x 5, not N x H x W"),
         ({"images": PIXELS[:, :, :, :3]}, "it is unclear which of them is C"),
         ({"images": PIXELS[0, 0]}, "of shape 4 x 5, not"),
@@ -176,8 +191,30 @@ def test_refused(tmp_path: Path, parts: dict[str, np.ndarray], says: str) -> Non
 def test_other_files(tmp_path: Path, name: str) -> None:
     if name != "absent.npz":
         (tmp_path / name).write_bytes(b"<html></html>")
-    with pytest.raises(DataError, match=r"dataset\.arrays: .*a.*"):
+    with pytest.raises(DataError, match=r"dataset\.arrays: .*a.*") as caught:
         got(tmp_path / name)
+    assert ("absent" in name) != ("is a web page: download the file itself" in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer, not the file"),
+        (b"Not Found", "is a text, perhaps the answer of a server"),
+        (b"", "is empty"),
+    ],
+)
+def test_files_that_stand_for_others_are_told(tmp_path: Path, content: bytes, says: str) -> None:
+    for ending in (".npz", ".npy", ".pt", ".safetensors"):
+        (tmp_path / f"a{ending}").write_bytes(content)
+        with pytest.raises(DataError, match=rf"dataset\.arrays: .*a\{ending} {says}"):
+            got(tmp_path / f"a{ending}")
+
+
+def test_tensors_without_a_form_are_refused(tmp_path: Path) -> None:
+    torch.save(torch.from_numpy(PIXELS / 255).to_sparse(), tmp_path / "a.pt")
+    with pytest.raises(DataError, match="images is a sparse tensor: save the dense one"):
+        got(tmp_path / "a.pt")
 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
@@ -186,6 +223,6 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "pwned",))
 
     torch.save({"images": Evil()}, tmp_path / "a.pt")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds more than tensors, and reading it could run foreign code"):
         got(tmp_path / "a.pt")
     assert not (tmp_path / "pwned").exists()

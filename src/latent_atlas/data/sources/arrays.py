@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -17,8 +18,9 @@ from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import Log
 from latent_atlas.data.splits import Part, divided, gathered, space
 from latent_atlas.errors import DataError, OutputError
-from latent_atlas.files import PART_BYTES
+from latent_atlas.files import PART_BYTES, impostor
 
+MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 2**14  # that the header of an array takes at most
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
@@ -71,6 +73,9 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
         If it cannot be read, or is of another kind.
     """
     try:
+        with path.open("rb") as file:
+            if told := impostor(file.read(512)):
+                raise DataError(f"{what}: {path} {told}")
         match path.suffix.lower():
             case ".npy":
                 return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -90,6 +95,10 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
                 raise DataError(f"{what}: {path} ends in {ending!r}, not in .npz, .npy, .pt or .safetensors")
     except (DataError, OutputError):
         raise
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{what}: {path} holds more than tensors, and reading it could run foreign code: save the tensors alone"
+        ) from error
     except Exception as error:  # each library raises its own
         first = str(error).partition("\n")[0]
         raise DataError(f"{what}: {path} cannot be read ({type(error).__name__}: {first})") from error
@@ -111,7 +120,8 @@ def _members(path: Path, scratch: Path) -> dict[str, np.ndarray]:
                     if not stored:
                         raw[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
                     filled += len(part)
-            found[member.filename.removesuffix(".npy")] = _array(raw)
+            if raw[:6].tobytes() == MAGIC:  # else it is no array, such as a text beside them
+                found[member.filename.removesuffix(".npy")] = _array(raw)
     return found
 
 
@@ -218,14 +228,21 @@ def _parts(name: str, given: Any, source: str, log: Log) -> dict[str, Any]:
                 found[key] = np.asarray(value)
             except ValueError as error:
                 raise DataError(f"{name}: {key} is no array, but {type(value).__name__} ({error})") from error
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            raise DataError(f"{name}: {key} is a sparse tensor: save the dense one")
         if isinstance(value, Tensor):
             found[key] = value.detach().cpu()
+        elif found[key].dtype.hasobject:
+            raise DataError(
+                f"{name}: {key} is no array, but {type(value).__name__}; needed: an array, a pair of images and "
+                f"labels, or a mapping of them (docs/data.md)"
+            )
     return found
 
 
 def _layout(what: str, array: Any, colour: str | None) -> tuple[Part, tuple[int, int, int]]:
     """How to take uint8 images (n, C, H, W) out of an array, and the shape of one."""
-    shape, kind = tuple(array.shape), str(array.dtype).rpartition(".")[2]
+    shape, kind = tuple(array.shape), str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
     if not (kind in ("uint8", "bool") or kind.startswith(("float", "bfloat"))):
         raise DataError(f"{what} are of type {kind}, not uint8 or floats in [0, 1]: convert them")
     first, last = (len(shape) == 4 and shape[axis] in (1, 3) for axis in (1, 3))
@@ -239,14 +256,18 @@ def _layout(what: str, array: Any, colour: str | None) -> tuple[Part, tuple[int,
     def part(index: np.ndarray) -> np.ndarray:
         # A consecutive range is a slice, which does not jump about in a file.
         chosen = array[torch.from_numpy(index)] if isinstance(array, Tensor) else array[index]
-        pixels = chosen if isinstance(chosen, Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
+        if not isinstance(chosen, Tensor):  # numpy has floats that torch has not
+            chosen = torch.from_numpy(np.ascontiguousarray(chosen, np.float64 if kind.startswith("float") else None))
+        pixels = chosen
         if pixels.ndim == 3:
             pixels = pixels[:, None]  # n x 1 x H x W
         elif last:
             pixels = pixels.permute(0, 3, 1, 2)  # n x C x H x W
         if pixels.dtype != torch.uint8:
             pixels = pixels.double()
-            if not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails too
+            if pixels.isnan().any():
+                raise DataError(f"{what} hold numbers that are NaN: mend or leave out these images")
+            if not (pixels.min() >= 0 and pixels.max() <= 1):
                 raise DataError(
                     f"{what} as floats must lie in [0, 1]; these go from {pixels.min():g} to {pixels.max():g}: "
                     f"divide by the largest value that is possible"

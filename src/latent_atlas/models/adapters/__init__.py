@@ -12,11 +12,13 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
 from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.imports import ADAPTERS
@@ -191,6 +193,9 @@ def adapted(
     ModelError
         If there is no such adapter, its functions fail on the network, or the codes have other than k numbers.
     """
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):  # their shapes come with an image
+        with suppress(Exception):  # which is told where the network is tried
+            _in_eval_mode(model, lambda: model(torch.zeros(1, *input_shape)))
     if name is None:
         name = _needed(model, input_shape, latent_dim)
         if name is None:
@@ -253,7 +258,7 @@ class _Functions(nn.Module):
         except RuntimeError:
             if t.dtype == torch.float32:
                 raise
-            out = function(t.float())
+            out = function(torch.ops.aten.to.dtype(t, torch.float32))  # also where casts do nothing
         if out.dtype != t.dtype and not self.said:
             self.said = True
             log.warning(
@@ -339,21 +344,22 @@ def _latent_shape(
     latent_dim: int,
     wanted: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
+    flat, single = (latent_dim,), (latent_dim, 1, 1)  # the second for generators that begin with a convolution
     if encode is not None:
         codes = _in_eval_mode(model, lambda: encode(model, torch.zeros(2, *input_shape)))
-        return tuple(codes.shape[1:]) or (1,)
-    flat, single = (latent_dim,), (latent_dim, 1, 1)  # the second for generators that begin with a convolution
-    own = [wanted] if wanted and math.prod(wanted) == latent_dim else []
-    for shape in (*own, flat, single):
+        wanted = tuple(codes.shape[1:]) or (1,)
+    shapes = [wanted] if wanted and (encode is not None or math.prod(wanted) == latent_dim) else []
+    shapes += [flat] if encode is not None else [flat, single]
+    for shape in shapes:
         try:
             images = _in_eval_mode(model, lambda shape=shape: decode(model, torch.zeros(2, *shape)))  # type: ignore[misc]
         except (RuntimeError, ValueError, IndexError):
-            if shape is single:
+            if encode is None and shape is single:
                 raise
             continue
         if images.numel() == 2 * math.prod(input_shape):
-            break
-    return shape
+            return shape
+    return shapes[0]
 
 
 def _in_eval_mode(model: nn.Module, call: Callable[[], Any]) -> Any:
