@@ -119,14 +119,17 @@ def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:
         else:
             remedy = f"{module} imports it ({place(missing)}): install it, or put it beside the Snakefile"
         raise error(f"{what}: no module named {missing.name!r}; {remedy}") from missing
-    except Exception as fault:  # of the user's own code
+    except (Exception, SystemExit) as fault:  # of the user's own code
         raise error(
             f"{what}: the import of {module} raises {type(fault).__name__}: {fault} ({place(fault)})"
         ) from fault
     try:
         return getattr(found, name)
     except AttributeError as missing:
-        raise error(f"{what}: {module} has no {name}") from missing
+        own, there = Path(*module.split(".")).with_suffix(".py"), getattr(found, "__file__", None)
+        other = own.exists() and (there is None or not own.samefile(there))
+        remedy = f": it is {there or 'a module of Python'}, not {own}; rename yours" if other else ""
+        raise error(f"{what}: {module} has no {name}{remedy}") from missing
 
 
 def place(error: BaseException) -> str:

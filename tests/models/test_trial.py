@@ -131,6 +131,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                    "its forward gave a float32 tensor of 3 x 8 x 8 for images of 3 x 1 x 8 x 8; needed: "
                    "reconstructions of just that shape, 3 x 1 x 8 x 8"),
     "flat reconstructions": (lambda: with_forward(lambda s, x: Base.forward(s, x).flatten(1)), "tensor of 3 x 64"),
+    "NaN in forward": (lambda: with_forward(lambda s, x: (Base.forward(s, x) - 5).log()),
+                       "its forward gave numbers that are not finite"),
     "tuple of forward": (lambda: with_forward(lambda s, x: (Base.forward(s, x), 0)), "its forward gave a tuple of 2"),
     "statistics of the batch": (batch_statistics, "its decoder gives other numbers for an input alone than in a batch"),
     "mean of the batch": (lambda: with_encoder(lambda s, x: s.lin(flat(x) - flat(x).mean(0))),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from latent_atlas.imports import ARCHITECTURES, imported, literal, place
 if TYPE_CHECKING:
     from torch import nn
 
+log = logging.getLogger("latent_atlas")
 NO_VARIANCES = "this network has no variances, which the objective vae needs: give it the option variational: true"
 
 
@@ -48,9 +51,15 @@ def import_path(architecture: str) -> str:
 
 def architecture_class(architecture: str) -> Callable[..., nn.Module]:
     """The class behind an architecture's name or import path, or the function that makes the network."""
+    import torch
     from torch import nn
 
-    found = imported(import_path(architecture), f"architecture {architecture!r}", ModelError)
+    kind, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    try:
+        found = imported(import_path(architecture), f"architecture {architecture!r}", ModelError)
+    finally:  # of which a module may set others for all
+        torch.set_default_dtype(kind)
+        torch.set_grad_enabled(grad)
     if not (issubclass(found, nn.Module) if inspect.isclass(found) else inspect.isfunction(found)):
         raise ModelError(f"architecture {architecture!r} is not a class derived from torch.nn.Module, nor a function")
     return found
@@ -88,6 +97,7 @@ def build(
         If there is no such class, if it refuses the arguments or fails, or if it has no encoder and decoder and no
         adapter is named that finds them.
     """
+    import torch
     from torch import nn
 
     if not 1 <= latent_dim <= math.prod(input_shape):
@@ -102,11 +112,15 @@ def build(
         if adapter is None and not isinstance(getattr(model, part, None), nn.Module):
             raise ModelError(
                 f"architecture {architecture!r} has no {part!r} that is a torch.nn.Module: name an adapter, such as "
-                f"vae or decoder_only (docs/models.md)"
+                f"plain, vae or decoder_only (docs/models.md)"
             )
     if adapter is not None or not is_built_in(architecture):
         from latent_atlas.models.adapters import adapted
 
+        kinds = {weight.dtype for weight in model.parameters() if weight.is_floating_point()}
+        if kinds - {torch.float32}:
+            _say(f"architecture {architecture!r} is built in {', '.join(sorted(map(str, kinds)))}: used in float32")
+            model = model.float()
         model = adapted(model, adapter, input_shape, latent_dim, latent_shape)
     # What does not show in the weights; a training that was interrupted goes on only with the same.
     vars(model)["recipe"] = repr(
@@ -115,10 +129,24 @@ def build(
     return model
 
 
+@functools.cache
+def _say(text: str) -> None:
+    """Log a sentence, once in a process."""
+    log.info(text)
+
+
 def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **options: Any) -> nn.Module:
     """An instance; an error of its code is shown with its place."""
     try:
-        inspect.signature(cls).bind(*arguments, **options)
+        signature = inspect.signature(cls)
+        signature.bind_partial(*arguments)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"architecture {architecture!r} cannot be called with {', '.join(map(repr, arguments))}, the shape of an "
+            f"image and latent_dim ({error}): a function that can may stand in its place (docs/models.md)"
+        ) from error
+    try:
+        signature.bind(*arguments, **options)
     except TypeError as error:
         raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
     try:

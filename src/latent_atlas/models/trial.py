@@ -141,6 +141,8 @@ class _Trial:
             if whole and not same:
                 self.refuse(f"its forward gave {_what(out)} for {self.given}",
                             f"reconstructions of just that shape, {_times(self.x.shape)}")  # fmt: skip
+            if same and not bool(out.isfinite().all()):
+                self.refuse("its forward gave numbers that are not finite", "finite numbers")
             if same or (isinstance(out, Tensor) and out.shape[:1] == (IMAGES,) and out.numel() == y.numel()):
                 self.compare(y, out, "its forward(x) differs from decoder(encoder(x))", "one and the same surface")
 
