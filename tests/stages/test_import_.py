@@ -47,7 +47,7 @@ def network() -> nn.Module:
 def run_import(study: Study, images: Path, model: str = "fc2") -> Result:
     """``latent-atlas import`` of ``weights.pth``."""
     return study.run(
-        "import", "--model", model, "--images", images, "--state-dict", "weights.pth",
+        "import", "--name", model, "--images", images, "--state-dict", "weights.pth",
         "--checkpoint", "out.safetensors", "--log", "logs/import.log",
     )  # fmt: skip
 
@@ -205,7 +205,7 @@ class TestCodes:
 
         def imported(**codes: np.ndarray) -> Result:
             np.savez(study.folder / "codes.npz", **codes)
-            words = ("--model", "fc2", "--images", digits_file, "--state-dict", "weights.pth")
+            words = ("--name", "fc2", "--images", digits_file, "--state-dict", "weights.pth")
             return study.run("import", *words, "--codes", "codes.npz", "--checkpoint", "out.safetensors")
 
         return imported

@@ -79,21 +79,30 @@ class TestStage:
     """Both stages on a small study."""
 
     def test_spectra(self, spectra: pd.DataFrame) -> None:
-        assert list(spectra.columns) == ["manifold", "latent_dim", "example", "dtype", "order", "singular_value"]
+        assert list(spectra.columns) == [
+            "manifold",
+            "model",
+            "seed",
+            "latent_dim",
+            "example",
+            "dtype",
+            "order",
+            "singular_value",
+        ]
         expected = [
-            (name, k, example, dtype, order)
+            (name, name, k, example, dtype, order)
             for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True)
             for dtype in ("float64", "float32")
             for example in EXAMPLES
             for order in range(1, k + 1)
         ]
-        assert list(spectra.drop(columns="singular_value").itertuples(index=False, name=None)) == expected
+        assert list(spectra.drop(columns=["seed", "singular_value"]).itertuples(index=False, name=None)) == expected
         assert (spectra["singular_value"] > 0).all()
 
     def test_summary(self, summary: pd.DataFrame) -> None:
         assert list(summary.columns) == [
-            "manifold", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank", "rank_tolerance",
-            "condition_number", "log_volume",
+            "manifold", "model", "seed", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank",
+            "rank_tolerance", "condition_number", "log_volume",
         ]  # fmt: skip
         assert len(summary) == len(MANIFOLDS) * len(EXAMPLES) * 2
         assert not summary.duplicated(["manifold", "example", "dtype"]).any()
@@ -269,13 +278,3 @@ class TestFindings:
     def test_published_loss_is_not_spoken_of_elsewhere(self) -> None:
         assert sections.findings(table(("fc128", "x", 128, 128, 125, 1e-5)), "MNIST").published == []
         assert sections.findings(table(("fc32", "x", 32, 32, 31, 1e-5)), published.DATASET).published == []
-
-    def test_table_stands_beside_the_published_one(self) -> None:
-        summary = pd.concat(
-            [table(("fc128", "pullover", 128, 128, 125, 1e-5)), table(("mine", "pullover", 3, 3, 3, 0.5))]
-        ).assign(condition_number=7.0, log_volume=-1.0)
-        html = sections._table(summary, "pullover", published.DATASET)
-        assert "published rank" in html
-        assert '<td class="number">4.07e-06</td><td class="number">125</td></tr>' in html
-        assert html.count('<td class="number">–</td>') == 3  # nothing was published of the other
-        assert "published" not in sections._table(summary, "pullover", "MNIST")

@@ -138,17 +138,12 @@ def _say(text: str) -> None:
 def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **options: Any) -> nn.Module:
     """An instance; an error of its code is shown with its place."""
     try:
-        signature = inspect.signature(cls)
-        signature.bind_partial(*arguments)
-    except (TypeError, ValueError) as error:
-        raise ModelError(
-            f"architecture {architecture!r} cannot be called with {', '.join(map(repr, arguments))}, the shape of an "
-            f"image and latent_dim ({error}): a function that can may stand in its place (docs/models.md)"
-        ) from error
-    try:
-        signature.bind(*arguments, **options)
+        inspect.signature(cls).bind(*arguments, **options)
     except TypeError as error:
-        raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
+        raise ModelError(
+            f"architecture {architecture!r} does not take these options: {error}; it is called with "
+            f"{', '.join(map(repr, arguments))} and its options; a function may stand in its place (docs/models.md)"
+        ) from error
     try:
         return cls(*arguments, **options)
     except LatentAtlasError:
