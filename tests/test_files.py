@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support import process, quoted, sealed
 
 from latent_atlas.errors import OutputError
@@ -136,6 +136,34 @@ class TestSafetensors:
         for name, tensor in tensors.items():
             assert loaded[name].dtype == tensor.dtype
             assert torch.equal(loaded[name], tensor.detach())
+
+    def test_after_the_header_the_bytes_are_those_of_the_library(self, tmp_path: Path) -> None:
+        draw = torch.Generator().manual_seed(0)
+        kinds = (torch.float64, torch.int64, torch.float32, torch.bfloat16, torch.float16, torch.int8, torch.bool)
+        tensors = {
+            f"{name}{kind}".replace("torch", ""): (torch.rand(3, 5, generator=draw) * 9).to(kind)
+            for kind in kinds[::-1]
+            for name in "ba"
+        }
+        ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+        write_safetensors(ours, tensors, {"one": "1"})
+        save_file(tensors, theirs, {"one": "1"})
+        assert ours.read_bytes()[-1000:] == theirs.read_bytes()[-1000:]
+        assert ours.read_bytes() == theirs.read_bytes()  # of one entry, the metadata have one order
+
+    def test_no_second_copy_is_held(self, tmp_path: Path) -> None:
+        if not Path("/proc/self/status").exists():
+            pytest.skip("needs Linux' /proc")
+        code = (
+            "import re, torch; from pathlib import Path; from latent_atlas.files import write_safetensors\n"
+            "def peak(): return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
+            "write_safetensors('a', {'x': torch.ones(2)}, {})\n"
+            "x = torch.ones(200, 250_000); before = peak()\n"
+            "write_safetensors('a', {'x': x.expand(2, -1, -1)[1]}, {}); print(peak() - before)"
+        )
+        done = process([sys.executable, "-c", code], tmp_path)
+        assert float(done.stdout) < 60, done.stderr  # MiB, of 190
+        assert (tmp_path / "a").stat().st_size > 200_000_000
 
     def test_data_are_aligned(self, tmp_path: Path) -> None:
         for length in range(9):

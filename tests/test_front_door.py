@@ -87,11 +87,11 @@ USE = """
 import importlib.util
 import torch, latent_atlas
 from latent_atlas.errors import CheckpointError
-from latent_atlas.imports import modules
-from latent_atlas.models.registry import FOLDER, architecture_class
+from latent_atlas.imports import ARCHITECTURES
+from latent_atlas.models.registry import architecture_class
 for name in ("snakemake", "dvc", "click", "pydantic", "torchvision", "sklearn"):
     assert importlib.util.find_spec(name) is None, name
-assert len(modules(FOLDER)) >= 2 and all(map(architecture_class, modules(FOLDER)))
+assert len(ARCHITECTURES.known()) >= 2 and all(map(architecture_class, ARCHITECTURES.known()))
 try:
     latent_atlas.load("conv16", repository=".")
 except CheckpointError as error:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latent_atlas.errors import OutputError
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
+
+PART_BYTES = 2**23  # that are read, converted or written at once
+# First bytes of files that stand where others should be, what they are, and what to do.
+IMPOSTORS = (
+    (rb"version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull where it is from"),
+    (rb"(\xef\xbb\xbf)?\s*(?i:<!doctype|<html|<\?xml|<!--|<head|<script)", "is a web page: download the file itself"),
+    (rb"\x1f\x8b", "is compressed by gzip: unpack it with gunzip"),
+    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd|Rar!", "is a compressed archive: unpack it"),
+    (rb"\s*[{\[]", "is text (JSON), perhaps an index of files: name the file itself"),
+    (rb"(\xef\xbb\xbf)?[\t\n\r\x20-\x7e]+\Z", "is a text, perhaps the answer of a server: get the file itself"),
+)
 
 
 @contextmanager
@@ -43,6 +56,15 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
+def impostor(head: bytes) -> str | None:
+    """What a file is that has no numbers or pixels, by its first bytes, with the remedy; None if it may have them."""
+    if not head:
+        return "is empty: get it again, the download may have failed"
+    if head[8:9] == b"{" and not head[7]:  # of safetensors, after the length of its header
+        return None
+    return next((what for start, what in IMPOSTORS if re.match(start, head)), None)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` as UTF-8."""
     with atomic_write(path) as aside:
@@ -60,34 +82,32 @@ def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
         table.to_parquet(aside, index=False, engine="pyarrow")
 
 
-def write_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write named tensors and their metadata, the same content always as the same bytes."""
+def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write named tensors and their metadata, some rows at a time; the same content always gives the same bytes."""
     from safetensors.torch import save
 
-    payload = _canonical(save(separate(tensors), metadata))
-    with atomic_write(path) as aside:
-        aside.write_bytes(payload)
-
-
-def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU, each with memory of its own, as the format asks: tied weights are copied."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        own = tensor.detach().cpu().contiguous()
-        found[name] = own.clone() if own.untyped_storage().data_ptr() in seen else own
-        seen.add(own.untyped_storage().data_ptr())
-    return found
-
-
-def _canonical(payload: bytes) -> bytes:
-    """Sort the keys of a safetensors header, whose metadata comes in the order of a hash map."""
-    import json
-
-    size = int.from_bytes(payload[:8], "little")
-    header = json.loads(payload[8 : 8 + size])
-    metadata = header.pop("__metadata__", {})
-    ordered = {"__metadata__": dict(sorted(metadata.items())), **header}
-    text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+    # The library names the types, and gives the order that the format asks for: here of tensors without numbers.
+    bare = save({name: tensor.detach().new_empty(0) for name, tensor in tensors.items()})
+    entries = json.loads(bare[8:])
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in entries:
+        start, end = end, end + tensors[name].nbytes
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": entries[name]["dtype"], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the format asks for data aligned to 8 bytes
-    return len(text).to_bytes(8, "little") + text + payload[8 + size :]
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in entries:
+            file.writelines(parts(tensors[name]))
+
+
+def parts(tensor: Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor in the order of its entries, some rows at a time."""
+    import torch
+
+    tensor = tensor.detach()
+    rows = max(1, PART_BYTES * len(tensor) // max(1, tensor.nbytes)) if tensor.ndim else 1
+    for part in tensor.split(rows) if tensor.ndim else [tensor]:
+        yield part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

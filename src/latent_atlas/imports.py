@@ -7,9 +7,57 @@ import importlib
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from latent_atlas.errors import LatentAtlasError
+
+
+class Kind(NamedTuple):
+    """Things that are named alike: by a module in a folder of this package, or as ``module:name`` of a user's own.
+
+    Attributes
+    ----------
+    package : str
+        Where the modules are, below this package.
+    what, own : str
+        What messages call one of them, and a user's own.
+    """
+
+    package: str
+    what: str
+    own: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the modules are."""
+        return Path(__file__).parent.joinpath(*self.package.split("."))
+
+    def known(self) -> list[str]:
+        """The names of those in the package, sorted."""
+        return modules(self.folder)
+
+    def check(self, name: Any, error: type[Exception] = ValueError) -> None:
+        """Raise ``error`` if this is neither the name of one in the package nor of the form ``module:name``."""
+        if not (name in self.known() or (isinstance(name, str) and is_path(name))):
+            known = ", ".join(self.known())
+            raise error(f"{name!r} is no {self.what}; choose one of {known}, or name {self.own}")
+
+    def get(self, name: str, error: type[LatentAtlasError]) -> Any:
+        """The module in the package, or what ``module:name`` names; ``error`` if there is none."""
+        self.check(name, error)
+        if name in self.known():
+            return importlib.import_module(f"latent_atlas.{self.package}.{name}")
+        return imported(name, f"{self.what} {name!r}", error)
+
+
+ARCHITECTURES = Kind("models.architectures", "architecture", "a class of your own as 'module:Class'")
+ADAPTERS = Kind(
+    "models.adapters", "adapter", "an object of your own with the functions encode and decode as 'module:name'"
+)
+OBJECTIVES = Kind(
+    "training.objectives", "objective",
+    "a function of your own as 'module:function'; with options it is a mapping such as {vae: {beta: 4.0}}",
+)  # fmt: skip
 
 
 def modules(folder: Path) -> list[str]:
@@ -71,14 +119,17 @@ def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:
         else:
             remedy = f"{module} imports it ({place(missing)}): install it, or put it beside the Snakefile"
         raise error(f"{what}: no module named {missing.name!r}; {remedy}") from missing
-    except Exception as fault:  # of the user's own code
+    except (Exception, SystemExit) as fault:  # of the user's own code
         raise error(
             f"{what}: the import of {module} raises {type(fault).__name__}: {fault} ({place(fault)})"
         ) from fault
     try:
         return getattr(found, name)
     except AttributeError as missing:
-        raise error(f"{what}: {module} has no {name}") from missing
+        own, there = Path(*module.split(".")).with_suffix(".py"), getattr(found, "__file__", None)
+        other = own.exists() and (there is None or not own.samefile(there))
+        remedy = f": it is {there or 'a module of Python'}, not {own}; rename yours" if other else ""
+        raise error(f"{what}: {module} has no {name}{remedy}") from missing
 
 
 def place(error: BaseException) -> str:

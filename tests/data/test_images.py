@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latent_atlas.data import images as images_module
+from latent_atlas import files
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
 
@@ -122,7 +122,7 @@ def test_how_it_was_made_is_kept(digits: Images, tmp_path: Path) -> None:
 def test_parts_that_do_not_lie_in_one_piece_are_written_in_order(
     digits: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images_module, "PART_BYTES", 1000)
+    monkeypatch.setattr(files, "PART_BYTES", 1000)
     turned = dataclasses.replace(digits, train=digits.train.transpose(2, 3))
     turned.save(tmp_path / "images.safetensors")
     loaded = Images.load(tmp_path / "images.safetensors")

@@ -145,7 +145,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("name", ["FashionMNIST", "CIFAR10"])
     def test_that_is_not_there(self, name: str, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="absent does not exist"):
+        with pytest.raises(DataError, match=r"there is no folder .*absent"):
             datasets.get(name, "grey", tmp_path / "absent", tmp_path)
         assert list(tmp_path.iterdir()) == []
 
@@ -217,6 +217,16 @@ class TestWhichDataset:
         small(tmp_path, 3)
         shutil.copy(tmp_path / "train-images-idx3-ubyte", tmp_path / "train-images.idx3-ubyte.gz")
         with pytest.raises(DataError, match=r"train-images-idx3-ubyte and .*train-images\.idx3-ubyte\.gz may both be"):
+            greys(tmp_path)
+
+    def test_a_packed_file_that_differs_from_the_plain_one_is_named(self, tmp_path: Path) -> None:
+        small(tmp_path, 3)
+        plain = tmp_path / "train-images-idx3-ubyte"
+        packed = tmp_path / "train-images-idx3-ubyte.gz"
+        packed.write_bytes(gzip.compress(plain.read_bytes()))
+        assert greys(tmp_path) == {(3, 3)}
+        packed.write_bytes(gzip.compress(plain.read_bytes().replace(b"\3", b"\4")))
+        with pytest.raises(DataError, match=r"train-images-idx3-ubyte and .*\.gz hold different train-images"):
             greys(tmp_path)
 
     def test_sizes_labels_and_numbers_must_agree(self, tmp_path: Path) -> None:

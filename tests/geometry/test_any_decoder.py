@@ -37,6 +37,20 @@ class Model(nn.Module):
         return self.decoder(self.encoder(x))
 
 
+class Methods(nn.Module):
+    """An encoder and a decoder that are methods, not layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(64, K), nn.Linear(K, 64)
+
+    def encoder(self, x: Tensor) -> Tensor:
+        return self.into(x.flatten(1))  # type: ignore[no-any-return]
+
+    def decoder(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.out(z))
+
+
 class Decoder(Layered):
     """A function of layers and a code that gives 64 numbers for each code."""
 
@@ -176,6 +190,7 @@ DECODERS: dict[str, Callable[[], Any]] = {
                                c=nn.Linear(K, 33)),
     "warped": lambda: Decoder(warped, a=nn.Linear(K, 64), c=nn.Linear(K, 6)),
     "mixed precision": lambda: Decoder(mixed, **hidden()),
+    "a method": Methods,
     "script": lambda: torch.jit.script(nn.Sequential(nn.Linear(K, 16), nn.Tanh(), nn.Linear(16, 64))),
     "loop over codes": lambda: Decoder(lambda s, z: torch.stack([s.b(s.a(code).tanh()) for code in z]), **hidden()),
     "in place on the code": lambda: nn.Sequential(nn.ELU(inplace=True), nn.Linear(K, 64), nn.LeakyReLU(inplace=True)),
@@ -194,7 +209,7 @@ def surface(kind: str) -> Autoencoder:
     made = DECODERS[kind]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Autoencoder(made if isinstance(made, Model) else Model(made), K, SHAPE, kind).to(torch.float64)
+        return Autoencoder(made if isinstance(made, Model | Methods) else Model(made), K, SHAPE, kind).to(torch.float64)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
-from latent_atlas.imports import modules
-from latent_atlas.models.adapters import FOLDER, Adapted, adapted, functions, pair_of
+from latent_atlas.imports import ADAPTERS
+from latent_atlas.models.adapters import Adapted, adapted, functions, pair_of
 from latent_atlas.models.checkpoints import Checkpoint
 
 SHAPE = (3, 6, 4)  # in colour, and no square
@@ -193,6 +193,26 @@ class TestWithoutAnAdapter:
         assert surface.chain() is not None
         assert_derivatives_are_right(surface)
 
+    def test_codes_with_a_shape_for_a_decoder_of_flat_ones(self) -> None:
+        encoder = nn.Conv2d(3, K, SHAPE[1:])  # 5 x 1 x 1
+        surface, x = surface_of(Parts(encoder, linear()), None), images()
+        with torch.no_grad():
+            torch.testing.assert_close(surface.encode(x), encoder(x).flatten(1))
+            torch.testing.assert_close(surface.reconstruct(x), surface.decoder(encoder(x).flatten(1)))
+        assert_derivatives_are_right(surface)
+
+    def test_layers_that_wait_for_an_image_have_their_shapes_from_the_start(self) -> None:
+        class Lazy(Parts):
+            def forward(self, x: Tensor) -> Tensor:
+                return self.decoder(self.encoder(x))  # type: ignore[operator, no-any-return]
+
+        decoder = nn.Sequential(nn.LazyLinear(PIXELS), nn.Unflatten(1, SHAPE))
+        model = Lazy(nn.Sequential(nn.Flatten(), nn.LazyLinear(K), nn.LazyBatchNorm1d()), decoder)
+        network = adapted(model, None, SHAPE, K)
+        assert {name: tuple(t.shape) for name, t in network.state_dict().items() if name.endswith("weight")} == {
+            "encoder.1.weight": (K, PIXELS), "encoder.2.weight": (K,), "decoder.0.weight": (PIXELS, K),
+        }  # fmt: skip
+
     def test_of_mean_and_log_variance_the_mean_is_taken(self, caplog: pytest.LogCaptureFixture) -> None:
         model, x = Parts(Pair(), linear()), images()
         with caplog.at_level("INFO", logger="latent_atlas"):
@@ -284,12 +304,12 @@ class TestOwnAdapter:
             functions(f"{module}:Half")
         with pytest.raises(ModelError, match="has no Absent"):
             functions(f"{module}:Absent")
-        with pytest.raises(ModelError, match="unknown adapter 'nothing': choose one of decoder_only, diffusers, plain"):
+        with pytest.raises(ModelError, match="'nothing' is no adapter; choose one of decoder_only, diffusers, plain"):
             functions("nothing")
 
 
 def test_every_adapter_has_its_two_functions() -> None:
-    for name in modules(FOLDER):
+    for name in ADAPTERS.known():
         encode, decode, posterior = functions(name)
         assert callable(decode)
         assert (encode is None) == (name == "decoder_only")

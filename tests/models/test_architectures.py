@@ -161,7 +161,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["convolutoinal", "a b:C", "module:", ":Class", "my-module:Class", ""])
     def test_unknown_name(self, name: str) -> None:
-        with pytest.raises(ModelError, match=re.escape(f"unknown architecture {name!r}")) as caught:
+        with pytest.raises(ModelError, match=re.escape(f"{name!r} is no architecture; choose")) as caught:
             import_path(name)
         assert "convolutional, fully_connected" in str(caught.value)
         assert "'module:Class'" in str(caught.value)
@@ -218,6 +218,10 @@ class TestClassOfTheUser:
 
                 def number(input_shape, latent_dim):
                     return latent_dim
+
+                def half(input_shape, latent_dim):
+                    return Linear(input_shape, latent_dim).half()
+
                 """
             )
         )
@@ -247,6 +251,35 @@ class TestClassOfTheUser:
         with pytest.raises(ModelError, match=re.escape(says)) as caught:
             build(f"{module}:{name}", (1, 3, 3), 2)
         assert f"{module}:{name}" in str(caught.value)
+
+    def test_in_another_precision_is_used_in_float32(self, module: str, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", logger="latent_atlas"):
+            models = [build(f"{module}:half", (1, 3, 3), 2) for _ in range(2)]
+        assert {weight.dtype for model in models for weight in model.parameters()} == {torch.float32}
+        assert caplog.text.count(f"architecture '{module}:half' is built in torch.float16: used in float32") == 1
+
+    def test_whose_module_ends_the_program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        name = next(MODULES)
+        (tmp_path / f"{name}.py").write_text("import sys\n\nsys.exit(3)\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(ModelError, match=rf"the import of {name} raises SystemExit: 3 \(.*{name}\.py, line 3\)"):
+            build(f"{name}:Net", (1, 3, 3), 2)
+
+    def test_whose_module_sets_defaults_of_torch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        name = next(MODULES)
+        text = "torch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\nNet = torch.nn.Identity\n"
+        (tmp_path / f"{name}.py").write_text(f"import torch\n{text}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(ModelError, match="has no 'encoder'"):
+            build(f"{name}:Net", (1, 3, 3), 2)
+        assert torch.get_default_dtype() == torch.float32
+        assert torch.is_grad_enabled()
+
+    def test_whose_module_has_the_name_of_another(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "random.py").write_text("class Net: pass\n")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ModelError, match=r"random has no Net: it is .*random\.py, not random\.py; rename yours"):
+            build("random:Net", (1, 3, 3), 2)
 
     def test_in_a_module_that_is_not_there(self) -> None:
         with pytest.raises(ModelError, match=r"no module named 'nowhere'; put nowhere\.py beside the Snakefile"):

@@ -185,6 +185,40 @@ class TestNames:
             assert here.decoder.weight is here.encoder.weight
         with pytest.raises(CheckpointError, match=r"it lacks encoder\.weight, decoder\.weight"):
             load_state(here, {name: t for name, t in there.state_dict().items() if "bias" in name}, "x")
+        state = there.state_dict()
+        state["decoder.weight"] = state["decoder.weight"] + 1
+        with pytest.raises(CheckpointError, match=r"encoder\.weight and decoder\.weight differ, which are one"):
+            load_state(here, state, "x")
+
+    def test_names_of_former_versions_that_the_layers_know(self, tmp_path: Path) -> None:
+        old = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)))
+        new = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)))
+        state = old.state_dict()
+        assert not state.keys() & new.state_dict().keys() - {"0.bias"}
+        load_state(new, read_state_dict(put(tmp_path, prefixed("module.")(state)), new), "x")
+        x = torch.rand(2, 3)
+        torch.testing.assert_close(new(x), old(x))
+        state["0.weight_v"] = state["0.weight_v"] / 0
+        with pytest.raises(CheckpointError, match="has NaN or Inf"):
+            load_state(new, state, "x")
+
+    def test_what_is_no_tensor_is_told(self, tmp_path: Path) -> None:
+        class Extra(nn.Linear):
+            def get_extra_state(self) -> dict[str, int]:
+                return {"scale": 1}
+
+            def set_extra_state(self, state: object) -> None:
+                pass
+
+        state = read_state_dict(put(tmp_path, Extra(2, 2).state_dict()), Extra(2, 2))
+        with pytest.raises(CheckpointError, match="x: the network keeps _extra_state, which is no tensor"):
+            load_state(Extra(2, 2), state, "x")
+
+    def test_of_a_list_of_state_dicts(self, tmp_path: Path) -> None:
+        state = network().state_dict()
+        model, said = read(put(tmp_path, {"models": [state, {"lr": 0.1}]}))
+        assert same(model, state)
+        assert said == ["the weights are the entry models.0 of the file"]
 
 
 class TestNumbers:
@@ -258,13 +292,23 @@ class TestFiles:
             (b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', r"is text \(JSON\)"),
             (pickle.dumps({"a": 1}, protocol=4), "is a pickle of protocol 4"),
             (b"PK\x03\x04 half an archive", "cannot be read as a PyTorch state dict"),
-            (b"plain text", r"weights\.pth holds more than tensors|cannot be read"),
+            (b"Not Found", "is a text, perhaps the answer of a server"),
+            (b"\xef\xbb\xbf<!doctype html>", "is a web page"),
+            (b"<script>location.reload()</script>", "is a web page"),
+            (b'{"data":{"error": "rate limit"}}', r"is text \(JSON\)"),
+            (b"GGUF\3\0\0\0", "begins with the bytes 47475546, as no file of PyTorch or safetensors does"),
+            (b"\x08\x07\x12\x07pytorch", "begins with the bytes 08071207"),  # of ONNX
         ],
     )
     def test_are_told_apart(self, tmp_path: Path, content: bytes, says: str) -> None:
         (tmp_path / "weights.pth").write_bytes(content)
         with pytest.raises(CheckpointError, match=rf"weights\.pth.*{says}|{says}"):
             read_state_dict(tmp_path / "weights.pth")
+
+    def test_a_header_whose_length_looks_like_text_is_none(self, tmp_path: Path) -> None:
+        text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x7B20)  # as bytes a blank and a brace
+        (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+        assert list(read_state_dict(tmp_path / "a.safetensors")) == ["a"]
 
     def test_archives_are_told_apart(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "arrays.npz", a=np.zeros(2))

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from latent_atlas.errors import ModelError
 from latent_atlas.files import write_safetensors
+from latent_atlas.geometry.manifold import Autoencoder
 from latent_atlas.models.checkpoints import read_safetensors
 from latent_atlas.models.registry import build
 from latent_atlas.models.surroundings import copied
@@ -130,6 +131,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
                    "its forward gave a float32 tensor of 3 x 8 x 8 for images of 3 x 1 x 8 x 8; needed: "
                    "reconstructions of just that shape, 3 x 1 x 8 x 8"),
     "flat reconstructions": (lambda: with_forward(lambda s, x: Base.forward(s, x).flatten(1)), "tensor of 3 x 64"),
+    "NaN in forward": (lambda: with_forward(lambda s, x: (Base.forward(s, x) - 5).log()),
+                       "its forward gave numbers that are not finite"),
     "tuple of forward": (lambda: with_forward(lambda s, x: (Base.forward(s, x), 0)), "its forward gave a tuple of 2"),
     "statistics of the batch": (batch_statistics, "its decoder gives other numbers for an input alone than in a batch"),
     "mean of the batch": (lambda: with_encoder(lambda s, x: s.lin(flat(x) - flat(x).mean(0))),
@@ -335,3 +338,52 @@ def test_a_builder_that_gives_the_same_network_again() -> None:
     assert trial(model, SHAPE, K, "mine", lambda: model) == []
     assert copied(model, lambda: model) is not model
     assert same_state(model, before)
+
+
+class Cast(nn.Module):
+    """A decoder that casts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(3, 64)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.lin(z.float())).reshape(-1, 1, 8, 8)
+
+
+class Late(Cast):
+    """A decoder that casts at the end."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.lin(z)).reshape(-1, 1, 8, 8).float()
+
+
+class TestTorchScript:
+    """Programs, into which nothing can reach."""
+
+    def test_without_casts_are_as_any_other(self) -> None:
+        assert trial(torch.jit.script(Plain()), SHAPE, K, "mine") == []
+
+    @pytest.mark.parametrize("kind", [Cast, Late])
+    def test_with_casts_are_told_how_they_can_be_measured(self, kind: type[nn.Module]) -> None:
+        model, program = Base(), torch.jit.script(kind())
+        model.decoder = program
+        with pytest.raises(ModelError, match=r"needed: a TorchScript program without casts to float32; or"):
+            trial(model, SHAPE, K, "mine", whole=False)
+        functions = (lambda x: x.flatten(1)[:, :K], lambda z: program(z))
+        surface = Autoencoder.from_functions(*functions, (K,), SHAPE).to(torch.float64)
+        z = torch.rand(2, K, dtype=torch.float64)
+        exact = (1 - surface.decode(z).flatten(1)[..., None] ** 2) * program.lin.weight.double()  # of tanh
+        torch.testing.assert_close(surface.jacobian(z), exact, rtol=0, atol=1e-6)
+
+
+class Plain(nn.Module):
+    """An autoencoder that TorchScript can compile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        self.decoder = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))  # type: ignore[no-any-return]

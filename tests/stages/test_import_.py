@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import Result
@@ -188,3 +190,56 @@ def test_what_was_changed_stands_in_the_log(study: Study, network: nn.Module, di
         "converted to float32",
     ):
         assert said in log
+
+
+class TestCodes:
+    """Codes that are given for the images."""
+
+    @pytest.fixture
+    def run(self, study: Study, network: nn.Module, digits: Images, digits_file: Path) -> Callable[..., Result]:
+        """Import the decoder alone of fc2, with the codes that its encoder gives, or others."""
+        put(study, network.state_dict())
+        study.edit("models.fc2.adapter", "decoder_only")
+        study.edit("models.fc2.state_dict", "weights.pth")
+        study.edit("models.fc2.codes", "codes.npz")
+
+        def imported(**codes: np.ndarray) -> Result:
+            np.savez(study.folder / "codes.npz", **codes)
+            words = ("--name", "fc2", "--images", digits_file, "--state-dict", "weights.pth")
+            return study.run("import", *words, "--codes", "codes.npz", "--checkpoint", "out.safetensors")
+
+        return imported
+
+    @pytest.fixture
+    def right(self, network: nn.Module, digits: Images) -> dict[str, np.ndarray]:
+        """The encoder's codes of all images."""
+        with torch.no_grad():
+            splits = ("train", "test")
+            return {split: network.encoder(as_float(digits.pixels(split))).numpy() for split in splits}  # type: ignore[operator]
+
+    def test_are_those_of_the_images(
+        self, run: Callable[..., Result], right: dict[str, np.ndarray], study: Study, network: nn.Module, digits: Images
+    ) -> None:
+        succeeded(done := run(**right))
+        different = len(torch.cat([digits.train, digits.test]).flatten(1).unique(dim=0))
+        assert f"codes.npz: codes of {different} different images; others get that of the closest point" in done.stderr
+        surface = load_manifold(study.folder / "out.safetensors")
+        for split in ("train", "test"):
+            assert torch.equal(surface.encode(digits.pixels(split)), torch.from_numpy(right[split]))
+        metadata, _ = read_safetensors(study.folder / "out.safetensors")
+        assert metadata["codes_from"] == "codes.npz"
+        with torch.no_grad():
+            error = (network(as_float(digits.train)) - as_float(digits.train)).double().square().mean()
+        assert float(metadata["train_mse"]) == pytest.approx(float(error), rel=1e-5)
+
+    def test_in_another_order_are_told(self, run: Callable[..., Result], right: dict[str, np.ndarray]) -> None:
+        warning = "are the codes in the order of the images?"
+        succeeded(done := run(train=right["train"][::-1] * 9, test=right["test"]))
+        assert warning in done.stderr
+
+    def test_of_another_number_are_refused(self, run: Callable[..., Result], right: dict[str, np.ndarray]) -> None:
+        done = run(train=right["train"], test=right["test"][1:])
+        assert done.exit_code == 1
+        assert "codes.npz: test has the shape 296 x 2; needed: a code of 2 numbers (latent_dim) for each of 297" in (
+            done.stderr
+        )

@@ -116,7 +116,7 @@ class TestOneMistake:
             (
                 "models.fc2.architecture",
                 "conv",
-                "models.fc2.architecture: unknown architecture 'conv': choose one of convolutional, fully_connected, "
+                "models.fc2.architecture: 'conv' is no architecture; choose one of convolutional, fully_connected, "
                 "or name a class of your own as 'module:Class'",
             ),
             (
@@ -376,6 +376,27 @@ class TestMeaning:
     def test_checking_does_not_import_the_architecture(self, study: Study) -> None:
         study.edit("models.fc2.architecture", "nowhere.to_be_found:Class")
         assert study.params.models["fc2"].architecture == "nowhere.to_be_found:Class"
+
+
+@pytest.mark.parametrize("entry", [{}, {"adapter": "vae"}, {"adapter": "decoder_only", "state_dict": None}])
+def test_codes_go_with_a_decoder_alone(entry: dict[str, Any], study: Study) -> None:
+    model = {"architecture": "my:Net", "latent_dim": 2, "state_dict": "net.pth", "codes": "codes.npz"}
+    for adapter in ("decoder_only", "my:adapter"):
+        study.edit("models.m", model | {"adapter": adapter})
+        assert study.params.models["m"].codes == "codes.npz"
+    study.edit("models.m", model | {"adapter": "decoder_only", "codes": "a{b}.npz"})
+    assert complaints(study)[0].startswith("models.m.codes: 'a{b}.npz' is empty or has one of")
+    study.edit("models.m", {key: value for key, value in (model | entry).items() if value})
+    (problem,) = complaints(study)
+    if "state_dict" in entry:
+        assert problem == (
+            "models.m: a decoder alone cannot be trained here: name the file of its weights as state_dict"
+        )
+    else:
+        assert problem == (
+            "models.m: codes are given for images only of a model with a state_dict and without an encoder: name the "
+            "adapter decoder_only, or leave out codes"
+        )
 
 
 class TestCanonical:

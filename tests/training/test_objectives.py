@@ -336,7 +336,7 @@ class TestByName:
     def test_unknown(self) -> None:
         with pytest.raises(
             TrainingError,
-            match="unknown objective 'mae': choose one of bce, contractive, denoising, isometric, mse, vae, or name a",
+            match="'mae' is no objective; choose one of bce, contractive, denoising, isometric, mse, vae, or name a",
         ):
             objective("mae")
         with pytest.raises(TrainingError, match="objective 'nowhere_at_all:loss': no module named 'nowhere_at_all'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from repository import Repository
@@ -23,6 +24,9 @@ def test_state_dicts_come_in_whatever_their_names(tmp_path: Path) -> None:
         torch.save(build("fully_connected", (1, 8, 8), 4, options).state_dict(), study.root / name)
         entry = {"architecture": "fully_connected", "latent_dim": 4, "options": options, "state_dict": name}
         entries[f"t{number}"] = entry
+    codes = 'its "codes" $(touch TRAP).npz'
+    np.savez(study.root / codes, train=np.ones((200, 4)), test=np.ones((200, 4)))
+    entries["t0"] |= {"adapter": "decoder_only", "codes": codes}
     study.edit_params(lambda values: values["models"].update(entries))
     checkpoints = [f"results/checkpoints/t{number}.safetensors" for number in range(len(NAMES))]
     study.snakemake(*checkpoints)

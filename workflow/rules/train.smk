@@ -34,8 +34,9 @@ rule train:
 rule import_:
     input:
         images=IMAGES,
-        # Its name is a user's: it is quoted below.
+        # Their names are a user's: they are quoted below.
         state_dict=lambda w: expanduser(STUDY.models[w.manifold].state_dict),
+        codes=lambda w: expanduser(STUDY.models[w.manifold].codes or "") or [],
         sources=lambda w: sources("import_", *architecture_of(w.manifold)),
     output:
         checkpoint="results/checkpoints/{manifold}.safetensors",
@@ -49,9 +50,10 @@ rule import_:
         **requests("import_"),
     params:
         values=lambda w: parameters(VALUES, *entry(w.manifold)),
+        codes=lambda w, input: ["--codes", input.codes] if input.codes else [],
     shell:
         "latent-atlas import --name {wildcards.manifold} --images {input.images} "
-        "--state-dict {input.state_dict:q} --checkpoint {output.checkpoint} --log {log}"
+        "--state-dict {input.state_dict:q} {params.codes:q} --checkpoint {output.checkpoint} --log {log}"
 
 
 if TRAINED:

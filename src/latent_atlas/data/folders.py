@@ -26,7 +26,7 @@ def place_of(name: str, folder: Path, missing: Callable[[Path], list[str]]) -> P
         If there is none, or more than one below ``folder``.
     """
     if not folder.is_dir():
-        raise DataError(f"dataset folder {folder} does not exist")
+        raise DataError(f"dataset.folder: there is no folder {folder}: correct its name")
     direct = [folder / name / "raw", folder / name, folder]
     for place in direct:
         if not missing(place):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latent_atlas.errors import DataError
-from latent_atlas.files import atomic_write
+from latent_atlas.files import parts, write_safetensors
 
 SPLITS = ("train", "test")
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
-PART_BYTES = 2**23  # of pixels that are read, converted or written at once
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Images:
         """SHA-256 over the pixels and labels of both splits, in hexadecimal."""
         digest = hashlib.sha256()
         for tensor in (self.train, self.train_labels, self.test, self.test_labels):
-            for part in _parts(tensor):
+            for part in parts(tensor):
                 digest.update(part)
         return digest.hexdigest()
 
@@ -122,22 +121,10 @@ class Images:
         return replace(self, **parts)
 
     def save(self, path: Path) -> None:
-        """Write both splits to one safetensors file, part by part; equal images give equal bytes."""
-        # The widest type first, as the format orders its tensors.
-        tensors = {key: getattr(self, key) for key in ("test_labels", "train_labels", "test", "train")}
+        """Write both splits to one safetensors file, some rows at a time; equal images give equal bytes."""
+        tensors = {key: getattr(self, key) for key in ("train", "train_labels", "test", "test_labels")}
         metadata = {"classes": json.dumps(self.classes), "made": json.dumps(self.made, sort_keys=True)}
-        header: dict[str, Any] = {"__metadata__": metadata | {"name": self.name, "sha256": self.checksum}}
-        end = 0
-        for name, tensor in tensors.items():
-            start, end = end, end + tensor.nbytes
-            kind = {torch.uint8: "U8", torch.int64: "I64"}[tensor.dtype]
-            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        text += b" " * (-len(text) % 8)  # the format asks for data aligned to 8 bytes
-        with atomic_write(path) as aside, aside.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for tensor in tensors.values():
-                file.writelines(_parts(tensor))
+        write_safetensors(path, tensors, metadata | {"name": self.name, "sha256": self.checksum})
 
     @classmethod
     def load(cls, path: Path) -> Images:
@@ -158,12 +145,6 @@ class Images:
             raise DataError(
                 f"{path} is not a readable file of images ({error}): delete it and fetch the dataset again"
             ) from error
-
-
-def _parts(tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor, some rows at a time."""
-    rows = max(1, PART_BYTES * len(tensor) // max(1, tensor.nbytes))
-    return (part.contiguous().numpy().data for part in tensor.split(rows))
 
 
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latent_atlas.data.images import PART_BYTES, Images
+from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
 from latent_atlas.data.sources import SEED, TEST_SHARE
 from latent_atlas.errors import DataError, OutputError
+from latent_atlas.files import PART_BYTES
 
 Part = Callable[[np.ndarray], np.ndarray]  # indices (n,) to their uint8 pixels (n, C, H, W)
 

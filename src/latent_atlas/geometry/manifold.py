@@ -18,13 +18,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 from torch.nn.functional import one_hot
 
-from latent_atlas.data.images import as_float
+from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import CheckpointError, DataError, LatentAtlasWarning
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
@@ -307,6 +308,7 @@ class Autoencoder(Manifold):
         latent_shape: tuple[int, ...],
         image_shape: tuple[int, int, int],
         model: nn.Module | None = None,
+        codes: tuple[Tensor | np.ndarray, Tensor | np.ndarray] | None = None,
     ) -> Autoencoder:
         """The surface that two functions draw.
 
@@ -323,14 +325,20 @@ class Autoencoder(Manifold):
         model : nn.Module, optional
             If it is given, it is the first argument of both functions, and :meth:`to` converts it. Functions without it
             compute in the precision that they can, which is said where it is not the one asked for.
+        codes : (images, codes), optional
+            uint8 images (N, C, H, W) and the codes (N, *latent_shape) that are given for them, where ``encode`` is
+            None. They are recognized by their content; other images get the code of the closest point.
         """
-        return cls(of_functions(encode, decode, latent_shape, model), math.prod(latent_shape), image_shape)
+        given = None if codes is None else (as_images(codes[0], image_shape), codes[1])
+        return cls(of_functions(encode, decode, latent_shape, model, given), math.prod(latent_shape), image_shape)
 
     def chain(self) -> Pushforward | None:
         """The fast way to this decoder's derivatives, with its weights of now, if it is a chain of known layers."""
         weight = next(self.model.parameters(), None)
+        if weight is None or not isinstance(self.decoder, nn.Module):
+            return None
         try:
-            return None if weight is None else Pushforward(self.decoder, self.latent_dim, weight)
+            return Pushforward(self.decoder, self.latent_dim, weight)
         except ValueError:
             return None
 

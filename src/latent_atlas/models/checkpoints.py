@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
 from latent_atlas.files import write_safetensors
-from latent_atlas.imports import modules
+from latent_atlas.imports import ADAPTERS
 from latent_atlas.models import registry
-from latent_atlas.models.adapters import FOLDER as ADAPTERS
 from latent_atlas.models.adapters import Adapted
+from latent_atlas.models.surroundings import copied
 
 KIND = "autoencoder"
 SHOWN = 4  # names in an error message
@@ -88,7 +89,7 @@ class Checkpoint:
         architecture, adapter = metadata.get("architecture", ""), metadata.get("adapter")
         trusted = {trust} if isinstance(trust, str) else set(trust)
         foreign = [] if registry.is_built_in(architecture) else [("architecture", architecture)]
-        foreign += [("adapter", adapter)] if adapter and adapter not in modules(ADAPTERS) else []
+        foreign += [("adapter", adapter)] if adapter and adapter not in ADAPTERS.known() else []
         for what, name in foreign:
             if name not in trusted:
                 raise CheckpointError(
@@ -98,14 +99,17 @@ class Checkpoint:
         try:
             shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
             options = dict(json.loads(metadata["options"]))
+            latent_shape = tuple(map(int, json.loads(metadata.get("latent_shape", "[]")))) or None
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
-        build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter)
+        build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter, latent_shape)
         model = build()
+        if isinstance(model, Adapted):
+            model.take_given(state)
         load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
         return cls(model.eval(), architecture, shape, latent_dim, options, record, adapter, build)
 
@@ -142,9 +146,17 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         hold what is no number.
     """
     wanted = model.state_dict()
-    state = dict(state) | tied(wanted, state)
+    if strange := [name for name, tensor in wanted.items() if not isinstance(tensor, Tensor)]:
+        raise CheckpointError(f"{source}: the network keeps {strange[0]}, which is no tensor: keep tensors alone")
+    state = _renamed(model, wanted, dict(state) | tied(wanted, state))
     problems = _listed("lacks", [name for name in wanted if name not in state])
     problems += _listed("has an unknown", [name for name in state if name not in wanted])
+    problems += [
+        f"{first} and {other} differ, which are one tensor in the architecture"
+        for first, *others in _shared(wanted)
+        for other in others
+        if first in state and other in state and not torch.equal(state[first], state[other])
+    ]
     both = [(name, state[name], wanted[name]) for name in wanted if name in state]
     problems += [
         f"{name} is {tuple(given.shape)} where the architecture has {tuple(needed.shape)}"
@@ -161,6 +173,18 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         raise CheckpointError(f"{source} does not fit its architecture: {'; '.join(problems[:SHOWN])}{more}")
     check_numbers(state, source)
     model.load_state_dict(state)
+
+
+def _renamed(model: nn.Module, wanted: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of today, where hooks of its layers know others, as of old weight norms."""
+    if state.keys() == wanted.keys() or any(tensor.is_complex() for tensor in state.values()):
+        return state
+    try:
+        other = copied(model)
+        other.load_state_dict(state)
+    except Exception:  # what does not fit is told by its names
+        return state
+    return other.state_dict()
 
 
 def check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -180,9 +204,20 @@ def check_numbers(tensors: Mapping[str, Tensor], source: str) -> None:
 
 def tied(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Missing tensors that are one with another, which the state has."""
-    places = {name: (t.data_ptr(), t.shape, t.stride(), t.dtype) for name, t in wanted.items() if t.numel()}
-    there = {place: state[name] for name, place in places.items() if name in state}
-    return {name: there[place] for name, place in places.items() if name not in state and place in there}
+    found: dict[str, Tensor] = {}
+    for names in _shared(wanted):
+        if there := next((name for name in names if name in state), None):
+            found |= {name: state[there] for name in names if name not in state}
+    return found
+
+
+def _shared(wanted: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of each tensor that has several."""
+    names: dict[Any, list[str]] = {}
+    for name, t in wanted.items():
+        if isinstance(t, Tensor) and t.numel():
+            names.setdefault((t.data_ptr(), t.shape, t.stride(), t.dtype), []).append(name)
+    return [found for found in names.values() if len(found) > 1]
 
 
 def _listed(verb: str, names: list[str]) -> list[str]:

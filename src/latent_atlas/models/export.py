@@ -46,7 +46,7 @@ def export(checkpoint: Checkpoint, file_format: str, path: Path) -> list[Path]:
     model = checkpoint.model
     if file_format == "state_dict":
         with atomic_write(path) as aside:
-            torch.save(model.state_dict(), aside)
+            torch.save((model.model if isinstance(model, Adapted) else model).state_dict(), aside)
         return [path]
     if file_format == "onnx" and importlib.util.find_spec("onnx") is None:
         raise ModelError("writing ONNX needs the package onnx: pip install 'latent-atlas[export]'")

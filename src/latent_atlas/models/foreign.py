@@ -1,4 +1,4 @@
-"""State dicts that others have saved: what a file is, which tensors in it are a network's, and by which names.
+"""Files that others have saved: which tensors in a state dict are a network's, and by which names; and codes of images.
 
 Nothing in a file is run: it is read as tensors and plain values, or refused.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import pickle
 import re
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,20 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from latent_atlas.data.sources.arrays import read
 from latent_atlas.errors import CheckpointError
+from latent_atlas.files import impostor
 from latent_atlas.models.checkpoints import SHOWN, tied
 
 AGAIN = "save it again as torch.save(model.state_dict(), ...)"
 # First bytes of files that are taken for state dicts, what they are, and what to do.
 KINDS = (
-    (rb"version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull where it is from"),
-    (rb"\s*(?i:<!doctype|<html|<\?xml|<!--|<head)", "is a web page: download the file itself"),
-    (rb"\x1f\x8b", "is compressed by gzip: unpack it with gunzip"),
-    (rb"BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd|Rar!", "is a compressed archive: unpack it"),
     (rb"\x89HDF", "is an HDF5 file, as of Keras: only weights of PyTorch networks are read"),
     (rb"\x93NUMPY", "is a NumPy array: only state dicts are read"),
-    (rb"\s*[{\[]", "is text (JSON), perhaps an index of files: name the file of the weights"),
-)  # fmt: skip
+)
 WRAPPERS = (
     "module",
     "_orig_mod",
@@ -75,7 +73,7 @@ def read_state_dict(path: Path, model: nn.Module | None = None, say: Say = lambd
     found = _state_dicts(_content(path), mixed=model is not None)
     if not found:
         raise CheckpointError(f"{path} is not a state dict (a mapping of names to tensors): {AGAIN}")
-    wanted = {} if model is None else model.state_dict()
+    wanted = {} if model is None else {n: t for n, t in model.state_dict().items() if isinstance(t, Tensor)}
     candidates = [named for place, state in found.items() for named in _named(place, state, wanted)]
     fitting = _different([named for named in candidates if not any(named.missing)])
     if len(fitting) > 1:
@@ -113,11 +111,8 @@ def _content(path: Path) -> Any:
 
 def _told(path: Path, head: bytes) -> str | None:
     """What a file is that is no state dict, by its first bytes, with the remedy."""
-    if not head:
-        return "is empty: get it again, the download may have failed"
-    for start, what in KINDS:
-        if re.match(start, head):
-            return what
+    if what := impostor(head) or next((what for start, what in KINDS if re.match(start, head)), None):
+        return what
     if head[257:262] == b"ustar":
         with tarfile.open(path) as archive:
             old = "pickle" in archive.getnames()
@@ -138,6 +133,8 @@ def _told(path: Path, head: bytes) -> str | None:
                 head = file.read(2)
     if head[:1] == b"\x80" and head[1] > 3:
         return f"is a pickle of protocol {head[1]}: {AGAIN}, without pickle_protocol"
+    if head[:1] != b"\x80" and head[8:9] != b"{":
+        return f"begins with the bytes {head[:4].hex()}, as no file of PyTorch or safetensors does: {AGAIN}"
     return None
 
 
@@ -146,6 +143,8 @@ def _state_dicts(content: Any, mixed: bool, place: str = "", depth: int = 4) -> 
 
     With ``mixed`` the tensors of a mapping count that holds plain values beside them.
     """
+    if isinstance(content, list | tuple):
+        content = {str(number): value for number, value in enumerate(content)}
     if not isinstance(content, Mapping) or not depth or not all(isinstance(key, str) for key in content):
         return {}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
@@ -227,8 +226,8 @@ def _converted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: 
     """Dense tensors, of the floating-point types of the network's own."""
     converted, kinds = {}, Counter[str]()
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            kind = "quantized" if tensor.is_quantized else "sparse"
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            kind = "quantized" if tensor.is_quantized else "without numbers (meta)" if tensor.is_meta else "sparse"
             raise CheckpointError(f"{path}: {name} is {kind}: save the dense weights in floating point")
         needed = wanted[name].dtype if name in wanted else tensor.dtype
         converted[name] = tensor.detach()
@@ -238,3 +237,34 @@ def _converted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: 
     for kind, count in kinds.items():
         say(f"{count} tensors in {kind}")
     return converted
+
+
+def read_codes(path: Path) -> dict[str, Any]:
+    """The codes (N, ...) of the splits ``train`` and ``test`` in a .npz, .npy, .pt or .safetensors file.
+
+    A file with a single array of two or more axes holds the codes of ``train``, also under another name or deeper in
+    it, such as the state dict of an embedding.
+
+    Raises
+    ------
+    CheckpointError
+        If it holds others, and no ``train``.
+    DataError
+        If it cannot be read.
+    """
+    found = dict(_arrays(read(path, Path(tempfile.gettempdir()), "codes"), "train"))
+    if len(found) == 1 and "test" not in found:
+        found = {"train": next(iter(found.values()))}
+    if "train" not in found:
+        names = ", ".join(list(found)[:SHOWN]) or "no array of two or more axes"
+        raise CheckpointError(f"codes: {path} holds {names}; it must hold train, and test if there are such codes")
+    return {split: found[split] for split in ("train", "test") if split in found}
+
+
+def _arrays(content: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The arrays with two or more axes in what a file holds, by name."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _arrays(value, name if key == "weight" else str(key))
+    elif isinstance(content, np.ndarray | Tensor) and content.ndim > 1 and str(content.dtype)[:2] != "<U":
+        yield name, content

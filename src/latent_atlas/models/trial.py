@@ -17,7 +17,6 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from latent_atlas.errors import ModelError
-from latent_atlas.files import separate
 from latent_atlas.models.surroundings import computing, copied, differentiable, layer_at
 
 PAGE = "docs/models.md, What is checked"
@@ -25,6 +24,11 @@ IMAGES = 3
 ROUNDINGS = 1000  # of numbers of the largest magnitude: how far apart equal results may lie
 STEPS = {torch.float64: 1e-6, torch.float32: 1e-2}  # of differences, relative to the code, by precision
 APART = {torch.float64: 1e-4, torch.float32: 5e-2}  # relative difference between them and a derivative
+# A program of TorchScript holds its casts, which nothing takes out.
+UNCOMPILED = (
+    "a TorchScript program without casts to float32; or latent_atlas.Autoencoder.from_functions, with functions that "
+    "call the program and model= left out, which measures it in the precision that it has"
+)
 
 
 def trial(
@@ -113,7 +117,8 @@ class _Trial:
         y = self.call(model, "decoder", z.clone())
         if not isinstance(y, Tensor) or not y.is_floating_point() or y.shape[:1] != (IMAGES,) or y[0].numel() != self.p:
             self.refuse(f"its decoder gave {_what(y)} for {IMAGES} codes",
-                        f"{IMAGES} times the {self.p} numbers of an image {_times(self.shape)}")  # fmt: skip
+                        f"{IMAGES} times the {self.p} numbers of an image {_times(self.shape)}; an adapter can take "
+                        f"them out of other outputs")  # fmt: skip
         for part, result in {"encoder": z, "decoder": y}.items():
             if not bool(result.isfinite().all()):
                 bad = [n for n, t in model.state_dict().items() if isinstance(t, Tensor) and not t.isfinite().all()]
@@ -136,6 +141,8 @@ class _Trial:
             if whole and not same:
                 self.refuse(f"its forward gave {_what(out)} for {self.given}",
                             f"reconstructions of just that shape, {_times(self.x.shape)}")  # fmt: skip
+            if same and not bool(out.isfinite().all()):
+                self.refuse("its forward gave numbers that are not finite", "finite numbers")
             if same or (isinstance(out, Tensor) and out.shape[:1] == (IMAGES,) and out.numel() == y.numel()):
                 self.compare(y, out, "its forward(x) differs from decoder(encoder(x))", "one and the same surface")
 
@@ -159,7 +166,8 @@ class _Trial:
             z = self.codes(precise, self.x.double(), "in float64 ")
             y = self.call(precise, "decoder", z.clone(), "in float64 ")
         if (z.dtype, y.dtype) != (torch.float64, torch.float64):
-            self.refuse(f"in float64 it gave {z.dtype} codes and {y.dtype} images", "float64 throughout")
+            needed = UNCOMPILED if _is_compiled(precise) else "float64 throughout"
+            self.refuse(f"in float64 it gave {z.dtype} codes and {y.dtype} images", needed)
         if widened is None or not widened.met:
             return precise, []
         remark = f"{self.name}: it casts numbers to a narrower type; where float64 is asked for, these casts do nothing"
@@ -176,7 +184,8 @@ class _Trial:
         try:
             for value in () if fresh else other.state_dict().values():
                 value.copy_(value.bernoulli(0.5) if value.is_floating_point() else value)
-            other.load_state_dict(load(save(separate(state))))
+            apart = {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}  # tied weights too
+            other.load_state_dict(load(save(apart)))
             again = self.call(other, "decoder", self.codes(other, self.x.clone()))
         except ModelError:
             raise
@@ -237,8 +246,8 @@ class _Trial:
         except Exception as error:
             at = layer_at(error, model)
             place = f" in its layer {at}" if at else ""
-            return self.refuse(f"{where}its {part} raised {type(error).__name__}{place} ({_first(error)})",
-                               f"a result for an input of {_times(given.shape)}")  # fmt: skip
+            needed = UNCOMPILED if where and _is_compiled(model) else f"a result for an input of {_times(given.shape)}"
+            return self.refuse(f"{where}its {part} raised {type(error).__name__}{place} ({_first(error)})", needed)
 
     def compare(self, one: Tensor, other: Tensor, fault: str, needed: str) -> None:
         """Refuse numbers that differ by more than rounding; NaN is refused too."""
@@ -262,7 +271,11 @@ class _Trial:
 
 
 def _has_forward(model: nn.Module) -> bool:
-    return type(model).forward is not nn.Module.forward or "forward" in vars(model)
+    return getattr(type(model), "forward", None) is not nn.Module.forward or "forward" in vars(model)
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
 
 
 def _what(thing: object) -> str:

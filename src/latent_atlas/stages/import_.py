@@ -10,13 +10,15 @@ import torch
 
 from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images, as_float
+from latent_atlas.models.adapters import Adapted
 from latent_atlas.models.checkpoints import Checkpoint, load_state
-from latent_atlas.models.foreign import read_state_dict
+from latent_atlas.models.foreign import read_codes, read_state_dict
+from latent_atlas.models.given import GivenCodes
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
 from latent_atlas.models.trial import trial
 from latent_atlas.study.models import entry_of
-from latent_atlas.training.loop import mean_error
+from latent_atlas.training.loop import mean_error, mean_image_error
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -28,8 +30,9 @@ TOLERATED = 0.25  # beyond [0, 1], in what an imported network draws
 @click.option("--name", required=True, help="Name of the model in params.yaml, which gives its architecture.")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) or safetensors wrote.")
+@click.option("--codes", type=IN, help="Codes of the images, of a model without an encoder.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
-def import_(params: Params, name: str, images: Path, state_dict: Path, checkpoint: Path) -> None:
+def import_(params: Params, name: str, images: Path, state_dict: Path, codes: Path | None, checkpoint: Path) -> None:
     """Bring in a trained state dict (.pth, safetensors) as a checkpoint.
 
     The file is read without running any code that it may carry. Its layer names and shapes must be those of
@@ -37,9 +40,16 @@ def import_(params: Params, name: str, images: Path, state_dict: Path, checkpoin
     """
     entry = entry_of(params, name)
     data = Images.load(images)
-    network = build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter)
+    given = read_codes(codes) if codes else {}
+    shape = tuple(given["train"].shape[1:]) if given else None
+    network = build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter, shape)
     state = read_state_dict(state_dict, network, lambda text: log.info(f"{state_dict.name}: {text}"))
     load_state(network, state, f"{state_dict} (as {name}: {entry.architecture}, latent dimension {entry.latent_dim})")
+    if codes is not None:
+        pairs = {f"{codes}: {split}": (data.pixels(split), found) for split, found in given.items()}
+        assert isinstance(network, Adapted)  # which params.yaml sees to
+        network.give(of_images := GivenCodes.of(pairs, entry.latent_dim))
+        log.info(f"{codes}: codes of {len(of_images.rows)} different images; others get that of the closest point")
     for remark in trial(network, data.shape, entry.latent_dim, name):
         log.warning(f"warning: {remark}")
     with torch.no_grad():
@@ -54,6 +64,13 @@ def import_(params: Params, name: str, images: Path, state_dict: Path, checkpoin
         "train_mse": f"{mean_error(network, data.train):.9g}",
         "test_mse": f"{mean_error(network, data.test):.9g}",
     }
+    if codes is not None:
+        record["codes_from"] = codes.name
+        if float(record["train_mse"]) > (constant := mean_image_error(data)):
+            log.warning(
+                f"warning: from their codes the training images have the error {record['train_mse']}, while always "
+                f"drawing the mean image gives {constant:.5f}: are the codes in the order of the images?"
+            )
     Checkpoint(
         network.eval(), entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter
     ).save(checkpoint)

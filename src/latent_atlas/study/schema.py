@@ -29,8 +29,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
-from latent_atlas.errors import LatentAtlasError, ParamsError
-from latent_atlas.imports import is_path, modules, options_of, with_options
+from latent_atlas.errors import ParamsError
+from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, options_of, with_options
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
@@ -46,19 +46,12 @@ TRANSFORMATION_NAMES = tuple(
 )
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-OBJECTIVES = PACKAGE / "training" / "objectives"
-ADAPTERS = PACKAGE / "models" / "adapters"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MOST_SEEDS = 10_000
 
 
 def _known_architecture(name: str) -> str:
-    from latent_atlas.models.registry import import_path
-
-    try:
-        import_path(name)
-    except LatentAtlasError as error:
-        raise ValueError(str(error)) from error
+    ARCHITECTURES.check(name)
     return name
 
 
@@ -114,19 +107,14 @@ def _function(name: str) -> str:
 
 
 def _known_objective(named: Any) -> Any:
-    known = modules(OBJECTIVES)
     try:
         name, options = with_options(named)
-        unknown = not (name in known or is_path(name)) or not isinstance(options, dict)
+        options = dict(options)
     except (AttributeError, TypeError, ValueError):
-        unknown = True
-    if unknown:
-        raise ValueError(
-            f"{named!r} is no objective; choose one of {', '.join(known)}, or name a function of your own as "
-            f"'module:function'; with options it is a mapping such as {{vae: {{beta: 4.0}}}}"
-        )
-    for option, value in options.items() if name in known else ():
-        defaults = options_of(OBJECTIVES / f"{name}.py", "loss", first=3)
+        name, options = named, {}
+    OBJECTIVES.check(name)
+    for option, value in options.items() if name in OBJECTIVES.known() else ():
+        defaults = options_of(OBJECTIVES.folder / f"{name}.py", "loss", first=3)
         if option not in defaults:
             raise ValueError(f"{name!r} has no option {option!r}; it has {', '.join(defaults) or 'none'}")
         kind, least = ((int,), 1) if isinstance(defaults[option], int) else ((int, float), 0)
@@ -138,12 +126,7 @@ def _known_objective(named: Any) -> Any:
 
 
 def _known_adapter(name: str) -> str:
-    known = modules(ADAPTERS)
-    if not (name in known or is_path(name)):
-        raise ValueError(
-            f"{name!r} is no adapter; choose one of {', '.join(known)}, or name an object of your own with the "
-            f"functions encode and decode as 'module:name'"
-        )
+    ADAPTERS.check(name)
     return name
 
 
@@ -268,11 +251,17 @@ class ModelParams(Section):
     adapter: Annotated[str, AfterValidator(_known_adapter)] | None = None
     seeds: Seeds | None = None
     state_dict: Annotated[str, AfterValidator(_a_file)] | None = None
+    codes: Annotated[str, AfterValidator(_a_file)] | None = None
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> ModelParams:
         if self.adapter == "decoder_only" and self.state_dict is None:
             raise ValueError("a decoder alone cannot be trained here: name the file of its weights as state_dict")
+        if self.codes and not (self.state_dict and (self.adapter == "decoder_only" or is_path(self.adapter or ""))):
+            raise ValueError(
+                "codes are given for images only of a model with a state_dict and without an encoder: name the adapter "
+                "decoder_only, or leave out codes"
+            )
         if self.seeds is not None and self.state_dict is not None:
             raise ValueError("imported weights are one training: leave out seeds, or name each file as a model")
         return self

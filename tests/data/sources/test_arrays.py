@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,56 @@ def test_every_kind_of_file(tmp_path: Path, ending: str) -> None:
     assert images.made == {"source": "arrays", "test_share": 0.1, "seed": 0}
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_of_every_kind(tmp_path: Path, save: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latent_atlas.data.sources.arrays.PART_BYTES", 100)
+    words = np.array([f"class {number % 2}" for number in range(20)])
+    save(tmp_path / "a.npz", images=np.asfortranarray(PIXELS), labels=words, year=np.float64(2020))
+    images = got(tmp_path / "a.npz")
+    assert same(images, PIXELS)
+    assert images.classes == ("class 0", "class 1")
+
+
+def test_what_is_no_array_in_a_npz_is_left_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", PIXELS)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.mkdir("sub")
+        archive.writestr("README.txt", "how it was made")
+        archive.writestr("__MACOSX/x", "")
+        archive.write(tmp_path / "images.npy", "sub/images.npy")
+    assert same(got(tmp_path / "a.npz"), PIXELS)
+
+
+def test_damaged_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=PIXELS)
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content.replace(PIXELS[7].tobytes(), PIXELS[8].tobytes()))
+    with pytest.raises(DataError, match=r"a\.npz cannot be read \(BadZipFile: Bad CRC-32"):
+        got(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", ["savez", "savez_compressed"])
+def test_npz_larger_than_memory(tmp_path: Path, save: str) -> None:
+    """A process reads 200 MB while it may take 100 more than it has."""
+    getattr(np, save)(tmp_path / "a.npz", images=np.zeros((200, 1000, 1000), np.uint8))
+    code = (
+        "import re, sys; from pathlib import Path; from latent_atlas.data.sources import arrays, obtain\n"
+        "def held(): return int(re.search(r'RssAnon:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1024\n"
+        "before = held(); most = 0\n"
+        "def gathered(*given):\n"
+        "    global most; most = max(most, held()); return given[0](*given[1:])\n"
+        "layout = arrays._layout\n"
+        "def watched(*given):\n"
+        "    part, shape = layout(*given); return lambda index: gathered(part, index), shape\n"
+        "arrays._layout = watched\n"
+        "images = obtain({'arrays': 'a.npz'}, Path()); print(most - before, held() - before)"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux' /proc")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert all(float(more) < 100 for more in done.stdout.split())  # MiB
+
+
 def test_torch_tuples_and_legacy_files(tmp_path: Path) -> None:
     pair = (torch.from_numpy(PIXELS), torch.from_numpy(LABELS))
     torch.save(pair, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
@@ -73,6 +126,8 @@ def test_torch_tuples_and_legacy_files(tmp_path: Path) -> None:
         (PIXELS[:, :1].transpose(0, 2, 3, 1), PIXELS[:, :1]),
         (PIXELS.astype(np.float32) / 255, PIXELS),
         (PIXELS.astype(np.float64) / 255, PIXELS),
+        ((PIXELS / 255).astype(">f4"), PIXELS),
+        ((PIXELS / 255).astype(np.longdouble), PIXELS),
         (PIXELS > 127, (PIXELS > 127) * np.uint8(255)),
     ],
 )
@@ -109,7 +164,9 @@ def test_splits_of_its_own_are_kept_as_they_are(tmp_path: Path, names: tuple[str
     [
         ({"images": PIXELS.astype(np.int64)}, "images are of type int64, not uint8 or floats"),
         ({"images": PIXELS.astype(np.float32)}, r"must lie in \[0, 1\]; these go from 0 to 255"),
-        ({"images": np.full((9, 4, 4), np.nan)}, r"must lie in \[0, 1\]; these go from nan"),
+        ({"images": np.full((9, 4, 4), np.nan)}, "images hold numbers that are NaN: mend or leave out"),
+        ({"images": np.full((9, 4, 4), np.inf)}, r"must lie in \[0, 1\]; these go from inf"),
+        ({"images": PIXELS.astype(">u2")}, "images are of type uint16, not uint8 or floats"),
         ({"images": PIXELS[:, :2]}, "of shape 20 x 2 x 4 x 5, not N x H x W"),
         ({"images": PIXELS[:, :, :, :3]}, "it is unclear which of them is C"),
         ({"images": PIXELS[0, 0]}, "of shape 4 x 5, not"),
@@ -134,8 +191,30 @@ def test_refused(tmp_path: Path, parts: dict[str, np.ndarray], says: str) -> Non
 def test_other_files(tmp_path: Path, name: str) -> None:
     if name != "absent.npz":
         (tmp_path / name).write_bytes(b"<html></html>")
-    with pytest.raises(DataError, match=r"dataset\.arrays: .*a.*"):
+    with pytest.raises(DataError, match=r"dataset\.arrays: .*a.*") as caught:
         got(tmp_path / name)
+    assert ("absent" in name) != ("is a web page: download the file itself" in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer, not the file"),
+        (b"Not Found", "is a text, perhaps the answer of a server"),
+        (b"", "is empty"),
+    ],
+)
+def test_files_that_stand_for_others_are_told(tmp_path: Path, content: bytes, says: str) -> None:
+    for ending in (".npz", ".npy", ".pt", ".safetensors"):
+        (tmp_path / f"a{ending}").write_bytes(content)
+        with pytest.raises(DataError, match=rf"dataset\.arrays: .*a\{ending} {says}"):
+            got(tmp_path / f"a{ending}")
+
+
+def test_tensors_without_a_form_are_refused(tmp_path: Path) -> None:
+    torch.save(torch.from_numpy(PIXELS / 255).to_sparse(), tmp_path / "a.pt")
+    with pytest.raises(DataError, match="images is a sparse tensor: save the dense one"):
+        got(tmp_path / "a.pt")
 
 
 def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
@@ -144,6 +223,6 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "pwned",))
 
     torch.save({"images": Evil()}, tmp_path / "a.pt")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="holds more than tensors, and reading it could run foreign code"):
         got(tmp_path / "a.pt")
     assert not (tmp_path / "pwned").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class TestSkipped:
         images = got(said, images="photos")
         assert (images.made["skipped_unreadable"], images.made["skipped_other_size"], images.made["used"]) == (7, 1, 20)
         (line,) = [line for line in said if "skipped" in line]
-        assert line.startswith("skipped 8 of 28: photos/broken_0.png: cannot identify image file")
+        assert line.startswith("skipped 8 of 28: photos/broken_0.png: it is a web page: download the file")
         assert line.endswith("; and 3 more")
         assert "photos/broken_5.png" not in line
 
@@ -171,11 +172,35 @@ class TestLabels:
         with pytest.raises(DataError, match=r"l\.csv gives cat/0\.png two labels, a and b"):
             got(images="photos", labels="l.csv")
 
+    @pytest.mark.parametrize(
+        ("head", "change"),
+        [
+            ("file,label", lambda row: row),
+            ("\ufefffile,label", lambda row: row),
+            (" File , Label", lambda row: row.replace(",", " , ")),
+            ("number,file,label,split", lambda row: f"1,{row},train"),
+            ("file,label", lambda row: row.replace("/", "\\")),  # as Windows writes paths
+        ],
+    )
+    def test_tables_of_other_programs(self, head: str, change: Callable[[str], str]) -> None:
+        made = photos()
+        rows = [change(f"photos/{name},{'ab'[index % 2]}") for index, name in enumerate(made)]
+        Path("l.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+        images = got(images="photos", labels="l.csv")
+        assert images.classes == ("a", "b")
+        assert int(torch.cat([images.train_labels, images.test_labels]).sum()) == len(made) // 2
+
+    def test_other_separators_are_told(self) -> None:
+        photos()
+        Path("l.csv").write_text("file;label\nphotos/cat/0.png;a\n")
+        with pytest.raises(DataError, match=r"has the columns 'file;label'; it must have file and label, separated by"):
+            got(images="photos", labels="l.csv")
+
     @pytest.mark.parametrize("text", ["", "name,label\na,b\n", "file,label\na,b,c\nd\n"])
     def test_no_table(self, text: str) -> None:
         photos()
         Path("l.csv").write_text(text)
-        with pytest.raises(DataError, match=r"l\.csv (is no CSV with the columns file and label|has no label)"):
+        with pytest.raises(DataError, match=r"l\.csv (is no CSV in UTF-8|has the columns 'name'|has no label)"):
             got(images="photos", labels="l.csv")
 
 

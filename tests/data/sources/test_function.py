@@ -21,6 +21,22 @@ def stripes(count, side=8):
 
 def broken():
     return len(3)
+
+
+def nothing():
+    pass
+
+
+def each():
+    yield np.zeros((8, 8))
+
+
+def whole():
+    import torch
+    from latent_atlas import Images
+
+    pixels, labels = torch.zeros(300, 1, 8, 8, dtype=torch.uint8), torch.zeros(300, dtype=torch.int64)
+    return Images("mine", pixels, labels, pixels, labels, ("a",))
 """
 
 
@@ -52,11 +68,31 @@ def test_its_module_is_a_source(own: Study) -> None:
     assert "data/sources/arrays.py" in Path(stand_in).read_text()
 
 
-def test_its_own_errors_are_shown_as_they_are(own: Study) -> None:
+def test_its_own_errors_are_shown_with_their_place(own: Study) -> None:
     own.edit("dataset", {"function": str(own.params.dataset.function).replace("stripes", "broken")})
     done = own.run("fetch", "--images", "images.safetensors")
-    assert done.exit_code == 70
-    assert "object of type 'int' has no len()" in done.stderr
+    assert done.exit_code == 1
+    assert ":broken raises TypeError: object of type 'int' has no len() (" in done.stderr
+    assert f"{own.folder}/mine_" in done.stderr
+    assert ".py, line 11)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nothing", "images is no array, but NoneType; needed"), ("each", "no array, but generator;")]
+)
+def test_what_is_no_array_is_told(name: str, says: str, own: Study) -> None:
+    own.edit("dataset", {"function": str(own.params.dataset.function).replace("stripes", name)})
+    done = own.run("fetch", "--images", "images.safetensors")
+    assert done.exit_code == 1
+    assert says in done.stderr
+
+
+def test_images_are_taken_as_they_are(own: Study) -> None:
+    own.edit("dataset", {"function": str(own.params.dataset.function).replace("stripes", "whole")})
+    done = own.run("fetch", "--images", "images.safetensors")
+    assert done.exit_code == 0, done.output
+    images = Images.load(own.folder / "images.safetensors")
+    assert (images.name, images.classes, len(images.train), len(images.test)) == ("mine", ("a",), 300, 300)
 
 
 def test_a_function_that_is_not_there(own: Study) -> None:

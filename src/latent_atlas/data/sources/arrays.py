@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,12 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import Log
-from latent_atlas.data.splits import Part, divided, gathered
-from latent_atlas.errors import DataError
+from latent_atlas.data.splits import Part, divided, gathered, space
+from latent_atlas.errors import DataError, OutputError
+from latent_atlas.files import PART_BYTES, impostor
 
+MAGIC = b"\x93NUMPY"
+HEADER_BYTES = 2**14  # that the header of an array takes at most
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
     "images": ("images", "x", "X", "data", "arr_0"),
@@ -42,21 +49,38 @@ def get(
         If the file cannot be read, or holds no images.
     """
     log(f"{arrays}: reading it")
-    return from_arrays(arrays, read(Path(arrays).expanduser()), "arrays", scratch, log, colour, test_share, seed)
+    given = read(Path(arrays).expanduser(), scratch)
+    return from_arrays(arrays, given, "arrays", scratch, log, colour, test_share, seed)
 
 
-def read(path: Path) -> Any:
-    """What a file holds: an array, a tuple or a mapping of them. Mapped into memory where its format allows it.
+def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
+    """What a file holds: an array, a tuple or a mapping of them, mapped into memory but for legacy files of torch.
 
     Nothing in a file is run.
+
+    Parameters
+    ----------
+    path : Path
+        .npz, .npy, .pt or .safetensors.
+    scratch : Path
+        A folder for what is compressed in the file.
+    what : str, optional
+        The parameter that names the file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is of another kind.
     """
     try:
+        with path.open("rb") as file:
+            if told := impostor(file.read(512)):
+                raise DataError(f"{what}: {path} {told}")
         match path.suffix.lower():
             case ".npy":
                 return np.load(path, mmap_mode="r", allow_pickle=False)
             case ".npz":
-                with np.load(path, allow_pickle=False) as file:
-                    return {key: file[key] for key in file.files}
+                return _members(path, scratch)
             case ".pt" | ".pth":
                 try:
                     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -68,12 +92,48 @@ def read(path: Path) -> Any:
                 with safe_open(path, framework="pt") as file:
                     return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             case ending:
-                raise DataError(f"dataset.arrays: {path} ends in {ending!r}, not in .npz, .npy, .pt or .safetensors")
-    except DataError:
+                raise DataError(f"{what}: {path} ends in {ending!r}, not in .npz, .npy, .pt or .safetensors")
+    except (DataError, OutputError):
         raise
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{what}: {path} holds more than tensors, and reading it could run foreign code: save the tensors alone"
+        ) from error
     except Exception as error:  # each library raises its own
         first = str(error).partition("\n")[0]
-        raise DataError(f"dataset.arrays: {path} cannot be read ({type(error).__name__}: {first})") from error
+        raise DataError(f"{what}: {path} cannot be read ({type(error).__name__}: {first})") from error
+
+
+def _members(path: Path, scratch: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name: mapped where they lie in it, or unpacked into ``scratch`` part by part."""
+    found = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            file.seek(member.header_offset + 26)  # where the lengths of its name and its extra field stand
+            start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
+            stored = member.compress_type == zipfile.ZIP_STORED
+            size = (member.file_size,)
+            raw = np.memmap(path, np.uint8, "r", start, size) if stored else space(size, scratch)
+            with archive.open(member) as content:
+                filled = 0
+                while part := content.read(PART_BYTES):  # to the end, where its checksum is compared
+                    if not stored:
+                        raw[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+                    filled += len(part)
+            if raw[:6].tobytes() == MAGIC:  # else it is no array, such as a text beside them
+                found[member.filename.removesuffix(".npy")] = _array(raw)
+    return found
+
+
+def _array(raw: np.ndarray) -> np.ndarray:
+    """The array that bytes in the .npy format are."""
+    header = io.BytesIO(raw[:HEADER_BYTES].tobytes())
+    first = np.lib.format.read_magic(header) == (1, 0)
+    read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, turned, kind = read_header(header)
+    if kind.hasobject:
+        raise ValueError("it holds objects, which only a pickle could bring back: save numbers or words")
+    return np.ndarray(shape, kind, raw, header.tell(), order="F" if turned else "C")
 
 
 def from_arrays(
@@ -168,14 +228,21 @@ def _parts(name: str, given: Any, source: str, log: Log) -> dict[str, Any]:
                 found[key] = np.asarray(value)
             except ValueError as error:
                 raise DataError(f"{name}: {key} is no array, but {type(value).__name__} ({error})") from error
+        if isinstance(value, Tensor) and value.layout != torch.strided:
+            raise DataError(f"{name}: {key} is a sparse tensor: save the dense one")
         if isinstance(value, Tensor):
             found[key] = value.detach().cpu()
+        elif found[key].dtype.hasobject:
+            raise DataError(
+                f"{name}: {key} is no array, but {type(value).__name__}; needed: an array, a pair of images and "
+                f"labels, or a mapping of them (docs/data.md)"
+            )
     return found
 
 
 def _layout(what: str, array: Any, colour: str | None) -> tuple[Part, tuple[int, int, int]]:
     """How to take uint8 images (n, C, H, W) out of an array, and the shape of one."""
-    shape, kind = tuple(array.shape), str(array.dtype).rpartition(".")[2]
+    shape, kind = tuple(array.shape), str(getattr(array.dtype, "name", array.dtype)).rpartition(".")[2]
     if not (kind in ("uint8", "bool") or kind.startswith(("float", "bfloat"))):
         raise DataError(f"{what} are of type {kind}, not uint8 or floats in [0, 1]: convert them")
     first, last = (len(shape) == 4 and shape[axis] in (1, 3) for axis in (1, 3))
@@ -189,14 +256,18 @@ def _layout(what: str, array: Any, colour: str | None) -> tuple[Part, tuple[int,
     def part(index: np.ndarray) -> np.ndarray:
         # A consecutive range is a slice, which does not jump about in a file.
         chosen = array[torch.from_numpy(index)] if isinstance(array, Tensor) else array[index]
-        pixels = chosen if isinstance(chosen, Tensor) else torch.from_numpy(np.ascontiguousarray(chosen))
+        if not isinstance(chosen, Tensor):  # numpy has floats that torch has not
+            chosen = torch.from_numpy(np.ascontiguousarray(chosen, np.float64 if kind.startswith("float") else None))
+        pixels = chosen
         if pixels.ndim == 3:
             pixels = pixels[:, None]  # n x 1 x H x W
         elif last:
             pixels = pixels.permute(0, 3, 1, 2)  # n x C x H x W
         if pixels.dtype != torch.uint8:
             pixels = pixels.double()
-            if not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails too
+            if pixels.isnan().any():
+                raise DataError(f"{what} hold numbers that are NaN: mend or leave out these images")
+            if not (pixels.min() >= 0 and pixels.max() <= 1):
                 raise DataError(
                     f"{what} as floats must lie in [0, 1]; these go from {pixels.min():g} to {pixels.max():g}: "
                     f"divide by the largest value that is possible"

@@ -15,6 +15,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log, base, matched
 from latent_atlas.data.splits import divided
 from latent_atlas.errors import DataError
+from latent_atlas.files import impostor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,6 +40,7 @@ def get(
         If there are none, or one has no label in the CSV.
     """
     from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
 
     files = matched(images)
     if not files:
@@ -53,7 +55,11 @@ def get(
     number = {word: index for index, word in enumerate(classes)}
 
     def read(index: int) -> tuple[Image, int]:
-        return Pillow.open(files[index]), number[words[index]]
+        try:
+            return Pillow.open(files[index]), number[words[index]]
+        except UnidentifiedImageError as error:
+            with files[index].open("rb") as file:
+                raise ValueError(f"it {impostor(file.read(512)) or 'is no image that Pillow knows'}") from error
 
     found = collect(images, [str(file) for file in files], read, pair(size), crop, colour, scratch, log)
     return divided(
@@ -89,12 +95,19 @@ def of_table(table: Path, files: Sequence[Path], folder: Path) -> list[str]:
     A file is named relative to the CSV, to the study, or to the folder of the images.
     """
     try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True)
-        named = list(zip(rows["file"], rows["label"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"dataset.labels: {table} is no CSV with the columns file and label ({error})") from error
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"dataset.labels: {table} is no CSV in UTF-8 ({error}): save it as one") from error
+    rows.columns = rows.columns.str.strip().str.lower()
+    if not {"file", "label"} <= set(rows.columns):
+        raise DataError(
+            f"dataset.labels: {table} has the columns {', '.join(map(repr, rows.columns))}; it must have file and "
+            f"label, separated by commas"
+        )
     known: dict[str, str] = {}
-    for file, label in named:
+    for file, label in zip(rows["file"].str.strip(), rows["label"].str.strip(), strict=True):
+        if "\\" in file and not Path(file).exists():  # a table that was made under Windows
+            file = file.replace("\\", "/")
         for place in {os.path.abspath(parent / file) for parent in (table.parent, Path(), folder)}:  # noqa: PTH100
             if known.setdefault(place, label) != label:
                 raise DataError(f"dataset.labels: {table} gives {file} two labels, {known[place]} and {label}")

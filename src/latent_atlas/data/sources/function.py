@@ -10,7 +10,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 from latent_atlas.data.sources.arrays import from_arrays
 from latent_atlas.errors import DataError
-from latent_atlas.imports import imported
+from latent_atlas.imports import imported, place
 
 
 def get(
@@ -22,7 +22,21 @@ def get(
     test_share: float | None = None,
     seed: int | None = None,
 ) -> Images:
-    """What ``module:function`` gives when it is called with ``options``; see :func:`.arrays.from_arrays`."""
+    """What ``module:function`` gives when it is called with ``options``: images, or see :func:`.arrays.from_arrays`.
+
+    Raises
+    ------
+    DataError
+        If there is no such function, it raises an error, or gives something else.
+    """
     log(f"{function}: calling it")
-    given = imported(function, "dataset.function", DataError)(**(options or {}))
+    load = imported(function, "dataset.function", DataError)
+    try:
+        given = load(**(options or {}))
+    except Exception as fault:  # of the user's own code
+        raise DataError(
+            f"dataset.function: {function} raises {type(fault).__name__}: {fault} ({place(fault)})"
+        ) from fault
+    if isinstance(given, Images):
+        return given
     return from_arrays(function, given, "function", scratch, log, colour, test_share, seed)

@@ -142,6 +142,9 @@ def _path(place: Path, file: str) -> Path:
     first, *others = _named(place, file)
     if other := next((other for other in others if other.name.removesuffix(".gz") != first.name), None):
         raise DataError(f"{first} and {other} may both be the {file} of the dataset: remove one of them")
+    for other in others:
+        if _content(other.name, other, file) != _content(first.name, first, file):
+            raise DataError(f"{first} and {other} hold different {file}: remove one of them")
     return first
 
 

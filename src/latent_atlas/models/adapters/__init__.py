@@ -2,32 +2,34 @@
 
 ``encode(model, x)`` takes images (N, C, H, W) in [0, 1] to codes (N, ...) of any shape, and ``decode(model, z)`` takes
 codes of that shape to images. An adapter whose ``encode`` is None is one of a decoder alone: the code of an image is
-that of the closest point of the surface. ``posterior(model, x)``, if there is one, gives means and log-variances in
-the shape of the codes, for the objective ``vae``.
+that which is given for it, or else that of the closest point of the surface. ``posterior(model, x)``, if there is one,
+gives means and log-variances in the shape of the codes, for the objective ``vae``.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.parameter import is_lazy
 
-from latent_atlas.errors import ModelError
-from latent_atlas.imports import imported, is_path, modules
+from latent_atlas.errors import CheckpointError, ModelError
+from latent_atlas.imports import ADAPTERS
 from latent_atlas.models.closest import closest
+from latent_atlas.models.given import GivenCodes
 from latent_atlas.models.surroundings import copied
 
-FOLDER = Path(__file__).parent
 MEANS = ("latent_dist", "embedding", "mean", "mu", "loc", "latents", "z")
 LOG_VARIANCES = ("logvar", "log_var", "log_covariance", "log_variance")
 IMAGES = ("sample", "reconstruction", "recon", "recon_x", "x_hat", "mean")
+GIVEN = {"given.codes", "given.images"}  # names in a state dict
 Function = Callable[[nn.Module, Tensor], Tensor]
 log = logging.getLogger("latent_atlas")
 
@@ -40,16 +42,7 @@ def functions(name: str) -> tuple[Function | None, Function, Any]:
     ModelError
         If there is none of that name, or it lacks one of the two.
     """
-    known = modules(FOLDER)
-    if name in known:
-        found = importlib.import_module(f"{__name__}.{name}")
-    elif is_path(name):
-        found = imported(name, f"adapter {name!r}", ModelError)
-    else:
-        raise ModelError(
-            f"unknown adapter {name!r}: choose one of {', '.join(known)}, or name an object of your own with the "
-            f"functions encode and decode as 'module:name'"
-        )
+    found = ADAPTERS.get(name, ModelError)
     encode, decode = getattr(found, "encode", found), getattr(found, "decode", None)
     if inspect.isclass(found) and inspect.isfunction(vars(found).get("encode")):  # which needs an instance
         raise ModelError(
@@ -63,7 +56,7 @@ def functions(name: str) -> tuple[Function | None, Function, Any]:
 class Adapted(nn.Module):
     """A network behind two functions: an ``encoder`` to codes (N, k) and a ``decoder`` from them.
 
-    Its state dict is that of the network, under the network's own names.
+    Its state dict is that of the network, under the network's own names, with the codes that are given for images.
 
     Attributes
     ----------
@@ -71,6 +64,8 @@ class Adapted(nn.Module):
         The network itself.
     latent_shape : tuple of int
         The shape of one code as the functions have it; k is the product.
+    given : GivenCodes or None
+        Codes of known images, of a network without an encoder.
     """
 
     def __init__(
@@ -84,11 +79,12 @@ class Adapted(nn.Module):
         super().__init__()
         self.model, self.latent_shape = model, tuple(latent_shape)
         self.encode, self.decode, self.variances = encode, decode, variances
+        self.given: GivenCodes | None = None
 
     @property
     def encoder(self) -> nn.Module:
         """Images (N, C, H, W) to codes (N, k)."""
-        return self._part(_Encoder(self.model, self.encode, self.decode, self.latent_shape))
+        return self._part(_Encoder(self.model, self.encode, self.decode, self.latent_shape, self.given))
 
     @property
     def decoder(self) -> nn.Module:
@@ -112,11 +108,28 @@ class Adapted(nn.Module):
         part.training = self.training  # of this alone: its layers keep their own mode
         return part
 
+    def give(self, codes: GivenCodes) -> None:
+        """Keep codes of images; CheckpointError if there is an encoder, or they have other than k numbers."""
+        if self.encode is not None:
+            raise CheckpointError("codes: this adapter has an encoder; codes are given only where there is none")
+        if codes.codes.shape[1] != math.prod(self.latent_shape):
+            raise CheckpointError(f"codes of {codes.codes.shape[1]} numbers, not {math.prod(self.latent_shape)}")
+        self.given = codes
+
+    def take_given(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the codes in a state dict, if there are any; the rest of it."""
+        if state.keys() >= GIVEN:
+            self.give(GivenCodes(*(state[name].clone() for name in sorted(GIVEN))))
+        return {name: value for name, value in state.items() if name not in GIVEN}
+
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
-        return self.model.state_dict(*args, **options)
+        state = self.model.state_dict(*args, **options)
+        if self.given is not None:
+            state |= {f"{options.get('prefix', '')}given.{name}": t for name, t in self.given.state_dict().items()}
+        return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **options: Any) -> Any:
-        return self.model.load_state_dict(state_dict, *args, **options)
+        return self.model.load_state_dict(self.take_given(state_dict), *args, **options)
 
 
 class _Decoder(nn.Module):
@@ -129,18 +142,38 @@ class _Decoder(nn.Module):
 
 
 class _Encoder(_Decoder):
-    def __init__(self, model: nn.Module, encode: Function | None, decode: Function, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        encode: Function | None,
+        decode: Function,
+        shape: tuple[int, ...],
+        given: GivenCodes | None,
+    ) -> None:
         super().__init__(model, decode, shape)
-        self.encode = encode
+        self.encode, self.given = encode, given
 
     def forward(self, x: Tensor) -> Tensor:
         if self.encode is not None:
             return self.encode(self.model, x).reshape(x.shape[0], -1)  # N x k
-        wide = _Decoder(copied(self.model).double().eval(), self.decode, self.shape)
-        return closest(wide, x.detach().double(), math.prod(self.shape)).to(x.dtype)  # N x k
+        z = x.new_empty(len(x), math.prod(self.shape))  # N x k
+        others = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if self.given is not None:
+            known, codes = self.given.of_known(x)
+            z[known], others = codes, ~known
+        if bool(others.any()):
+            wide = _Decoder(copied(self.model).double().eval(), self.decode, self.shape)
+            z[others] = closest(wide, x[others].detach().double(), z.shape[1]).to(x.dtype)
+        return z
 
 
-def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int], latent_dim: int) -> nn.Module:
+def adapted(
+    model: nn.Module,
+    name: str | None,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    latent_shape: tuple[int, ...] | None = None,
+) -> nn.Module:
     """A network behind an adapter; two images tell the shape of its codes.
 
     Parameters
@@ -152,12 +185,17 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
     input_shape : (C, H, W)
     latent_dim : int
         k, the numbers in a code.
+    latent_shape : tuple of int, optional
+        Of one code, for a network without an encoder; (k,) or (k, 1, 1) if nothing is said or the network refuses it.
 
     Raises
     ------
     ModelError
         If there is no such adapter, its functions fail on the network, or the codes have other than k numbers.
     """
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):  # their shapes come with an image
+        with suppress(Exception):  # which is told where the network is tried
+            _in_eval_mode(model, lambda: model(torch.zeros(1, *input_shape)))
     if name is None:
         name = _needed(model, input_shape, latent_dim)
         if name is None:
@@ -165,7 +203,7 @@ def adapted(model: nn.Module, name: str | None, input_shape: tuple[int, int, int
         log.info(f"the encoder gives no codes N x {latent_dim} by itself: it is read through the adapter {name}")
     encode, decode, variances = functions(name)
     try:
-        shape = _latent_shape(model, encode, decode, input_shape, latent_dim)
+        shape = _latent_shape(model, encode, decode, input_shape, latent_dim, latent_shape)
     except ModelError:
         raise
     except Exception as error:  # whatever the network says where the adapter does not fit it
@@ -186,12 +224,20 @@ def of_functions(
     decode: Callable[..., Tensor],
     latent_shape: tuple[int, ...],
     model: nn.Module | None = None,
+    codes: tuple[Tensor, Tensor | np.ndarray] | None = None,
 ) -> Adapted:
-    """Two functions as an autoencoder: of a tensor alone, or of ``model`` and a tensor if one is given."""
+    """Two functions as an autoencoder: of a tensor alone, or of ``model`` and a tensor if one is given.
+
+    ``codes`` are uint8 images (N, C, H, W) and the codes that are given for them.
+    """
     if model is not None:
-        return Adapted(model, encode, decode, latent_shape)
-    pair = _Functions(encode, decode)
-    return Adapted(pair, encode and (lambda both, x: both(x, 0)), lambda both, z: both(z, 1), latent_shape)
+        network = Adapted(model, encode, decode, latent_shape)
+    else:
+        pair = _Functions(encode, decode)
+        network = Adapted(pair, encode and (lambda both, x: both(x, 0)), lambda both, z: both(z, 1), latent_shape)
+    if codes is not None:
+        network.give(GivenCodes.of({"codes": codes}, math.prod(latent_shape)))
+    return network
 
 
 class _Functions(nn.Module):
@@ -212,7 +258,7 @@ class _Functions(nn.Module):
         except RuntimeError:
             if t.dtype == torch.float32:
                 raise
-            out = function(t.float())
+            out = function(torch.ops.aten.to.dtype(t, torch.float32))  # also where casts do nothing
         if out.dtype != t.dtype and not self.said:
             self.said = True
             log.warning(
@@ -291,22 +337,29 @@ def _needed(model: nn.Module, input_shape: tuple[int, int, int], latent_dim: int
 
 
 def _latent_shape(
-    model: nn.Module, encode: Function | None, decode: Function, input_shape: tuple[int, int, int], latent_dim: int
+    model: nn.Module,
+    encode: Function | None,
+    decode: Function,
+    input_shape: tuple[int, int, int],
+    latent_dim: int,
+    wanted: tuple[int, ...] | None,
 ) -> tuple[int, ...]:
+    flat, single = (latent_dim,), (latent_dim, 1, 1)  # the second for generators that begin with a convolution
     if encode is not None:
         codes = _in_eval_mode(model, lambda: encode(model, torch.zeros(2, *input_shape)))
-        return tuple(codes.shape[1:]) or (1,)
-    flat, single = (latent_dim,), (latent_dim, 1, 1)  # the second for generators that begin with a convolution
-    for shape in (flat, single):
+        wanted = tuple(codes.shape[1:]) or (1,)
+    shapes = [wanted] if wanted and (encode is not None or math.prod(wanted) == latent_dim) else []
+    shapes += [flat] if encode is not None else [flat, single]
+    for shape in shapes:
         try:
             images = _in_eval_mode(model, lambda shape=shape: decode(model, torch.zeros(2, *shape)))  # type: ignore[misc]
         except (RuntimeError, ValueError, IndexError):
-            if shape is single:
+            if encode is None and shape is single:
                 raise
             continue
         if images.numel() == 2 * math.prod(input_shape):
-            break
-    return shape
+            return shape
+    return shapes[0]
 
 
 def _in_eval_mode(model: nn.Module, call: Callable[[], Any]) -> Any:

@@ -8,10 +8,8 @@ whose means over an epoch stand in the learning curve. Further arguments, each w
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from latent_atlas.errors import TrainingError
-from latent_atlas.imports import imported, is_path, modules, with_options
+from latent_atlas.imports import OBJECTIVES, with_options
 
 Objective = Callable[[nn.Module, Tensor, torch.Generator], tuple[Tensor, Mapping[str, Tensor]]]
 
@@ -38,17 +36,8 @@ def objective(named: str | Mapping[str, Mapping[str, Any]]) -> Objective:
         If there is none of that name, or if it has no option of a given name.
     """
     name, options = with_options(named)
-    known = modules(Path(__file__).parent)
-    found: Objective
-    if name in known:
-        found = importlib.import_module(f"{__name__}.{name}").loss
-    elif is_path(name):
-        found = imported(name, f"objective {name!r}", TrainingError)
-    else:
-        raise TrainingError(
-            f"unknown objective {name!r}: choose one of {', '.join(known)}, or name a function of your own as "
-            f"'module:function'"
-        )
+    found = OBJECTIVES.get(name, TrainingError)
+    found = found.loss if name in OBJECTIVES.known() else found
     if not options:
         return found
     own = list(inspect.signature(found).parameters)[3:]
