@@ -1,32 +1,71 @@
-"""The closest point of a decoder's surface to an image, by the method of Levenberg and Marquardt in float64.
+"""The closest point of a decoder's surface to an image: nonlinear least squares in the code.
 
-Marquardt, "An Algorithm for Least-Squares Estimation of Nonlinear Parameters" (1963). ``DRAWS`` codes are drawn from a
-standard normal distribution, always the same ones. The ``STARTS`` whose images are closest are starting points, and the
-best end point counts. It is a local minimum of the distance, not surely the global one. A search has settled when the
-residual is orthogonal to the tangents, or when ``PATIENCE`` steps have reduced the squared distance by less than
-``REDUCTION`` of it: minima at the kinks of a piecewise linear decoder have no orthogonal residual.
+The squared distance |f(z) - x|² has, up to a factor 2, the gradient Jᵀr with r = f(z) - x, and the Hessian JᵀJ plus a
+part of second derivatives that grows with r. Gauss and Newton leave that part out, and Levenberg (1944) and Marquardt
+(1963) add a multiple of the identity, which is raised until a step succeeds. Where residuals are large, this converges
+slowly, and each step costs a Jacobian. Here JᵀJ is computed at the start and after the steps :data:`ANEW` only. In
+between, each gradient, one product with Jᵀ, corrects the Hessian by the formula of Broyden, Fletcher, Goldfarb and
+Shanno, as damped by Powell, which keeps it positive definite (Nocedal & Wright, "Numerical Optimization", 2006,
+sections 10.3 and 18.3). Near a minimum the convergence is superlinear.
+
+What is found is a local minimum of the distance, not surely the global one. At a minimum in a kink of a piecewise
+linear decoder the residual need not be orthogonal to the tangents.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import jvp, vjp
 
 DRAWS, STARTS, STEPS = 512, 4, 300
-ANGLE, SETTLED = 1e-10, 1e-5  # cosine between residual and tangents: where the search ends, where it has succeeded
-PATIENCE, REDUCTION = 20, 1e-8
+ANEW = (3, 9, 27, 81, 243)  # steps after which the surface is linearised anew
+DAMPING, EASED, RAISED = 1e-3, 1 / 5, 4.0  # of the largest diagonal entry: at first, after a success, after a failure
+STUCK = 1e10  # damping at which a search is given up, or begun anew if it has moved since the last Jacobian
+SETTLED = 1e-7  # cosine of the angle between residual and tangent space
+ON_SURFACE = 1e-24  # squared distance a pixel up to which an image lies on the surface
 TINY = torch.finfo(torch.float64).tiny
 MEMORY = 128 * 2**20  # bytes of the Jacobians that are computed together
 log = logging.getLogger("latent_atlas")
 
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Where the search for N closest points has ended.
+
+    Attributes
+    ----------
+    codes : tensor (N, k)
+    error : tensor (N,)
+        Squared distances.
+    cosine : tensor (N,)
+        Of the angle between residual and tangent space: 0 for an image on the surface, NaN where a derivative is not
+        finite.
+    steps : tensor (N,)
+        How many points were tried.
+    stuck : bool tensor (N,)
+        Whether no step, however short, reduced the distance, though the residual is not orthogonal.
+    """
+
+    codes: Tensor
+    error: Tensor
+    cosine: Tensor
+    steps: Tensor
+    stuck: Tensor
+
 
 @torch.no_grad()
-def closest(decode: Callable[[Tensor], Tensor], x: Tensor, latent_dim: int) -> Tensor:
+def closest(decode: Map, x: Tensor, latent_dim: int) -> Tensor:
     """Codes (N, k) of the points of a surface that are closest to images.
+
+    ``DRAWS`` codes are drawn from a standard normal distribution, always the same ones. The ``STARTS`` whose images are
+    closest are starting points, and the best end point counts.
 
     Parameters
     ----------
@@ -40,20 +79,35 @@ def closest(decode: Callable[[Tensor], Tensor], x: Tensor, latent_dim: int) -> T
     targets = x.flatten(1)  # N x P
     if not len(x):
         return x.new_empty(0, latent_dim)
+
+    def flat(z: Tensor) -> Tensor:
+        return decode(z).reshape(len(z), targets.shape[1])  # m x P
+
+    def metric(z: Tensor) -> Tensor:
+        jacobian = _jacobian(flat, z)
+        return jacobian.mT @ jacobian  # m x k x k
+
+    def pullback(z: Tensor, r: Tensor) -> Tensor:
+        try:
+            pulled: Tensor = vjp(flat, z)[1](r)[0]  # m x k
+        except RuntimeError:
+            pulled = (_jacobian(flat, z).mT @ r[:, :, None])[:, :, 0]
+        return pulled
+
     draws = torch.randn(DRAWS, latent_dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     draws[0] = 0
     draws = draws.to(x.device)
     size = max(1, MEMORY // (STARTS * targets.shape[1] * latent_dim * 8))
-    images = torch.cat(
-        [decode(part).reshape(len(part), targets.shape[1]) for part in draws.split(size * STARTS)]
-    )  # D x P
+    images = torch.cat([flat(part) for part in draws.split(size * STARTS)])  # D x P
     codes, failed = [], 0
     for part in targets.split(size):
         nearest = torch.cdist(part, images).topk(STARTS, dim=1, largest=False).indices  # n x S
-        z, error, settled = _refined(decode, draws[nearest].flatten(0, 1), part.repeat_interleave(STARTS, dim=0))
-        best = error.reshape(-1, STARTS).argmin(1, keepdim=True)  # n x 1
+        starts, several = draws[nearest].flatten(0, 1), part.repeat_interleave(STARTS, dim=0)
+        found = refined(starts, several, flat, pullback, metric, STEPS, SETTLED)
+        best = found.error.reshape(-1, STARTS).argmin(1, keepdim=True)  # n x 1
+        settled = (found.cosine <= SETTLED) | found.stuck
         failed += int((~settled.reshape(-1, STARTS).gather(1, best)).sum())
-        codes.append(z.reshape(len(part), STARTS, -1).take_along_dim(best[:, :, None], dim=1)[:, 0])  # n x k
+        codes.append(found.codes.reshape(len(part), STARTS, -1).take_along_dim(best[:, :, None], dim=1)[:, 0])  # n x k
     if failed:
         log.warning(
             f"warning: the closest points of {failed} of {len(x)} images are not settled after {STEPS} steps; their "
@@ -62,48 +116,108 @@ def closest(decode: Callable[[Tensor], Tensor], x: Tensor, latent_dim: int) -> T
     return torch.cat(codes)
 
 
-def _refined(decode: Callable[[Tensor], Tensor], z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From codes (M, k) downhill to local minima: codes, squared distances (M,), and which are settled (M,)."""
-
-    def residual(at: Tensor, which: Tensor) -> Tensor:
-        return decode(at).reshape(len(at), targets.shape[1]) - targets[which]  # m x P
-
-    z, which = z.clone(), torch.arange(len(z), device=z.device)
-    r = residual(z, which)  # M x P
-    error, damping, cosine = r.square().sum(1), z.new_full((len(z),), 1e-3), torch.zeros_like(z[:, 0])
-    before = error.clone()
-    for number in range(1, STEPS + 1):
-        jacobian = _jacobian(decode, z[which])  # m x P x k
-        gradient = (jacobian.mT @ r[which][:, :, None])[:, :, 0]  # m x k
-        normal = jacobian.mT @ jacobian  # m x k x k
-        lengths = normal.diagonal(dim1=1, dim2=2).sqrt()  # m x k
-        cosine[which] = (gradient.abs() / (lengths * error[which].sqrt()[:, None] + TINY)).amax(1)
-        cosine[error <= 1e-24 * targets.square().sum(1)] = 0  # on the surface
-        moving = cosine[which] > ANGLE
-        which, gradient, normal, lengths = which[moving], gradient[moving], normal[moving], lengths[moving]
-        if not len(which):
-            break
-        ridge = damping[which] * lengths.square().amax(1)
-        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-        step = torch.linalg.solve(normal + ridge[:, None, None] * eye, -gradient)  # m x k
-        ahead = residual(z[which] + step, which)
-        lower = ahead.square().sum(1) < error[which]
-        better = which[lower]
-        z[better] += step[lower]
-        r[better], error[better] = ahead[lower], ahead[lower].square().sum(1)
-        damping[which] = torch.where(lower, damping[which] / 5, damping[which] * 4).clamp(1e-12, 1e16)
-        if number % PATIENCE == 0:
-            cosine[which[before[which] - error[which] <= REDUCTION * before[which]]] = 0
-            before = error.clone()
-        which = which[(cosine[which] > 0) & (lower | (step.norm(dim=1) > 1e-14 * (1 + z[which].norm(dim=1))))]
-    return z, error, cosine <= SETTLED
-
-
-def _jacobian(decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+def _jacobian(decode: Map, z: Tensor) -> Tensor:
     """Jacobians (M, P, k) at codes (M, k), column by column; by central differences where a decoder has no others."""
     axes = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     try:
-        columns = [jvp(decode, (z,), (axis.expand_as(z).clone(),))[1].flatten(1) for axis in axes]
+        columns = [jvp(decode, (z,), (axis.expand_as(z).clone(),))[1] for axis in axes]
     except RuntimeError:
-        columns = [(decode(z + 1e-5 * axis) - decode(z - 1e-5 * axis)).flatten(1) / 2e-5 for axis in axes]
+        columns = [(decode(z + 1e-5 * axis) - decode(z - 1e-5 * axis)) / 2e-5 for axis in axes]
     return torch.stack(columns, dim=2)
+
+
+def refined(
+    z: Tensor,
+    targets: Tensor,
+    decode: Map,
+    pullback: Callable[[Tensor, Tensor], Tensor],
+    metric: Map,
+    steps: int,
+    tolerance: float,
+    certain: bool = True,
+) -> Refined:
+    """From codes downhill to local minima of the distance to images. Images that have converged are no longer computed.
+
+    Parameters
+    ----------
+    z : tensor (N, k)
+        In float64, as all that the functions take and give.
+    targets : tensor (N, P)
+    decode, pullback, metric : callable
+        Codes (M, k) to images (M, P); codes and vectors (M, P) to Jᵀ times the vectors (M, k); codes to JᵀJ (M, k, k).
+    steps : int
+        At most.
+    tolerance : float
+        Cosine of the angle between residual and tangent space up to which a point counts as the closest.
+    certain : bool
+        Whether all end points have a cosine by their own metric, not by that of a point before.
+    """
+    count, k = z.shape
+    eye, rounding = torch.eye(k).to(z), k * torch.finfo(z.dtype).eps
+    z, taken = z.clone(), torch.zeros(count, dtype=torch.int64, device=z.device)
+    r = decode(z) - targets  # N x P
+    error, gradient = r.square().sum(1), pullback(z, r)  # N, N x k
+    hessian, factor = z.new_empty(count, k, k), z.new_empty(count, k, k)  # the latter of the last metric
+    damping, scale, cosine = z.new_full((count,), DAMPING), torch.zeros_like(error), torch.full_like(error, torch.nan)
+    moved, due = torch.ones_like(cosine, dtype=torch.bool), torch.ones_like(cosine, dtype=torch.bool)
+    stuck = torch.zeros_like(due)
+    active = torch.arange(count, device=z.device)
+
+    def cosines(gradient: Tensor, error: Tensor, at: Tensor) -> Tensor:
+        """By the last metrics of the images ``at``: (m,)."""
+        solved = torch.cholesky_solve(gradient[:, :, None], factor[at])[:, :, 0]  # m x k
+        squares = (gradient * solved).sum(1) / error.clamp(min=TINY)
+        return squares.sqrt().masked_fill(error <= ON_SURFACE * targets.shape[1], 0)
+
+    for number in range(steps + 1):
+        at = active[due[active] | (moved[active] & ((number in ANEW) | (certain and number == steps)))]
+        if len(at):
+            hessian[at] = metric(z[at])
+            scale[at] = hessian[at].diagonal(dim1=1, dim2=2).amax(1)
+            factor[at], failed = torch.linalg.cholesky_ex(
+                hessian[at] + (rounding * scale[at] + TINY)[:, None, None] * eye
+            )
+            cosine[at] = cosines(gradient[at], error[at], at).masked_fill(failed != 0, torch.nan)
+            damping[at] = damping[at].clamp(max=DAMPING)
+            moved[at] = due[at] = False
+            active = active[cosine[active] > tolerance]  # not those that are not numbers
+        if number == steps or not len(active):
+            break
+        ridge = (damping[active] * scale[active] + TINY)[:, None, None]
+        solver, failed = torch.linalg.cholesky_ex(hessian[active] + ridge * eye)
+        step = -torch.cholesky_solve(gradient[active][:, :, None], solver)[:, :, 0]  # m x k
+        step[failed != 0] = 0
+        there = z[active] + step
+        r = decode(there) - targets[active]  # m x P
+        ahead, slope = r.square().sum(1), pullback(there, r)  # m, m x k
+        turned = cosines(slope, ahead, active)
+        level = ahead <= error[active] * (1 + rounding)  # where the distance cannot tell, the gradient does
+        lower = (ahead < error[active]) | (level & (turned < cosines(gradient[active], error[active], active)))
+        model = (hessian[active] @ step[:, :, None])[:, :, 0]  # m x k
+        foreseen = -(step * (2 * gradient[active] + model)).sum(1)
+        good = lower & (error[active] - ahead > 0.25 * foreseen)
+        hessian[active] = _corrected(hessian[active], step, model, slope - gradient[active])
+        better = active[lower]
+        z[better], error[better], gradient[better] = there[lower], ahead[lower], slope[lower]
+        moved[better] = True
+        taken[active] += 1
+        damping[active] *= torch.where(good, EASED, torch.where(lower, 1.0, RAISED)).to(z)
+        near = better[turned[lower] <= tolerance / 2]
+        lost = active[damping[active] > STUCK]
+        stuck[lost] = ~moved[lost]
+        due[near] = due[lost] = True
+        gone = stuck.clone()
+        if not certain:
+            gone[near] = True
+        active = active[~gone[active]]
+    return Refined(z, error, cosine, taken, stuck)
+
+
+def _corrected(hessian: Tensor, step: Tensor, model: Tensor, change: Tensor) -> Tensor:
+    """Hessians (m, k, k) after steps (m, k), which they map to ``model``, and which changed gradients by ``change``."""
+    bend, seen = (step * model).sum(1, keepdim=True), (step * change).sum(1, keepdim=True)  # m x 1
+    share = torch.where(seen < 0.2 * bend, 0.8 * bend / (bend - seen), 1.0)
+    change = share * change + (1 - share) * model
+    seen = (step * change).sum(1, keepdim=True)
+    more = change[:, :, None] * (change / seen)[:, None] - model[:, :, None] * (model / bend)[:, None]  # m x k x k
+    return torch.where(more.isfinite().flatten(1).all(1)[:, None, None], hessian + more, hessian)
