@@ -18,7 +18,7 @@ from latent_atlas.models.closest import Map, Refined, refined
 STEPS, FINISH = 60, 12  # in float32, then in float64, at most
 TOLERANCE = 1e-3  # cosine of the angle between residual and tangent space: about 1e-6 of the error is left to gain
 APART = 1e-5  # smallest eigenvalue of a metric over its largest entry, above which it is computed in float32
-MEMORY = 256 * 2**20  # bytes of the matrices of the images that are computed together
+MEMORY = 64 * 2**20  # bytes of the matrices of the images that are computed together
 
 
 def closest(manifold: Manifold, x: Tensor, tolerance: float = TOLERANCE, steps: int = STEPS) -> tuple[Refined, Tensor]:

@@ -25,10 +25,13 @@ from torch.func import jvp, vjp
 DRAWS, STARTS, STEPS = 512, 4, 300
 ANEW = (3, 9, 27, 81, 243)  # steps after which the surface is linearised anew
 DAMPING, EASED, RAISED = 1e-3, 1 / 5, 4.0  # of the largest diagonal entry: at first, after a success, after a failure
-STUCK = 1e10  # damping at which a search is given up, or begun anew if it has moved since the last Jacobian
+STUCK, LEAST = (
+    1e10,
+    1e-8,
+)  # damping at which a search is given up if less was gained since the last Jacobian, else begun anew
 SETTLED = 1e-7  # cosine of the angle between residual and tangent space
 ON_SURFACE = 1e-24  # squared distance a pixel up to which an image lies on the surface
-TINY = torch.finfo(torch.float64).tiny
+EPSILON, TINY = torch.finfo(torch.float64).eps, torch.finfo(torch.float64).tiny
 MEMORY = 128 * 2**20  # bytes of the Jacobians that are computed together
 log = logging.getLogger("latent_atlas")
 
@@ -50,7 +53,7 @@ class Refined:
     steps : tensor (N,)
         How many points were tried.
     stuck : bool tensor (N,)
-        Whether no step, however short, reduced the distance, though the residual is not orthogonal.
+        Whether steps, however short, no longer reduced the distance, though the residual is not orthogonal.
     """
 
     codes: Tensor
@@ -153,64 +156,70 @@ def refined(
         Whether all end points have a cosine by their own metric, not by that of a point before.
     """
     count, k = z.shape
-    eye, rounding = torch.eye(k).to(z), k * torch.finfo(z.dtype).eps
+    wide = targets.shape[1]
     z, taken = z.clone(), torch.zeros(count, dtype=torch.int64, device=z.device)
     r = decode(z) - targets  # N x P
     error, gradient = r.square().sum(1), pullback(z, r)  # N, N x k
-    hessian, factor = z.new_empty(count, k, k), z.new_empty(count, k, k)  # the latter of the last metric
-    damping, scale, cosine = z.new_full((count,), DAMPING), torch.zeros_like(error), torch.full_like(error, torch.nan)
-    moved, due = torch.ones_like(cosine, dtype=torch.bool), torch.ones_like(cosine, dtype=torch.bool)
-    stuck = torch.zeros_like(due)
-    active = torch.arange(count, device=z.device)
+    hessian, factor = z.new_empty(count, k, k), z.new_empty(count, k, k)  # the factor is that of the last metric
+    damping, scale, cosine, linearised = (torch.full_like(error, value) for value in (DAMPING, 0, torch.nan, 0))
+    running, due, moved, stuck = (torch.full_like(taken, value, dtype=torch.bool) for value in (1, 1, 1, 0))
 
     def cosines(gradient: Tensor, error: Tensor, at: Tensor) -> Tensor:
         """By the last metrics of the images ``at``: (m,)."""
-        solved = torch.cholesky_solve(gradient[:, :, None], factor[at])[:, :, 0]  # m x k
-        squares = (gradient * solved).sum(1) / error.clamp(min=TINY)
-        return squares.sqrt().masked_fill(error <= ON_SURFACE * targets.shape[1], 0)
+        squares = (gradient * _solved(gradient, factor[at])).sum(1) / error.clamp(min=TINY)
+        return squares.sqrt().masked_fill(error <= ON_SURFACE * wide, 0)
 
     for number in range(steps + 1):
-        at = active[due[active] | (moved[active] & ((number in ANEW) | (certain and number == steps)))]
+        late = (number in ANEW) | (certain and number == steps)
+        at = (due | (running & moved & late)).nonzero()[:, 0]
         if len(at):
             hessian[at] = metric(z[at])
             scale[at] = hessian[at].diagonal(dim1=1, dim2=2).amax(1)
-            factor[at], failed = torch.linalg.cholesky_ex(
-                hessian[at] + (rounding * scale[at] + TINY)[:, None, None] * eye
-            )
-            cosine[at] = cosines(gradient[at], error[at], at).masked_fill(failed != 0, torch.nan)
+            factor[at], failed = _factor(hessian[at], k * EPSILON * scale[at])
+            cosine[at] = cosines(gradient[at], error[at], at).masked_fill(failed, torch.nan)
             damping[at] = damping[at].clamp(max=DAMPING)
-            moved[at] = due[at] = False
-            active = active[cosine[active] > tolerance]  # not those that are not numbers
+            running[at] = (cosine[at] > tolerance) & ~stuck[at]  # not those that are not numbers
+            linearised[at], moved[at], due[at] = error[at], False, False
+        active = running.nonzero()[:, 0]
         if number == steps or not len(active):
             break
-        ridge = (damping[active] * scale[active] + TINY)[:, None, None]
-        solver, failed = torch.linalg.cholesky_ex(hessian[active] + ridge * eye)
-        step = -torch.cholesky_solve(gradient[active][:, :, None], solver)[:, :, 0]  # m x k
-        step[failed != 0] = 0
+        matrix, slope, before = hessian[active], gradient[active], error[active]  # m x k x k, m x k, m
+        solver, failed = _factor(matrix, damping[active] * scale[active])
+        step = -_solved(slope, solver).masked_fill(failed[:, None], 0)  # m x k
         there = z[active] + step
         r = decode(there) - targets[active]  # m x P
-        ahead, slope = r.square().sum(1), pullback(there, r)  # m, m x k
-        turned = cosines(slope, ahead, active)
-        level = ahead <= error[active] * (1 + rounding)  # where the distance cannot tell, the gradient does
-        lower = (ahead < error[active]) | (level & (turned < cosines(gradient[active], error[active], active)))
-        model = (hessian[active] @ step[:, :, None])[:, :, 0]  # m x k
-        foreseen = -(step * (2 * gradient[active] + model)).sum(1)
-        good = lower & (error[active] - ahead > 0.25 * foreseen)
-        hessian[active] = _corrected(hessian[active], step, model, slope - gradient[active])
-        better = active[lower]
-        z[better], error[better], gradient[better] = there[lower], ahead[lower], slope[lower]
-        moved[better] = True
-        taken[active] += 1
+        after, slope_there = r.square().sum(1), pullback(there, r)  # m, m x k
+        turned = cosines(slope_there, after, active)
+        level = after <= before * (1 + wide * EPSILON)  # where distances cannot tell, gradients do
+        lower = (after < before) | (level & (turned < cosine[active]))
+        model = (matrix @ step[:, :, None])[:, :, 0]  # m x k
+        good = lower & (before - after > -0.25 * (step * (2 * slope + model)).sum(1))
+        hessian[active] = _corrected(matrix, step, model, slope_there - slope)
         damping[active] *= torch.where(good, EASED, torch.where(lower, 1.0, RAISED)).to(z)
-        near = better[turned[lower] <= tolerance / 2]
-        lost = active[damping[active] > STUCK]
-        stuck[lost] = ~moved[lost]
-        due[near] = due[lost] = True
-        gone = stuck.clone()
-        if not certain:
-            gone[near] = True
-        active = active[~gone[active]]
+        taken[active] += 1
+        better = active[lower]
+        z[better], error[better], gradient[better] = there[lower], after[lower], slope_there[lower]
+        cosine[better], moved[better] = turned[lower], True
+        near, lost = better[turned[lower] <= tolerance / 2], active[damping[active] > STUCK]
+        stuck[lost] = error[lost] >= (1 - LEAST) * linearised[lost]
+        due[lost] = ~stuck[lost] | (moved[lost] & certain)
+        due[near] = certain
+        running &= ~stuck
+        running[near] = certain
     return Refined(z, error, cosine, taken, stuck)
+
+
+def _factor(matrix: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of matrices (m, k, k) plus multiples (m,) of the identity, and which have none (m,)."""
+    matrix = matrix.clone()
+    matrix.diagonal(dim1=1, dim2=2).add_((ridge + TINY)[:, None])
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return factor, failed != 0
+
+
+def _solved(right: Tensor, factor: Tensor) -> Tensor:
+    """Solutions (m, k) of the systems with right-hand sides (m, k) and Cholesky factors (m, k, k)."""
+    return torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
 
 
 def _corrected(hessian: Tensor, step: Tensor, model: Tensor, change: Tensor) -> Tensor:
@@ -218,6 +227,7 @@ def _corrected(hessian: Tensor, step: Tensor, model: Tensor, change: Tensor) -> 
     bend, seen = (step * model).sum(1, keepdim=True), (step * change).sum(1, keepdim=True)  # m x 1
     share = torch.where(seen < 0.2 * bend, 0.8 * bend / (bend - seen), 1.0)
     change = share * change + (1 - share) * model
-    seen = (step * change).sum(1, keepdim=True)
-    more = change[:, :, None] * (change / seen)[:, None] - model[:, :, None] * (model / bend)[:, None]  # m x k x k
-    return torch.where(more.isfinite().flatten(1).all(1)[:, None, None], hessian + more, hessian)
+    right = torch.stack([change, model], dim=2)  # m x k x 2
+    left = torch.stack([change / (step * change).sum(1, keepdim=True), -model / bend], dim=2)
+    fit = (left * right).isfinite().all(2).all(1)[:, None, None]
+    return torch.baddbmm(hessian, left.where(fit, 0), right.where(fit, 0).mT)
