@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import Study
+from surfaces import collapsed, measure, succeeded
 
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.geometry import reconstruction as quality
@@ -112,6 +113,30 @@ def test_each_image_of_the_sample_and_the_examples(name: str, folder: Path, fini
         x = as_float(digits.pixels(row.split)[row.image][None], surface.dtype)
         assert row.mse == pytest.approx(float((x - surface.reconstruct(x)).square().mean()), rel=1e-4)
         assert row.label == digits.classes[int(digits.labels(row.split)[row.image])]
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_what_the_encoder_misses_at_each_image(name: str, trained: Study, digits_file: Path) -> None:
+    succeeded(measure(trained, "reconstruct", name, digits_file))
+    table = pd.read_parquet(trained.folder / "results" / "reconstruct" / name / "errors.parquet")
+    assert len(table) == 22
+    assert table["converged"].all()
+    assert table["residual_angle_deg"].between(89.94, 90).all()
+    gap = 1 - table["mse_closest"] / table["mse"]
+    assert table["encoder_gap"].to_numpy() == pytest.approx(gap.to_numpy(), abs=1e-9)
+    if name.startswith("pca"):
+        assert gap.abs().max() < 1e-12
+    else:
+        assert gap.min() > 0
+
+
+def test_decoder_that_draws_one_image_only(study: Study, trained: Study, digits_file: Path) -> None:
+    collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
+    succeeded(measure(study, "reconstruct", "fc2", digits_file))
+    table = pd.read_parquet(study.folder / "results" / "reconstruct" / "fc2" / "errors.parquet")
+    assert (table["encoder_gap"] == 0).all()
+    assert (table["residual_angle_deg"] == 90).all()
+    assert table["converged"].all()
 
 
 def test_examples_of_all_manifolds_in_one_table(folder: Path, finished: Study) -> None:
