@@ -18,7 +18,7 @@ from latent_atlas.models.closest import Map, Refined, refined
 STEPS, FINISH = 60, 12  # in float32, then in float64, at most
 TOLERANCE = 1e-3  # cosine of the angle between residual and tangent space: about 1e-6 of the error is left to gain
 APART = 1e-5  # smallest eigenvalue of a metric over its largest entry, above which it is computed in float32
-MEMORY = 64 * 2**20  # bytes of the matrices of the images that are computed together
+MEMORY, TOGETHER = 64 * 2**20, 100  # bytes of the matrices of the images that are computed together, and their number
 
 
 def closest(manifold: Manifold, x: Tensor, tolerance: float = TOLERANCE, steps: int = STEPS) -> tuple[Refined, Tensor]:
@@ -44,7 +44,7 @@ def closest(manifold: Manifold, x: Tensor, tolerance: float = TOLERANCE, steps: 
         The squared distances of decode(encode(x)).
     """
     fast, exact = manifold.to(torch.float32), manifold.to(torch.float64)
-    size = max(1, MEMORY // (64 * (manifold.latent_dim**2 + manifold.pixel_count)))
+    size = max(1, min(TOGETHER, MEMORY // (64 * (manifold.latent_dim**2 + manifold.pixel_count))))
     parts = [_closest(fast, exact, part, tolerance, steps) for part in exact.checked(x).split(size)]
     found, starts = zip(*parts, strict=True)
     return Refined(*(torch.cat(columns) for columns in zip(*map(astuple, found), strict=True))), torch.cat(starts)
