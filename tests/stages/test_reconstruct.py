@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import Study
+from surfaces import collapsed, measure, succeeded
 
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.pca import fit
+from latent_atlas.report.sections.reconstruct import gap_sentences
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 
@@ -112,6 +114,68 @@ def test_each_image_of_the_sample_and_the_examples(name: str, folder: Path, fini
         x = as_float(digits.pixels(row.split)[row.image][None], surface.dtype)
         assert row.mse == pytest.approx(float((x - surface.reconstruct(x)).square().mean()), rel=1e-4)
         assert row.label == digits.classes[int(digits.labels(row.split)[row.image])]
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_what_the_encoder_misses_at_each_image(name: str, trained: Study, digits_file: Path) -> None:
+    succeeded(measure(trained, "reconstruct", name, digits_file))
+    table = pd.read_parquet(trained.folder / "results" / "reconstruct" / name / "errors.parquet")
+    assert len(table) == 22
+    assert table["converged"].all()
+    assert table["residual_angle_deg"].between(89.94, 90).all()
+    gap = 1 - table["mse_closest"] / table["mse"]
+    assert table["encoder_gap"].to_numpy() == pytest.approx(gap.to_numpy(), abs=1e-9)
+    if name.startswith("pca"):
+        assert gap.abs().max() < 1e-12
+    else:
+        assert gap.min() > 0
+
+
+def test_decoder_that_draws_one_image_only(study: Study, trained: Study, digits_file: Path) -> None:
+    collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
+    succeeded(measure(study, "reconstruct", "fc2", digits_file))
+    table = pd.read_parquet(study.folder / "results" / "reconstruct" / "fc2" / "errors.parquet")
+    assert (table["encoder_gap"] == 0).all()
+    assert (table["residual_angle_deg"] == 90).all()
+    assert table["converged"].all()
+
+
+def test_the_gap_over_the_sample(folder: Path, finished: Study) -> None:
+    table = pd.read_csv(folder / "sample.csv").set_index("model")
+    each = pd.read_parquet(folder / "fc4" / "errors.parquet")
+    each = each[each["example"].isna()]
+    assert table["encoder_gap_mean"]["fc4"] == pytest.approx(each["encoder_gap"].mean(), rel=1e-9)
+    assert (
+        table["encoder_gap_mean_low"]["fc4"] < table["encoder_gap_mean"]["fc4"] < table["encoder_gap_mean_high"]["fc4"]
+    )
+    assert table["converged_share"]["fc4"] == each["converged"].mean()
+    assert table["steps_median"]["fc4"] == each["steps"].median()
+    assert table["encoder_gap_mean"]["pca2"] == pytest.approx(0, abs=1e-12)
+    page = (finished.folder / "results" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "what the encoder misses" in page
+
+
+def gaps(*rows: tuple[str, float, float]) -> list[str]:
+    """The sentences on models with a mean gap and a share of images that converged."""
+    table = pd.DataFrame(rows, columns=["model", "encoder_gap_mean", "converged_share"])
+    limits = {
+        "encoder_gap_mean_low": table["encoder_gap_mean"] - 0.01,
+        "encoder_gap_mean_high": table["encoder_gap_mean"],
+    }
+    return gap_sentences(table.assign(images=1000, **limits), "test")
+
+
+def test_gaps_in_words() -> None:
+    assert gaps(("a", 0.1, 1.0), ("b", 0.07, 0.995), ("c", 0.3, 0.25)) == [
+        "The squared error divides into what the surface cannot draw, the distance to its closest point, and what the "
+        "encoder misses. At the 1,000 images of the test split the share of the latter is 7.0% (6.0% to 7.0%) for b, "
+        "and 30.0% (29.0% to 30.0%) for c; others lie between.",
+        "Where the search for the closest point ends before the residual is orthogonal to the tangent space, the "
+        "encoder misses at least what is found. Share of such images: c (75.0%).",
+    ]
+    (alone,) = gaps(("a", 0.1, 1.0))
+    assert alone.endswith("is 10.0% (9.0% to 10.0%) for a.")
+    assert gaps(("perfect", math.nan, 1.0)) == []
 
 
 def test_examples_of_all_manifolds_in_one_table(folder: Path, finished: Study) -> None:

@@ -1,4 +1,4 @@
-"""How well a manifold reconstructs images: MSE, PSNR and SSIM, an image at a time or over a split."""
+"""How well a manifold reconstructs images: MSE, PSNR and SSIM, and which part of the error its encoder misses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from latent_atlas.geometry.closest import TOLERANCE, closest
 from latent_atlas.geometry.manifold import Manifold, batches
+from latent_atlas.models.closest import ON_SURFACE
 
 SSIM_SIGMA = 1.5  # pixels, the Gaussian window of Wang et al. (2004)
 SSIM_RADIUS = 5  # pixels
@@ -73,6 +75,29 @@ def errors(manifold: Manifold, pixels: Tensor) -> pd.DataFrame:
         error = mse(x, y)
         rows.append(torch.stack([error, psnr(error), ssim(x, y)], dim=1).double())  # N x 3
     return pd.DataFrame(torch.cat(rows).numpy(), columns=["mse", "psnr_db", "ssim"])
+
+
+def gaps(manifold: Manifold, pixels: Tensor) -> pd.DataFrame:
+    """Which part of the error of each of the images (N, C, H, W) is missed by the encoder, and which by the surface.
+
+    Returns
+    -------
+    DataFrame
+        One row an image: ``mse_closest``, the error of the closest point that is found from the encoder's code;
+        ``encoder_gap``, 1 - mse_closest / mse, null where nothing is wrong; ``steps`` of the search;
+        ``residual_angle_deg``, between residual and tangent space at its end, 90 at an optimum, null on the surface or
+        where it is not known; ``converged``, whether it is 90 to :data:`latent_atlas.geometry.closest.TOLERANCE`.
+    """
+    found, start = closest(manifold, pixels)
+    least = ON_SURFACE * manifold.pixel_count
+    columns = {
+        "mse_closest": found.error / manifold.pixel_count,
+        "encoder_gap": (1 - found.error / start).masked_fill(start <= least, math.nan),
+        "steps": found.steps,
+        "residual_angle_deg": found.cosine.clamp(max=1).acos().rad2deg().masked_fill(found.error <= least, math.nan),
+        "converged": found.cosine <= TOLERANCE,
+    }
+    return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
 
 
 def summary(manifold: Manifold, pixels: Tensor) -> dict[str, float]:

@@ -22,7 +22,7 @@ from latent_atlas.study.manifolds import firsts, groups, manifolds
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-VALUES = ["mse", "ssim"]  # what of each image of the sample is summarized
+VALUES = ["mse", "mse_closest", "encoder_gap", "ssim"]  # what of each image of the sample is summarized
 
 
 @stage()
@@ -36,7 +36,10 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     each = combined(folder, manifolds(params), "errors.parquet")
     write_table(folder / "examples.csv", each[each["example"].notna()])
     sample = each[each["example"].isna()]
-    write_table(folder / "sample.csv", summarized(sample, VALUES))
+    search = sample.groupby(["model", "latent_dim"]).agg(
+        converged_share=("converged", "mean"), steps_median=("steps", "median")
+    )
+    write_table(folder / "sample.csv", summarized(sample, VALUES).join(search, ["model", "latent_dim"]))
     write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, ["latent_dim"]))
     write_table(folder / "differences.csv", differences(sample, VALUES))
     write_table(folder / "differences_by_class.csv", by_class(differences, sample, VALUES))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
@@ -18,6 +19,8 @@ def section(results: Path, params: Params) -> Section:
     """Errors of all manifolds on both splits, and their reconstructions side by side."""
     folder = results / "reconstruct"
     errors = pd.read_csv(folder / "summary.csv")
+    sample = pd.read_csv(folder / "sample.csv")
+    linear = pca_manifolds(params)
     test = errors[errors["split"] == "test"]
     warned = unlearned(results, params)
     left_out = {case.model for case in warned}
@@ -25,10 +28,11 @@ def section(results: Path, params: Params) -> Section:
         "Reconstruction",
         warnings=[str(case) for case in warned],
         sentences=[
-            *sentences(*findings(test[~test["manifold"].isin(left_out)], set(pca_manifolds(params)))),
+            *sentences(*findings(test[~test["manifold"].isin(left_out)], set(linear))),
+            *gap_sentences(sample[~sample["model"].isin({*linear, *left_out})], params.sample.split),
             *imported_sentences([name for name in params.models if name not in trained(params)]),
         ],
-        tables=[_table(errors, left_out)],
+        tables=[_table(errors, left_out), _gap_table(sample, scope(sample, linear))],
         pictures=[
             Picture.of(
                 folder / "test_comparison.png",
@@ -69,6 +73,31 @@ def sentences(best: pd.Series, ratio: pd.Series) -> list[str]:
     return said
 
 
+def gap_sentences(sample: pd.DataFrame, split: str) -> list[str]:
+    """What the encoders miss of what their surfaces could draw, over the images of the sample."""
+    gaps = sample[sample["encoder_gap_mean"].notna()]
+    if not len(gaps):
+        return []
+    ends = [gaps.loc[gaps["encoder_gap_mean"].idxmin()], gaps.loc[gaps["encoder_gap_mean"].idxmax()]]
+    said = [f"{ranged(row, 'encoder_gap_mean', '{:.1%}'.format)} for {row['model']}" for row in ends]
+    found = [
+        "The squared error divides into what the surface cannot draw, the distance to its closest point, and what the "
+        f"encoder misses. At the {gaps['images'].max():,} images of the {split} split the share of the latter is "
+        f"{', and '.join(dict.fromkeys(said))}{'; others lie between' if len(gaps) > 2 else ''}."
+    ]
+    short = [
+        f"{row['model']} ({1 - row['converged_share']:.1%})"
+        for _, row in gaps.iterrows()
+        if row["converged_share"] < 0.99
+    ]
+    if short:
+        found.append(
+            f"Where the search for the closest point ends before the residual is orthogonal to the tangent space, the "
+            f"encoder misses at least what is found. Share of such images: {', '.join(short)}."
+        )
+    return found
+
+
 def imported_sentences(names: list[str]) -> list[str]:
     """What is not known of models that were trained elsewhere."""
     if not names:
@@ -98,3 +127,21 @@ def _table(errors: pd.DataFrame, left_out: set[str]) -> str:
     }
     best = {"test MSE": "min", "training MSE": "min", "test PSNR (dB)": "max", "test SSIM": "max"}
     return table(frame, formats, "Mean errors over all images of each split; the best in bold", best, left_out)
+
+
+def _gap_table(sample: pd.DataFrame, intervals: str) -> str:
+    """Errors by the encoders and of the closest points, over the sample."""
+    error, share = "{:.5f}".format, "{:.1%}".format
+    ranges = {
+        "error by the encoder": ("mse_mean", error),
+        "error of the closest point": ("mse_closest_mean", error),
+        "encoder gap": ("encoder_gap_mean", share),
+    }
+    frame = sample[["model", "latent_dim"]].rename(columns={"latent_dim": "k"})
+    for head, (column, written) in ranges.items():
+        frame[head] = [ranged(row, column, written) for _, row in sample.iterrows()]
+    frame["converged"], frame["steps, median"] = sample["converged_share"], sample["steps_median"]
+    formats = {"k": "{:.0f}".format, "converged": share, "steps, median": "{:.0f}".format}
+    return table(
+        frame, formats, f"Means over the sample: what the surface cannot draw, and what the encoder misses. {intervals}"
+    )
