@@ -20,6 +20,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, what is costly is made in one of them.
+
+    All tests of ``finished`` go to one process, and begin, since they take longest; else the tests of a file stay
+    together. Tests of the engines have a folder each and go anywhere.
+    """
+    if not getattr(config.option, "loadgroup", False):
+        return
+
+    def finished(item: pytest.Item) -> bool:
+        return "finished" in getattr(item, "fixturenames", ())
+
+    items.sort(key=lambda item: not finished(item))
+    for item in items:
+        if finished(item):
+            item.add_marker(pytest.mark.xdist_group("finished"))
+        elif item.get_closest_marker("engines") is None:
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Each test draws the same random numbers whenever and after whatever it runs."""
