@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 # processes that share the tests
-TESTS := pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
@@ -25,11 +25,11 @@ demo objectives: $(VENV)/installed
 
 ## test: install what the tests need and run them
 test: $(VENV)/installed-dev
-	@$(BIN)/$(TESTS)
+	@$(BIN)/$(TESTS) --dist loadfile --no-loadscope-reorder
 
 ## test-engines: check that Snakemake and DVC agree in all tested cases (several minutes)
 test-engines: $(VENV)/installed-dev
-	@$(BIN)/$(TESTS) -m "engines and not slow"
+	@$(BIN)/$(TESTS) --dist worksteal -m "engines and not slow"
 
 ## test-cluster: check that the pipeline runs on a real SLURM, which the tests start (needs root and the SLURM packages)
 test-cluster: $(VENV)/installed-dev

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import ROOT, Study, options
+from support import ROOT, Study, made_once, options
 
 import latent_atlas.cli  # noqa: F401  (one thread each, as the stages run: said before numpy and torch are loaded)
 from latent_atlas.data import sources as datasets
@@ -18,27 +18,6 @@ from latent_atlas.geometry.pca import PrincipalComponents, fit
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out what torch has to say to itself."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, what is costly is made in one of them.
-
-    All tests of ``finished`` go to one process, and begin, since they take longest; else the tests of a file stay
-    together. Tests of the engines have a folder each and go anywhere.
-    """
-    if not getattr(config.option, "loadgroup", False):
-        return
-
-    def finished(item: pytest.Item) -> bool:
-        return "finished" in getattr(item, "fixturenames", ())
-
-    items.sort(key=lambda item: not finished(item))
-    for item in items:
-        if finished(item):
-            item.add_marker(pytest.mark.xdist_group("finished"))
-        elif item.get_closest_marker("engines") is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +88,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits_file: Path) -> Stud
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small study that the whole workflow has run through, from nothing to the report."""
-    study = Study(tmp_path_factory.mktemp("finished"))
-    done = study.snakemake()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return study
+    """A small study that the whole workflow has run through, from nothing to the report; not to be changed."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        done = Study(folder).snakemake()
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return Study(made_once(tmp_path_factory, "finished", make))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,33 +268,41 @@ class TestRun:
         for path in logs:
             assert "ERROR" not in path.read_text()
 
-    def test_leaves_nothing_to_do_however_the_parameters_are_written(self, finished: Study) -> None:
-        path = finished.folder / "params.yaml"
+    @pytest.fixture(scope="class")
+    @classmethod
+    def copied(cls, finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+        """A copy, times and all, to be edited."""
+        folder = tmp_path_factory.mktemp("copied") / "study"
+        shutil.copytree(finished.folder, folder, copy_function=shutil.copy2)
+        return Study(folder)
+
+    def test_leaves_nothing_to_do_however_the_parameters_are_written(self, copied: Study) -> None:
+        path = copied.folder / "params.yaml"
         text = path.read_text()
-        assert planned(finished.snakemake("--dry-run")) == {}
+        assert planned(copied.snakemake("--dry-run")) == {}
         try:
-            finished.values = dict(reversed(finished.values.items()))
-            finished.write()
+            copied.values = dict(reversed(copied.values.items()))
+            copied.write()
             path.write_text(
                 "# rewritten\n" + path.read_text().replace("peak_learning_rate: 0.005", "peak_learning_rate: 5.0e-3")
             )
-            (finished.folder / "data" / "images.safetensors").touch()
-            assert planned(finished.snakemake("--dry-run")) == {}
+            (copied.folder / "data" / "images.safetensors").touch()
+            assert planned(copied.snakemake("--dry-run")) == {}
         finally:
             path.write_text(text)
 
-    def test_edit_of_one_model_concerns_that_model_and_what_joins_them(self, finished: Study) -> None:
-        with finished.edited("models.fc4.latent_dim", 3):
-            done = finished.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
+    def test_edit_of_one_model_concerns_that_model_and_what_joins_them(self, copied: Study) -> None:
+        with copied.edited("models.fc4.latent_dim", 3):
+            done = copied.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
         counts = planned(done)
         assert counts["train"] == counts["reconstruct"] == counts["reconstruct_summary"] == counts["report"] == 1
         assert not {"fetch", "pca"} & counts.keys()
         assert {wildcard for job in jobs(done) for wildcard in job.wildcards} == {"fc4"}
         assert {job.rule for job in jobs(done)} == {*counts, "all"}
 
-    def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
-        with finished.edited("reconstruct.shown", 4):
-            counts = planned(finished.snakemake("--dry-run"))
+    def test_edit_of_the_grids_does_not_train_again(self, copied: Study) -> None:
+        with copied.edited("reconstruct.shown", 4):
+            counts = planned(copied.snakemake("--dry-run"))
         assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "report": 1}
         assert SMALL["reconstruct"]["shown"] == 9
 

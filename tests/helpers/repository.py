@@ -12,9 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pytest
 import warm
-from filelock import FileLock
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -186,20 +184,6 @@ class Repository:
         pipeline = YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         outs = [_path(out) for stage in pipeline.values() for out in stage.get("outs", [])]
         return {out: (self.root / out).read_bytes() for out in outs}
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder of the whole session, made by the first of the processes that share the tests; the others wait."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    folder, ready = base / name, base / f"{name}.ready"
-    with FileLock(base / f"{name}.lock"):
-        if not ready.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            make(folder)
-            ready.touch()
-    return folder
 
 
 def _path(out: str | dict[str, object]) -> str:

@@ -7,6 +7,7 @@ and the exit code are those of the command; what it starts in turn is run in the
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -15,6 +16,7 @@ import marshal
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,6 +75,7 @@ def tools() -> Path:
             env=environment | one | {"MPLBACKEND": "agg"},
             stdin=subprocess.PIPE,
             pass_fds=[door.fileno()],
+            start_new_session=True,
         )
     return folder
 
@@ -92,6 +95,7 @@ def serve(folder: Path, door: socket.socket) -> None:
                 if os.fork() == 0:
                     door.close()
                     _attend(folder, connection)
+    shutil.rmtree(folder)
 
 
 def _attend(folder: Path, connection: socket.socket) -> None:
@@ -111,7 +115,7 @@ def _attend(folder: Path, connection: socket.socket) -> None:
         code = _run(folder, *marshal.loads(request))  # noqa: S302
         with contextlib.suppress(Exception):
             threading._shutdown()  # type: ignore[attr-defined]
-            importlib.import_module("atexit")._run_exitfuncs()
+            atexit._run_exitfuncs()
         for file in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 file.flush()

@@ -15,8 +15,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from repository import Repository, made_once
+from repository import Repository
 from ruamel.yaml import YAML
+from support import made_once
 
 pytestmark = pytest.mark.engines
 
