@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,18 +82,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits_file: Path) -> Stud
             "curve": f"results/train/{model}/curve.csv",
             "snapshots": f"results/train/{model}/snapshots.safetensors",
         }
-        done.append(study.run(*options("train", model=model, images=digits_file, **files)))
+        done.append(study.run(*options("train", name=model, images=digits_file, **files)))
     assert all(result.exit_code == 0 for result in done), [result.output for result in done]
     return study
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small study that the whole workflow has run through, from nothing to the report; not to be changed."""
+    """A small study that the whole workflow has run through, from nothing to the report.
+
+    It is made once for all processes that share the tests; each has a copy, times and all.
+    """
 
     def make(folder: Path) -> None:
         folder.mkdir()
         done = Study(folder).snakemake()
         assert done.returncode == 0, done.stdout + done.stderr
 
-    return Study(made_once(tmp_path_factory, "finished", make))
+    folder = tmp_path_factory.mktemp("copied") / "finished"
+    return Study(shutil.copytree(made_once(tmp_path_factory, "finished", make), folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,7 +195,7 @@ class TestPlan:
         for job in jobs(done):
             words = shlex.split(job.command)
             if job.rule == "import_":
-                found[words[words.index("--model") + 1]] = words[words.index("--state-dict") + 1]
+                found[words[words.index("--name") + 1]] = words[words.index("--state-dict") + 1]
                 assert job.command.count(shlex.quote(words[words.index("--state-dict") + 1])) == 1
         right = {f"t{n}": file.replace("~/", f"{study.folder}/home/") for n, file in enumerate(files)}
         assert found == right
@@ -268,41 +267,43 @@ class TestRun:
         for path in logs:
             assert "ERROR" not in path.read_text()
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def copied(cls, finished: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-        """A copy, times and all, to be edited."""
-        folder = tmp_path_factory.mktemp("copied") / "study"
-        shutil.copytree(finished.folder, folder, copy_function=shutil.copy2)
-        return Study(folder)
-
-    def test_leaves_nothing_to_do_however_the_parameters_are_written(self, copied: Study) -> None:
-        path = copied.folder / "params.yaml"
+    def test_leaves_nothing_to_do_however_the_parameters_are_written(self, finished: Study) -> None:
+        path = finished.folder / "params.yaml"
         text = path.read_text()
-        assert planned(copied.snakemake("--dry-run")) == {}
+        assert planned(finished.snakemake("--dry-run")) == {}
         try:
-            copied.values = dict(reversed(copied.values.items()))
-            copied.write()
+            finished.values = dict(reversed(finished.values.items()))
+            finished.write()
             path.write_text(
                 "# rewritten\n" + path.read_text().replace("peak_learning_rate: 0.005", "peak_learning_rate: 5.0e-3")
             )
-            (copied.folder / "data" / "images.safetensors").touch()
-            assert planned(copied.snakemake("--dry-run")) == {}
+            (finished.folder / "data" / "images.safetensors").touch()
+            assert planned(finished.snakemake("--dry-run")) == {}
         finally:
             path.write_text(text)
 
-    def test_edit_of_one_model_concerns_that_model_and_what_joins_them(self, copied: Study) -> None:
-        with copied.edited("models.fc4.latent_dim", 3):
-            done = copied.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
+    def test_edit_of_one_model_concerns_that_model_and_what_joins_them(self, finished: Study) -> None:
+        with finished.edited("models.fc4.latent_dim", 3):
+            done = finished.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
         counts = planned(done)
         assert counts["train"] == counts["reconstruct"] == counts["reconstruct_summary"] == counts["report"] == 1
         assert not {"fetch", "pca"} & counts.keys()
         assert {wildcard for job in jobs(done) for wildcard in job.wildcards} == {"fc4"}
         assert {job.rule for job in jobs(done)} == {*counts, "all"}
 
-    def test_edit_of_the_grids_does_not_train_again(self, copied: Study) -> None:
-        with copied.edited("reconstruct.shown", 4):
-            counts = planned(copied.snakemake("--dry-run"))
+    @pytest.mark.parametrize("key", ["seeds", "models.fc4.seeds"])
+    def test_more_seeds_leave_the_first_as_it_is(self, finished: Study, key: str) -> None:
+        with finished.edited(key, 2):
+            done = finished.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
+        first = {"seeds": ["fc2", "fc4"], "models.fc4.seeds": ["fc4"]}[key]
+        again = ["fc4"] if key.startswith("models") else []  # its entry has changed
+        trainings = [job for job in jobs(done) if job.rule == "train"]
+        assert sorted(job.wildcards[0] for job in trainings) == sorted([*again, *(f"{name}_seed1" for name in first)])
+        assert all(f"--seed {1 if '_seed1' in job.wildcards[0] else 0} " in job.command for job in trainings)
+
+    def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
+        with finished.edited("reconstruct.shown", 4):
+            counts = planned(finished.snakemake("--dry-run"))
         assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "report": 1}
         assert SMALL["reconstruct"]["shown"] == 9
 

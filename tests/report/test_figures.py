@@ -33,7 +33,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def curves(*names: str) -> pd.DataFrame:
     """Three epochs of each model."""
     rows = [(name, epoch, 0.3 / epoch / n, 0.4 / epoch / n) for n, name in enumerate(names, 1) for epoch in (1, 2, 3)]
-    return pd.DataFrame(rows, columns=["model", "epoch", "train_mse", "test_mse"])
+    return pd.DataFrame(rows, columns=["manifold", "epoch", "train_mse", "test_mse"])
 
 
 def angles() -> pd.DataFrame:
@@ -67,10 +67,16 @@ def tolerances() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["manifold", "dtype", "rank_tolerance"])
 
 
+def bands() -> pd.DataFrame:
+    """Three orders of each model; the lowest value of the last is zero."""
+    rows = [(name, order, 3.0 - order, 4.0 - order, 5.0 - order) for name in NAMES for order in (1, 2, 3)]
+    return pd.DataFrame(rows, columns=["model", "order", "low", "median", "high"])
+
+
 def layers() -> pd.DataFrame:
     """One layer of an encoder and one of a decoder, of different models."""
     rows = [("fc2", "encoder", "a", 1, 2.0), ("fc2", "encoder", "a", 2, 1.0), ("fc4", "decoder", "b", 1, 0.0)]
-    return pd.DataFrame(rows, columns=["model", "part", "layer", "order", "singular_value"])
+    return pd.DataFrame(rows, columns=["manifold", "part", "layer", "order", "singular_value"])
 
 
 def paths() -> pd.DataFrame:
@@ -104,6 +110,7 @@ PLOTS: dict[str, Callable[..., Any]] = {
     "plot_path": lambda: la.plot_path(paths(), "title"),
     "plot_pca": lambda: la.plot_pca(principal(), [1, 2, 3]),
     "plot_spectra": lambda: la.plot_spectra(spectra(), tolerances()),
+    "plot_spectrum_bands": lambda: la.plot_spectrum_bands(bands()),
     "plot_steps": lambda: la.plot_steps(steps()),
 }
 ONE_PANEL = list(PLOTS)[:5]
@@ -171,6 +178,11 @@ class TestEachPlot:
         with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "xtick.color": "red"}):
             assert plot()._repr_png_() == (tmp_path / "x.png").read_bytes()
 
+    def test_the_grid_is_below_what_is_drawn(self, plot: Callable[..., Any]) -> None:
+        for axes in root(plot()).axes:
+            drawn = [artist.get_zorder() for artist in (*axes.lines, *axes.collections)]
+            assert all(axis.get_zorder() < order for axis in (axes.xaxis, axes.yaxis) for order in drawn)
+
     @pytest.mark.parametrize("name", ONE_PANEL)
     def test_given_axes_are_drawn_in(self, name: str) -> None:
         other, given = Figure(layout="constrained").subplots(1, 2)
@@ -234,7 +246,7 @@ class TestLines:
     def test_learning_curves(self) -> None:
         table = curves(*NAMES)
         axes = la.plot_learning_curves(table)
-        by_name = {name: table[table["model"] == name] for name in NAMES}
+        by_name = {name: table[table["manifold"] == name] for name in NAMES}
         assert lines(axes) == {name: [[1, 2, 3], rows["test_mse"].tolist()] for name, rows in by_name.items()}
         assert legend(axes) == NAMES
         assert axes.get_yscale() == "log"
@@ -282,6 +294,22 @@ class TestLines:
         assert words(linear) == ["rank tolerance, float64", "rank tolerance, float32"]
         assert [legend(axes) for axes in (networks, linear, both)] == [["fc2"], ["pca2"], NAMES]
         assert "coat" in figure.get_suptitle()
+
+    def test_spectrum_bands(self) -> None:
+        figure = la.plot_spectrum_bands(bands(), {"networks": ["fc2"], "absent": ["conv2"], "linear": ["pca2"]})
+        assert [axes.get_title() for axes in figure.axes] == ["networks", "linear"]
+        for axes, name in zip(figure.axes, NAMES, strict=True):
+            assert lines(axes) == {name: [[1, 2, 3], [3, 2, 1]]}
+            corners = axes.collections[0].get_paths()[0].vertices
+            assert {tuple(corner) for corner in np.asarray(corners)} == {
+                (1, 2), (2, 1), (3, 1e-17), (1, 4), (2, 3), (3, 2),
+            }  # fmt: skip
+            assert axes.get_yscale() == "log"
+            assert legend(axes) == [name]
+
+    def test_spectrum_bands_of_codes_that_do_not_vary(self) -> None:
+        (axes,) = la.plot_spectrum_bands(bands().iloc[:0]).axes
+        assert axes.get_title() == "no code varies: no spectra"
 
     def test_layers(self) -> None:
         grid = la.plot_layers(layers()).axes

@@ -37,6 +37,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,  # the grid also below points
     "grid.color": "#e4e6ea",
     "xtick.color": FAINT,
     "ytick.color": FAINT,
@@ -111,6 +112,23 @@ def distinct(table: pd.DataFrame, column: str) -> list[str]:
     if table.empty:
         raise DataError(f"a plot by {column} needs a table with rows, but this one is empty: select other rows")
     return list(table[column].drop_duplicates())
+
+
+def by_model(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each model, in the order of their first ones; by ``manifold`` where there is no column ``model``.
+
+    DataError if the table has no rows.
+    """
+    column = "model" if "model" in table else "manifold"
+    return {name: table[table[column] == name] for name in distinct(table, column)}
+
+
+def draw_spread(axes: Axes, rows: pd.DataFrame, x: str, y: str, **line: Any) -> None:
+    """The mean of ``y`` over a model's trainings against ``x``, and a band from the smallest to the largest."""
+    over = rows.groupby(x)[y].agg(["mean", "min", "max"])
+    (drawn,) = axes.plot(over.index, over["mean"], **line)
+    if (over["min"] < over["max"]).any():
+        axes.fill_between(over.index, over["min"], over["max"], color=drawn.get_color(), alpha=0.2, linewidth=0)
 
 
 def only_example(table: pd.DataFrame) -> str:

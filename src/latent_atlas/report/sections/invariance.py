@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report import published
+from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import pca_manifolds, trained
+from latent_atlas.study.manifolds import firsts, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -18,6 +18,7 @@ def section(results: Path, params: Params) -> Section:
     """Angles between small displacements of images and the tangent spaces."""
     folder = results / "invariance"
     angles = pd.read_csv(folder / "examples.csv")
+    angles = angles[angles["manifold"].isin(firsts(params))]
     steps = pd.read_csv(folder / "steps.csv")
     sample = pd.read_csv(folder / "summary.csv")
     left_out = [case.model for case in unlearned(results, params)]
@@ -27,7 +28,7 @@ def section(results: Path, params: Params) -> Section:
         "space; at 90° it is orthogonal to it. A random subspace of the same rank is already closer than 90°. That "
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
-        *sample_sentences(sample[~sample["manifold"].isin(left_out)], params),
+        *sample_sentences(sample[~sample["model"].isin(left_out)], params),
         *best_sentences(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
         *step_sentences(step_findings(steps)),
     ]
@@ -52,33 +53,31 @@ def section(results: Path, params: Params) -> Section:
         for example in params.examples
         if example not in (first, *others)
     ]
-    beside = published_table(angles, params)
-    return Section(
-        "Invariance angles", said, [_sample_table(sample, params), *([beside] if beside else [])], shown, folded
-    )
+    return Section("Invariance angles", said, [_sample_table(sample, params)], shown, folded)
 
 
 def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
-    """The best manifold of each transformation over the sample, by the mean score."""
+    """The best model of each transformation over the sample, by the mean score."""
     best = sample.dropna(subset=["score_mean"])
     if best.empty:
         return []
     best = best.loc[best.groupby("transformation", sort=False)["score_mean"].idxmax()]
     listed = ", ".join(
-        f"{row['transformation']}: {row['manifold']} ({row['score_mean']:.2f})" for _, row in best.iterrows()
+        f"{row['transformation']}: {row['model']} ({ranged(row, 'score_mean', '{:.2f}'.format)})"
+        for _, row in best.iterrows()
     )
     return [
         f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score for each "
-        f"transformation is {listed}."
+        f"transformation is {listed}. {scope(sample, pca_manifolds(params))}."
     ]
 
 
 def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     """Mean angle of each manifold and transformation over the sample, and the mean chance level."""
-    names = list(sample["manifold"].drop_duplicates())
+    names = list(sample["model"].drop_duplicates())
     kinds = list(sample["transformation"].drop_duplicates())
-    wide = sample.pivot(index="manifold", columns="transformation", values="angle_deg_mean").loc[names, kinds]
-    wide["chance"] = sample.drop_duplicates("manifold").set_index("manifold")["chance_deg"]
+    wide = sample.pivot(index="model", columns="transformation", values="angle_deg_mean").loc[names, kinds]
+    wide["chance"] = sample.drop_duplicates("model").set_index("model")["chance_deg"]
     caption = f"Mean angles in degrees over {sample['images'].max()} images of the {params.sample.split} split"
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 
@@ -192,34 +191,3 @@ def epoch_sentences(fell: pd.DataFrame, cases: int) -> list[str]:
             f"while the error fell from {most['test_mse_first']:.4f} to {most['test_mse']:.4f}"
         )
     return [said + "."]
-
-
-def published_table(angles: pd.DataFrame, params: Params) -> str | None:
-    """This run's angles beside the published ones, where both are of the same thing."""
-    if not published.comparable(params):
-        return None
-    here = angles[angles["example"] == published.EXAMPLE].set_index(["manifold", "transformation"])
-    moves = params.invariance.transformations
-    kinds = [
-        name
-        for name, step in published.STEPS.items()
-        if name in moves and moves[name].step == step and moves[name].function in (None, name)
-    ]
-    rows = []
-    for manifold, known in published.ANGLES_DEG.items():
-        if manifold in pca_manifolds(params) or published.same_model(params, manifold):
-            row: dict[str, object] = {"manifold": manifold}
-            for kind in kinds:
-                row[kind] = here.loc[(manifold, kind), "angle_deg"]
-                row[f"{kind}, published"] = known[kind]
-            row["chance"] = here.loc[(manifold, kinds[0]), "chance_deg"] if kinds else None
-            rows.append(row)
-    if not rows or not kinds:
-        return None
-    frame = pd.DataFrame(rows)
-    formats = {column: "{:.2f}".format for column in frame.columns if column != "manifold"}
-    caption = (
-        f"Angles at {published.EXAMPLE} in degrees, beside the reference study's. PCA's do not depend on a training "
-        f"and must agree; the autoencoders are trained anew"
-    )
-    return table(frame, formats, caption)
