@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+# processes that share the tests
+TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
@@ -23,11 +25,11 @@ demo objectives: $(VENV)/installed
 
 ## test: install what the tests need and run them
 test: $(VENV)/installed-dev
-	@$(BIN)/pytest
+	@$(BIN)/$(TESTS) --dist loadfile --no-loadscope-reorder
 
 ## test-engines: check that Snakemake and DVC agree in all tested cases (several minutes)
 test-engines: $(VENV)/installed-dev
-	@$(BIN)/pytest -m "engines and not slow"
+	@$(BIN)/$(TESTS) --dist worksteal -m "engines and not slow"
 
 ## test-cluster: check that the pipeline runs on a real SLURM, which the tests start (needs root and the SLURM packages)
 test-cluster: $(VENV)/installed-dev

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from support import ROOT, Study, options
+from support import ROOT, Study, made_once, options
 
 import latent_atlas.cli  # noqa: F401  (one thread each, as the stages run: said before numpy and torch are loaded)
 from latent_atlas.data import sources as datasets
@@ -88,8 +89,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits_file: Path) -> Stud
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small study that the whole workflow has run through, from nothing to the report."""
-    study = Study(tmp_path_factory.mktemp("finished"))
-    done = study.snakemake()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return study
+    """A small study that the whole workflow has run through, from nothing to the report.
+
+    It is made once for all processes that share the tests; each has a copy, times and all.
+    """
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        done = Study(folder).snakemake()
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    folder = tmp_path_factory.mktemp("copied") / "finished"
+    return Study(shutil.copytree(made_once(tmp_path_factory, "finished", make), folder))

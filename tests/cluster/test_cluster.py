@@ -53,7 +53,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 def study(fresh: Repository, tmp_path: Path, site: Cluster) -> Repository:
     """A copy of the small study whose commands find the cluster."""
     copy = fresh.copy(tmp_path / "study")
-    copy.extra = site.environment
+    copy.extra, copy.warm = site.environment, False
     return copy
 
 
@@ -216,6 +216,7 @@ class TestAccounts:
 
     def test_an_account_that_does_not_exist(self, fresh: Repository, tmp_path: Path) -> None:
         study = fresh.copy(tmp_path / "study")
+        study.warm = False
         path = "profiles/slurm/config.yaml"
         study.replace(path, "  # slurm_account: lab     #", "  slurm_account: nobody    #")
         with tempfile.TemporaryDirectory(prefix="slurm-") as folder, running(Path(folder), accounts=True) as cluster:

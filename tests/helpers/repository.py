@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import warm
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,7 @@ class Repository:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.extra: dict[str, str] = {}  # of the environment; its PATH comes first
+        self.warm = warm.POSSIBLE  # commands begin in interpreters that have loaded the packages
 
     @classmethod
     def make(cls, root: Path) -> Repository:
@@ -68,8 +70,8 @@ class Repository:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of commands: this interpreter's tools, the copy's sources, no threads, no phoning home."""
-        folders = [*filter(None, [self.extra.get("PATH")]), str(Path(sys.executable).parent), os.environ["PATH"]]
-        path = os.pathsep.join(folders)
+        tools = [str(warm.tools())] * self.warm + [str(Path(sys.executable).parent)]
+        path = os.pathsep.join([*filter(None, [self.extra.get("PATH")]), *tools, os.environ["PATH"]])
         quiet = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         sources = self.root / "src" if (self.root / "src").is_dir() else PROJECT / "src"
         return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(sources)} | quiet
@@ -82,11 +84,13 @@ class Repository:
         return done
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own, to be interrupted."""
+        """Start a command in a process group of its own with all that it starts, to be interrupted."""
+        cold = Repository(self.root)
+        cold.extra, cold.warm = self.extra, False
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=self.environment,
+            env=cold.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

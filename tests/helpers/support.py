@@ -10,14 +10,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from click.testing import CliRunner, Result
+from filelock import FileLock
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
@@ -68,7 +70,8 @@ class Study:
     values: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(SMALL))
 
     def __post_init__(self) -> None:
-        self.write()
+        if not (self.folder / "params.yaml").exists():
+            self.write()
 
     def write(self) -> None:
         """Write the values as params.yaml."""
@@ -138,11 +141,29 @@ class Study:
             checkpoints=folder,
         )
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The project's workflow in this folder, started from an environment that nobody has activated."""
+    def snakemake(self, *arguments: str, cold: bool = False) -> subprocess.CompletedProcess[str]:
+        """The project's workflow in this folder, started from an environment that nobody has activated.
+
+        ``cold``: in new interpreters, not in those that have loaded the packages.
+        """
         path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != COMMAND.parent)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", 2, *arguments]
+        python = sys.executable if cold or not warm.POSSIBLE else warm.tools() / "python"
+        command = [python, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", 2, *arguments]
         return process(command, self.folder, PATH=path)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the whole session, made by the first of the processes that share the tests; the others wait."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, ready = base / name, base / f"{name}.ready"
+    with FileLock(base / f"{name}.lock"):
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            ready.touch()
+    return folder
 
 
 def options(stage: str, **values: object) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from click.testing import CliRunner, Result
 from PIL import Image
 from repository import Repository
@@ -27,6 +27,13 @@ from latent_atlas.study.templates.my_model import Net
 def make(*arguments: object) -> Result:
     """``latent-atlas new`` in this process, without the user's settings of git."""
     return CliRunner(env={"HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}).invoke(new, [str(a) for a in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC begins in an interpreter that has loaded it."""
+    if warm.POSSIBLE:
+        monkeypatch.setattr("sys.executable", str(warm.tools() / "python"))
 
 
 @pytest.fixture
@@ -149,7 +156,7 @@ def test_wheel_brings_the_pipeline(tmp_path: Path) -> None:
     for name in ("src", "workflow", "profiles"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     # by way of the source archive, as from PyPI
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path)]
+    build = [warm.PYTHON, "-m", "build", "--no-isolation", "--outdir", str(tmp_path)]
     subprocess.run(build, cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -157,7 +164,7 @@ def test_wheel_brings_the_pipeline(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(site)}
 
     def run(*command: str, folder: Path = tmp_path) -> str:
-        command = (sys.executable, "-m", *command)
+        command = (warm.PYTHON, "-m", *command)
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

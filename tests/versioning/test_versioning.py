@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from repository import Repository
 from ruamel.yaml import YAML
+from support import made_once
 
 pytestmark = pytest.mark.engines
 
@@ -25,24 +26,27 @@ SOURCE = "src/latent_atlas/stages/tangents.py"
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def versioned(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository after one Snakemake run, committed."""
-    repository = Repository.make(tmp_path_factory.mktemp("versioned") / "study")
-    repository.snakemake()
-    repository.commit("results")
-    return repository
+
+    def make(folder: Path) -> None:
+        repository = Repository.make(folder)
+        repository.snakemake()
+        repository.commit("results")
+
+    return Repository(made_once(tmp_path_factory, "versioned", make))
 
 
 @pytest.fixture
-def study(finished: Repository, tmp_path: Path) -> Repository:
+def study(versioned: Repository, tmp_path: Path) -> Repository:
     """A copy of the finished repository for one test."""
-    return finished.copy(tmp_path / "study")
+    return versioned.copy(tmp_path / "study")
 
 
-def test_after_a_run_both_have_nothing_to_do(finished: Repository) -> None:
-    assert finished.stale() == set()
-    assert len(finished.stages()) == 28
-    assert set(finished.contents())  # every output of every stage exists
+def test_after_a_run_both_have_nothing_to_do(study: Repository) -> None:
+    assert study.stale() == set()
+    assert len(study.stages()) == 28
+    assert set(study.contents())  # every output of every stage exists
 
 
 def test_edited_parameter(study: Repository) -> None:
@@ -314,8 +318,8 @@ def test_config_on_the_command_line_is_refused(study: Repository) -> None:
     assert "edit params.yaml" in done.stdout + done.stderr
 
 
-def test_without_git_everything_works_but_versioning(finished: Repository, tmp_path: Path) -> None:
-    study = finished.copy(tmp_path / "archive")
+def test_without_git_everything_works_but_versioning(versioned: Repository, tmp_path: Path) -> None:
+    study = versioned.copy(tmp_path / "archive")
     study.run("rm", "-rf", ".git", ".dvc", ".snakemake")
     (study.root / "results/report/index.html").unlink()
     done = study.snakemake()
