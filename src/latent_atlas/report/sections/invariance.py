@@ -66,8 +66,8 @@ def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
     if best.empty:
         return []
     best = best.loc[best.groupby("transformation", sort=False)["score_mean"].idxmax()]
-    listed = ", ".join(
-        f"{row['transformation']}: {row['model']} ({ranged(row, 'score_mean', '{:.2f}'.format)})"
+    listed = "; ".join(
+        f"{row['transformation']}: {row['model']}, {ranged(row, 'score_mean', '{:.2f}'.format)}"
         for _, row in best.iterrows()
     )
     return [
