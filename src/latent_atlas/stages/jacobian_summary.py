@@ -45,7 +45,8 @@ def jacobian_summary(params: Params, folder: Path) -> None:
         save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
     drawn = bands(folder, params)
     write_table(folder / "bands.csv", drawn)
-    save(plot_spectrum_bands(drawn, groups(params)), folder / "bands.svg")
+    shown = {group: names for group, names in groups(params).items() if group != "pca_uncentred"}  # is the same as PCA
+    save(plot_spectrum_bands(drawn, shown), folder / "bands.svg")
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 

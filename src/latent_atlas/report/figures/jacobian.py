@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, distinct, figure, only_example, palette
 
@@ -85,6 +86,7 @@ def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | N
                 axes.fill_between(rows["order"], low, high, color=colour, alpha=0.25, linewidth=0)
                 axes.semilogy(rows["order"], median, color=colour, label=name)
             axes.set(title=group, xlabel="order")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if names:
                 axes.legend(fontsize=8)
         for line_of_axes in grid:

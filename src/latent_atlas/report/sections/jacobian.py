@@ -89,6 +89,7 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
         columns={"latent_dim": "k", "seeds": "trainings", "rank_min": "lowest rank",
                  "sigma_ratio_min": "σ min / σ max, lowest"}
     )  # fmt: skip
+    frame["trainings"] = frame["trainings"].mask(frame["model"].isin(pca_manifolds(params)))
     for column, (head, written) in columns.items():
         frame[head] = [ranged(row, column, written) for _, row in sample.iterrows()]
     formats = {"k": whole, "trainings": whole, "lowest rank": whole, "σ min / σ max, lowest": short}
