@@ -10,6 +10,7 @@ rule report:
         rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=FIRSTS),
         rules.invariance_summary.output,
+        rules.factors_summary.output if STUDY.dataset.name == SHAPES else [],
         images=IMAGES,
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),

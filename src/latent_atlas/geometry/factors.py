@@ -14,6 +14,8 @@ from latent_atlas.geometry.agreement import orthonormal_bases
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.tangent_spaces import MEMORY, TangentSpaces
 
+ALL = "all"  # in tables: the factors together
+
 
 class Held(NamedTuple):
     """What was measured at N images of f factors.
@@ -73,7 +75,7 @@ def held(
         true = directions(kinds[part], factors[part], surface.image_shape)  # n x f x P
         spaces = TangentSpaces(surface.jacobian(surface.encode(as_float(pixels[part], surface.dtype))))
         # to one length, for factors have units of their own
-        bases, ranks = orthonormal_bases(torch.nn.functional.normalize(true, dim=-1).mT)  # n x P x f, n
+        bases, ranks = orthonormal_bases(torch.nn.functional.normalize(true, dim=-1).mT)[:2]  # n x P x f, n
         tangential, _ = spaces.components(bases.mT)  # n x f x P
         share = tangential.square().sum((1, 2)) / ranks  # n; 0 / 0 is NaN
         found.append((spaces.angles_deg(true), share, ranks, spaces.rank))

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from support import Study
+from support import ROOT, Study
 
 from latent_atlas.data.figures import PERIODS, draw, factor_names, ranges
 from latent_atlas.data.images import Images
 from latent_atlas.data.sources import expected, obtain
 from latent_atlas.errors import DataError, ParamsError
+from latent_atlas.study import schema as config
 
 WANTED: dict[str, Any] = {"name": "shapes", "size": [12, 15], "colour": "rgb", "options": {"images": 60}, "seed": 3}
 
@@ -83,3 +84,9 @@ def test_what_cannot_be_drawn_is_told_before_anything_runs(changes: dict[str, An
     if "folder" not in changes and "crop" not in changes:
         with pytest.raises(DataError, match=words):
             obtain(study.values["dataset"], tmp_path)
+
+
+def test_the_ready_study_fits() -> None:
+    params = config.load(ROOT / "studies" / "shapes.yaml")
+    assert expected(params.dataset.model_dump()).shape == (3, 24, 24)
+    assert set(params.examples) == set(PERIODS)
