@@ -41,7 +41,7 @@ def section(results: Path, params: Params) -> Section | None:
             Picture.of(
                 folder / "directions.png",
                 f"{params.tangents.example} and its derivative by each factor, scaled to one length; below, what each "
-                f"tangent space holds of it, and the angle.",
+                f"tangent space holds of it, and the angle. Of each pixel the channel that changes most.",
             ),
         ],
         folded_tables=[
@@ -65,7 +65,7 @@ def sentences(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         f"{row['model']} {ranged(row, 'share_mean', '{:.1%}'.format)}, chance {row['chance_share']:.1%}"
         for _, row in whole.iterrows()
     )
-    said.append(f"Over {whole['images'].max()} images, the tangent spaces hold of it: {listed}.")
+    said.append(f"Over {whole['images'].max()} images, the mean share of it that a tangent space holds is: {listed}.")
     verdicts = differences[differences["factor"] == ALL].set_index(["a", "b"])["verdict"]
     compared = []
     for more, less in pairwise(whole["model"]):
