@@ -95,3 +95,8 @@ def test_arrays_functions_and_classes_of_torchvision(study: Study) -> None:
     assert "there is no absent_module.py beside the Snakefile" in verdicts(study)[0]
     study.edit("dataset", {"name": "CIFAR100"})
     assert "note  dataset: torchvision will get CIFAR100" in verdicts(study)[0]
+
+
+def test_figures_are_drawn_here(study: Study) -> None:
+    study.edit("dataset", {"name": "shapes"})
+    assert verdicts(study) == ["     ok  dataset: shapes are drawn here"]

@@ -105,7 +105,7 @@ class TestOneMistake:
                 "dataset.name",
                 "Fashion",
                 "dataset.name: 'Fashion' is no dataset, did you mean 'FashionMNIST'? choose one of CIFAR10, digits, "
-                "FashionMNIST, MNIST, KMNIST, or a class of torchvision.datasets",
+                "FashionMNIST, MNIST, KMNIST, shapes, or a class of torchvision.datasets",
             ),
             ("models.fc2.latent_dim", 0, "models.fc2.latent_dim: 0 is not allowed: input should be greater than 0"),
             (
@@ -213,7 +213,7 @@ class TestDataset:
             ({"function": "mine"}, "dataset.function: 'mine' is no function: name it as 'module:function'"),
             ({"images": "p", "test_share": 1.0}, "dataset.test_share: 1.0 is not allowed: input should be less than 1"),
             ({"name": "CIFAR_100"}, "dataset.name: 'CIFAR_100' is no dataset, did you mean 'CIFAR100'? choose one of "
-             "CIFAR10, digits, FashionMNIST, MNIST, KMNIST, or a class of torchvision.datasets"),
+             "CIFAR10, digits, FashionMNIST, MNIST, KMNIST, shapes, or a class of torchvision.datasets"),
         ],
     )  # fmt: skip
     def test_keys_that_do_not_belong_together(self, study: Study, section: dict[str, Any], line: str) -> None:

@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from latent_atlas.cluster import gpus as cluster
 from latent_atlas.cluster import records
+from latent_atlas.data.sources import SHAPES
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
 from latent_atlas.study.manifolds import (

@@ -11,6 +11,7 @@ rule report:
         every(rules.tangents.output, manifold=FIRSTS),
         rules.tangents_summary.output,
         rules.invariance_summary.output,
+        rules.factors_summary.output if STUDY.dataset.name == SHAPES else [],
         rules.known_answers.output,
         images=IMAGES,
         sources=sources("report"),

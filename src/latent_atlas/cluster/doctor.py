@@ -131,7 +131,7 @@ def devices(settings: dict[str, Any], params: Any) -> Iterator[Finding]:
 
 def dataset(params: Any) -> Iterator[Finding]:
     """Whether the dataset is here or can be downloaded."""
-    from latent_atlas.data.sources import BUILT_IN, named
+    from latent_atlas.data.sources import BUILT_IN, SHAPES, named
     from latent_atlas.study.sources import dataset as modules
     from latent_atlas.study.sources import dataset_files, sources
 
@@ -159,12 +159,12 @@ def dataset(params: Any) -> Iterator[Finding]:
         else:
             yield Finding("dataset", GOOD, f"{name} is here" + (f": {count} files" if key == "images" else ""))
         return
+    if name in (SHAPES, "digits"):
+        yield Finding("dataset", GOOD, "shapes are drawn here" if name == SHAPES else "digits come with scikit-learn")
+        return
     if beside != BUILT_IN:
         yield Finding("dataset", NOTE, f"torchvision will get {name}; whether it can is seen when it does",
                       "or name a folder with its files as dataset.folder")  # fmt: skip
-        return
-    if name == "digits":
-        yield Finding("dataset", GOOD, "digits come with scikit-learn")
         return
     from latent_atlas.data import torchvision_import
 

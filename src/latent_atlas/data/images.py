@@ -37,6 +37,8 @@ class Images:
         What the labels stand for.
     made : mapping of str to plain values
         How the dataset was made: its source, its split, what was skipped.
+    train_factors, test_factors : float64 tensors (N, f) or None
+        The factors of drawn figures: see :mod:`latent_atlas.data.figures`.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Images:
     test_labels: Tensor
     classes: tuple[str, ...]
     made: Mapping[str, Any] = field(default_factory=dict)
+    train_factors: Tensor | None = None
+    test_factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -59,6 +63,8 @@ class Images:
                 raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
             if labels.dtype != torch.int64:
                 raise DataError(f"the {split} labels of {self.name} must be int64, not {labels.dtype}")
+            if (factors := getattr(self, f"{split}_factors")) is not None and len(factors) != len(pixels):
+                raise DataError(f"{self.name} has {len(pixels)} {split} images but factors of {len(factors)}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,12 +123,14 @@ class Images:
 
     def take(self, limit: int | None) -> Images:
         """The first ``limit`` images of each split (all of them for ``None``)."""
-        parts = {key: getattr(self, key)[:limit] for key in ("train", "train_labels", "test", "test_labels")}
+        keys = [f"{split}{what}" for split in SPLITS for what in ("", "_labels", "_factors")]
+        parts = {key: getattr(self, key)[:limit] for key in keys if getattr(self, key) is not None}
         return replace(self, **parts)
 
     def save(self, path: Path) -> None:
         """Write both splits to one safetensors file, some rows at a time; equal images give equal bytes."""
-        tensors = {key: getattr(self, key) for key in ("train", "train_labels", "test", "test_labels")}
+        keys = ("train", "train_labels", "train_factors", "test", "test_labels", "test_factors")
+        tensors = {key: tensor for key in keys if (tensor := getattr(self, key)) is not None}
         metadata = {"classes": json.dumps(self.classes), "made": json.dumps(self.made, sort_keys=True)}
         write_safetensors(path, tensors, metadata | {"name": self.name, "sha256": self.checksum})
 

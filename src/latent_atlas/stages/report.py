@@ -14,6 +14,7 @@ from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.sections import (
     agreement,
+    factors,
     interpolate,
     invariance,
     jacobian,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 SECTIONS = (
-    overview, reconstruct, invariance, agreement, jacobian, layers, tangents, interpolate, train, pca, known_answers
+    overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, train, pca,
+    known_answers,
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
-from latent_atlas.errors import ParamsError
+from latent_atlas.errors import DataError, ParamsError
 from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, options_of, with_options
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
@@ -372,7 +372,10 @@ class Params(Section):
     def _fits_the_dataset(self) -> Params:
         wanted = self.dataset.model_dump()
         if not (self.dataset.name in datasets() and self.dataset.folder):  # which may hold other images under that name
-            _, train, test, shape = expected(wanted)
+            try:
+                _, train, test, shape = expected(wanted)
+            except DataError as error:
+                raise ValueError(str(error)) from error
             limit = self.dataset.limit
             counts = [count and min(count, limit or count) for count in (train, test)]
             check_fit(self, str(wanted[named(wanted)[0]]), counts[0], counts[1], shape)

@@ -25,12 +25,14 @@ FOLDER = Path(__file__).parent
 SPLIT = ("test_share", "seed")
 TEST_SHARE, SEED = 0.1, 0  # where nothing is said
 TORCHVISION = "torchvision_classes"
+SHAPES = "shapes"  # figures whose factors are known
 # By module: the keys that may stand beside the one that names a dataset. `limit` goes with all.
 FORMS = {
     "folder": ("labels", "size", "crop", "colour", *SPLIT),
     "arrays": ("colour", *SPLIT),
     "function": ("options", "colour", *SPLIT),
     TORCHVISION: ("folder", "options", "size", "crop", "colour", *SPLIT),
+    SHAPES: ("options", "size", "colour", *SPLIT),
 }
 BUILT_IN = ("colour", "folder")
 KEYS = {"images": "folder", "arrays": "arrays", "function": "function", "name": TORCHVISION}
@@ -64,7 +66,7 @@ def datasets() -> dict[str, Dataset]:
     return {
         name: Dataset(f"{__name__}.{module}", *known)
         for module in modules(FOLDER)
-        if module not in FORMS
+        if module not in FORMS or module == SHAPES
         for name, known in literal(FOLDER / f"{module}.py", "DATASETS").items()
     }
 
@@ -82,7 +84,7 @@ def named(wanted: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
     """The key that names a dataset, the module that serves it, and the keys that may stand beside it."""
     key = next(key for key in KEYS if wanted.get(key))
     if key == "name" and wanted["name"] in (known := datasets()):
-        return key, known[wanted["name"]].source, BUILT_IN
+        return key, known[wanted["name"]].source, FORMS.get(wanted["name"], BUILT_IN)
     return key, f"{__name__}.{KEYS[key]}", FORMS[KEYS[key]]
 
 
@@ -93,8 +95,15 @@ def expected(wanted: Mapping[str, Any]) -> Dataset:
     ----------
     wanted : mapping
         The section ``dataset`` of a study.
+
+    Raises
+    ------
+    DataError
+        If it is of figures that cannot be drawn.
     """
     key, source, _ = named(wanted)
+    if wanted.get("name") == SHAPES:
+        return Dataset(source, *importlib.import_module(source).planned(**wanted))
     if (known := datasets().get(wanted.get("name") or "")) is not None:
         return known._replace(shape=(1, *known.shape[1:])) if wanted.get("colour") == "grey" and known.shape else known
     shape, size = None, wanted.get("size")

@@ -1,0 +1,92 @@
+"""The report on ground truth: how much of the true tangent spaces of known factors the models hold."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+
+from latent_atlas.data.sources import SHAPES
+from latent_atlas.geometry.factors import ALL
+from latent_atlas.report.intervals import ranged, scope
+from latent_atlas.report.learned import unlearned
+from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.schema import Params
+
+
+def section(results: Path, params: Params) -> Section | None:
+    """The true directions against the tangent spaces; nothing where the factors of the images are not known."""
+    if params.dataset.name != SHAPES:
+        return None
+    folder = results / "factors"
+    summary, differences = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "differences.csv")
+    left_out = [case.model for case in unlearned(results, params)]
+    kept = summary[~summary["model"].isin(left_out) & ~summary["model"].str.endswith("_uncentred")]
+    single, kinds = summary[summary["factor"] != ALL], pd.read_csv(folder / "by_class.csv")
+    held = "Mean share of the true tangent space that is held"
+    return Section(
+        "Known factors",
+        sentences(kept, differences),
+        [
+            _table(
+                summary, "factor", "share", "{:.3f}",
+                f"Mean share of each true direction that is held, and of {ALL} the share of the true tangent space. "
+                f"{scope(summary, pca_manifolds(params))}",
+            )
+        ],
+        [
+            Picture.of(folder / "factors.svg", "Score of each true direction, and of the true tangent space."),
+            Picture.of(
+                folder / "directions.png",
+                f"{params.tangents.example} and its derivative by each factor, scaled to one length; below, what each "
+                f"tangent space holds of it, and the angle. Of each pixel the channel that changes most.",
+            ),
+        ],
+        folded_tables=[
+            _table(kinds[kinds["factor"] == ALL], "label", "share", "{:.3f}", f"{held}, by kind"),
+            _table(single, "factor", "angle_deg", "{:.1f}", "Mean angles to the true directions in degrees"),
+        ],
+    )  # fmt: skip
+
+
+def sentences(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
+    """What is held of the true tangent space, which model holds more, and which factor each model holds least."""
+    single, whole = summary[summary["factor"] != ALL], summary[summary["factor"] == ALL]
+    said = [
+        f"The factors of these images are known. Their true tangent space is that of the derivatives by "
+        f"{', '.join(single['factor'].drop_duplicates())}."
+    ]
+    if whole.empty:
+        return said
+    whole = whole.sort_values("score_mean", ascending=False, kind="stable")
+    listed = "; ".join(
+        f"{row['model']} {ranged(row, 'share_mean', '{:.1%}'.format)}, chance {row['chance_share']:.1%}"
+        for _, row in whole.iterrows()
+    )
+    said.append(f"Over {whole['images'].max()} images, the mean share of it that a tangent space holds is: {listed}.")
+    verdicts = differences[differences["factor"] == ALL].set_index(["a", "b"])["verdict"]
+    compared = []
+    for more, less in pairwise(whole["model"]):
+        told = verdicts.get((more, less), verdicts.get((less, more))) != "cannot tell"
+        compared.append(f"{more} holds more than {less}" if told else f"between {more} and {less} one cannot tell")
+    if compared:
+        said.append(f"Compared at the same images by the score: {'; '.join(compared)}.")
+    least: dict[str, list[str]] = {}
+    for model, rows in single.groupby("model", sort=False):
+        first, second = rows.sort_values("score_mean").iloc[:2].to_dict("records")
+        told = first["score_mean_high"] < second["score_mean_low"]
+        words = first["factor"] if told else f"{first['factor']} or {second['factor']}, one cannot tell which,"
+        least.setdefault(words, []).append(str(model))
+    listed = "; ".join(f"{words} by {', '.join(names)}" for words, names in least.items())
+    return [*said, f"Held least is {listed}."]
+
+
+def _table(summary: pd.DataFrame, by: str, value: str, form: str, caption: str) -> str:
+    """The mean of a column by model and another key, with its interval, and the mean chance level."""
+    names, others = (list(summary[key].drop_duplicates()) for key in ("model", by))
+    text = summary.assign(cell=[ranged(row, f"{value}_mean", form.format) for _, row in summary.iterrows()])
+    wide = text.pivot(index="model", columns=by, values="cell").loc[names, others]
+    wide["chance"] = summary.groupby("model")["chance_deg" if value == "angle_deg" else f"chance_{value}"].mean()
+    return table(wide.reset_index(), {"chance": form.format}, caption)

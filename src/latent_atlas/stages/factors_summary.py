@@ -1,0 +1,55 @@
+"""factors_summary: how much of the true tangent spaces the models hold, in tables over the sample and in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from safetensors.torch import load_file
+
+from latent_atlas.command import log, stage, summary_options
+from latent_atlas.files import write_table
+from latent_atlas.geometry.factors import ALL
+from latent_atlas.report.figures.factors import plot_directions, plot_factors
+from latent_atlas.report.figures.style import save
+from latent_atlas.stages.tables import combined
+from latent_atlas.statistics.summaries import by_class, differences, summarized
+from latent_atlas.study.manifolds import firsts, manifolds
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+KEYS = ["latent_dim", "factor"]
+VALUES = ["angle_deg", "share", "score"]
+
+
+@stage()
+@summary_options
+def factors_summary(params: Params, folder: Path) -> None:
+    """Summarize what the models hold of the true tangent spaces, and draw it."""
+    table = combined(folder, manifolds(params), "factors.parquet")
+    sample = table[table["example"].isna()]
+    summary = means(sample, VALUES, KEYS)
+    write_table(folder / "summary.csv", summary)
+    write_table(folder / "examples.csv", table[table["example"].notna()])
+    write_table(folder / "by_class.csv", by_class(means, sample, VALUES, KEYS))
+    write_table(folder / "differences.csv", differences(sample, ["score"], ["factor"]))
+    variant = summary["model"].str.endswith("_uncentred")
+    save(plot_factors(summary[~variant]), folder / "factors.svg")
+    example = params.tangents.example
+    shown = [name for name in firsts(params) if not name.endswith("_uncentred")]
+    pictures = {name: load_file(folder / name / "pictures.safetensors") for name in shown}
+    true = next(iter(pictures.values()))["true"]
+    rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
+    save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")
+    log.info(f"{len(manifolds(params))} manifolds: {folder}")
+
+
+def means(sample: pd.DataFrame, values: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
+    """A row for each model and factor, and one for all factors together, which have no angle; with the mean chance."""
+    together, by = sample["factor"] == ALL, ["model", *keys]
+    whole = summarized(sample[together], [value for value in values if value != "angle_deg"], keys)
+    found = pd.concat([summarized(sample[~together], values, keys), whole], ignore_index=True)
+    return found.merge(sample.groupby(by, sort=False)[["chance_deg", "chance_share"]].mean().reset_index(), on=by)

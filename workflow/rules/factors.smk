@@ -1,0 +1,57 @@
+# Only of images whose factors are known.
+if STUDY.dataset.name == SHAPES:
+
+    rule factors:
+        input:
+            manifold=CHECKPOINT,
+            images=IMAGES,
+            sources=lambda w: sources("factors", *architecture_of(w.manifold)),
+        output:
+            factors="results/factors/{manifold}/factors.parquet",
+            pictures="results/factors/{manifold}/pictures.safetensors",
+        log:
+            "logs/factors/{manifold}.log",
+        group:
+            submitted_as("measure")
+        conda:
+            ENVIRONMENT
+        resources:
+            **requests("factors"),
+        params:
+            values=parameters(VALUES, "sample", "examples", "tangents"),
+        shell:
+            "latent-atlas factors --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+            "--folder results/factors/{wildcards.manifold} --log {log}"
+
+    rule factors_summary:
+        input:
+            factors=every(rules.factors.output.factors, manifold=MANIFOLDS),
+            pictures=every(rules.factors.output.pictures, manifold=MANIFOLDS),
+            sources=sources("factors_summary"),
+        output:
+            summary="results/factors/summary.csv",
+            examples="results/factors/examples.csv",
+            by_class="results/factors/by_class.csv",
+            differences="results/factors/differences.csv",
+            scores=multiext("results/factors/factors", ".svg", ".png"),
+            directions="results/factors/directions.png",
+        log:
+            "logs/factors_summary.log",
+        group:
+            submitted_as("compare")
+        conda:
+            ENVIRONMENT
+        resources:
+            **requests("factors_summary"),
+        params:
+            values=parameters(
+                VALUES,
+                "examples",
+                "tangents",
+                "models",
+                "pca",
+                "seeds",
+                "training.seed",
+            ),
+        shell:
+            "latent-atlas factors-summary --folder results/factors --log {log}"
