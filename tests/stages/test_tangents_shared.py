@@ -111,7 +111,7 @@ class TestTables:
         assert table.groupby("model")["epoch"].agg(list).to_dict() == {"fc2": [1, 2], "fc4": [1, 2, 3]}
         last = table.groupby("model").tail(1)
         assert last["shared_mean"].tolist() == pytest.approx([1, 1], abs=1e-9)
-        assert last["largest_deg"].tolist() == pytest.approx([0, 0], abs=1e-4)
+        assert last["largest_deg_mean"].tolist() == pytest.approx([0, 0], abs=1e-4)
         assert (table.groupby("model").head(1)["shared_mean"] < 0.999).all()
         assert (table["images"] == 20).all()
 

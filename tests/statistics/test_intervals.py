@@ -38,6 +38,18 @@ def simulated(trainings: int, images: int, spreads: tuple[float, float, float], 
     return found
 
 
+def pairs(trainings: int, images: int, spreads: tuple[float, float, float], alike: bool, seed: int) -> Floats:
+    """Values (S, S, N) about zero of pairs of trainings: effects of both trainings, of the image, and a rest."""
+    draw = np.random.default_rng(seed).normal
+    one, image, rest = spreads
+    a, b = one * draw(size=(2, trainings, 1))
+    noise = rest * draw(size=(trainings, trainings, images))
+    if alike:
+        b, noise = a, (noise + noise.transpose(1, 0, 2)) / math.sqrt(2)
+    found: Floats = a[:, None] + b + image * draw(size=images) + noise
+    return found
+
+
 def covered(found: Floats) -> float:
     """How many of the intervals of zero, estimates, lower and upper limits (3, C), contain it."""
     return float(((found[1] <= 0) & (found[2] >= 0)).mean())
@@ -46,17 +58,6 @@ def covered(found: Floats) -> float:
 TRIALS = 2000
 ERROR = 4 * math.sqrt(0.95 * 0.05 / TRIALS)  # of the simulation
 SPREADS = [(1, 0, 0.01), (1, 1, 1), (0.3, 1, 0.3), (0.1, 1, 0.1), (0, 1, 0.3)]  # of trainings, images, the rest
-
-
-def pairs(trainings: int, images: int, spreads: tuple[float, float, float], alike: bool, seed: int) -> Floats:
-    """Values (S, T, N) of pairs of trainings, which both trainings, the image, and the pair at the image change."""
-    draw = np.random.default_rng(seed).normal
-    one, image, rest = spreads
-    a, b = one * draw(size=(2, trainings))
-    noise = rest * draw(size=(trainings, trainings, images))
-    if alike:
-        b, noise = a, np.triu(noise.T, 1).T + np.triu(noise.T, 1).transpose(0, 2, 1).T
-    return a[:, None, None] + b[:, None] + image * draw(size=images) + noise
 
 
 class TestCoverage:
@@ -244,7 +245,7 @@ class TestPairs:
     """Pairs of trainings."""
 
     def test_mean_is_that_of_the_pairs(self) -> None:
-        values = np.arange(24.0).reshape(3, 2, 4)
+        values = np.arange(48.0).reshape(3, 2, 8)
         assert interval_of_pairs(values).estimate == pytest.approx(values.mean())
         square = pairs(4, 10, (1, 1, 1), True, 0)
         square[range(4), range(4)] = np.nan

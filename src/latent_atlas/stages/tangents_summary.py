@@ -13,8 +13,8 @@ from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
-from latent_atlas.statistics.agreement import ANGLES, SHARED, pairs_of_models
-from latent_atlas.statistics.intervals import interval
+from latent_atlas.statistics.agreement import ANGLES, pairs_of_models
+from latent_atlas.statistics.summaries import summarized
 from latent_atlas.study.manifolds import pca_manifolds
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ def tangents_summary(params: Params, folder: Path) -> None:
     sample, pca = table[table["example"].isna()], pca_manifolds(params)
     shared = judged(pairs_of_models(sample), pca)
     by_class = [pairs_of_models(rows).assign(label=label) for label, rows in sample.groupby("label")]
-    epochs = course(pd.read_parquet(folder / "epochs.parquet"))
+    epochs = pd.read_parquet(folder / "epochs.parquet")
+    if len(epochs):
+        epochs = summarized(epochs, ["shared", *ANGLES], ["latent_dim", "epoch"])
+        save(plot_agreement_epochs(epochs), folder / "epochs.svg")
     write_table(folder / "shared.csv", shared)
     write_table(folder / "by_class.csv", judged(pd.concat(by_class, ignore_index=True), pca))
     write_table(folder / "epochs.csv", epochs)
     save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
-    if len(epochs):
-        save(plot_agreement_epochs(epochs), folder / "epochs.svg")
     log.info(f"{len(shared)} pairs of models: {folder}")
 
 
@@ -54,17 +55,3 @@ def judged(shared: pd.DataFrame, pca: Mapping[str, tuple[int, bool]]) -> pd.Data
     found.loc[found["kind"] == "subspaces", "reason"] = BY_CONSTRUCTION
     found.loc[variants, "reason"] = VARIANT
     return found
-
-
-def course(table: pd.DataFrame) -> pd.DataFrame:
-    """Agreement with the finished model over the images and trainings: a row for each model and epoch."""
-    rows = []
-    for (model, epoch), part in table.groupby(["model", "epoch"], sort=False):
-        shared = part.pivot(index="manifold", columns=["split", "image"], values="shared").to_numpy()  # S x N
-        rows.append(
-            {"model": model, "latent_dim": part["latent_dim"].iloc[0], "epoch": epoch}
-            | {"seeds": shared.shape[0], "images": shared.shape[1]}
-            | dict(zip(SHARED, interval(shared), strict=True))
-            | part[["chance", *ANGLES]].mean().to_dict()
-        )
-    return pd.DataFrame(rows, columns=["model", "latent_dim", "epoch", "seeds", "images", *SHARED, "chance", *ANGLES])
