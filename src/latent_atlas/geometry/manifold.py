@@ -354,6 +354,21 @@ class Autoencoder(Manifold):
                     return pushed  # N x s x CHW
         return super().pushforward(z, v)
 
+    def pullback(self, z: Tensor, w: Tensor) -> Tensor:
+        """The transposed Jacobians times vectors: codes (N, k) and vectors (N, s, C·H·W) to (N, s, k).
+
+        One vector at each code is pulled through a chain of known layers by one backward pass of a batch; otherwise as
+        for any manifold.
+        """
+        if w.shape[1] != 1 or not len(z) or torch.is_inference_mode_enabled() or self.chain() is None:
+            return super().pullback(z, w)
+        parts = []
+        for codes, vectors in zip(z.split(self._together(1)), w.split(self._together(1)), strict=True):
+            with torch.enable_grad(), faster(self.model), computing(self.model, self.dtype):
+                codes = codes.detach().requires_grad_()
+                parts += torch.autograd.grad(self._decode_flat(codes), codes, vectors[:, 0])  # n x k
+        return torch.cat(parts)[:, None]
+
     def _decode_flat(self, z: Tensor) -> Tensor:
         with computing(self.model, self.dtype):
             return self.decoder(z.clone()).reshape(len(z), -1)  # it may write over what it is given
