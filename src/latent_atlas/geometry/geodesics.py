@@ -19,9 +19,9 @@ from torch import Tensor
 
 from latent_atlas.geometry.manifold import BATCH, JACOBIAN_MEMORY, Manifold
 
-STEPS = 80
+STEPS = 120
 CONVERGED = 1e-3  # relative gradient up to which a polygon counts as stationary
-TRIAL = 20  # steps after which, of several paths between the same ends, the one of least energy is kept
+LOOSE, GAIN = 3e-2, 1e-3  # tolerance from further paths; the least share of energy by which one of them must be better
 HISTORY = 20  # differences of gradients that approximate the Hessian
 DAMPING = 1e-2  # of the mean of the metric's diagonal
 DECREASE, SHORTER, STUCK = 1e-4, 0.3, 1e-6  # Armijo's condition; the next size of a step; the smallest one
@@ -50,9 +50,11 @@ class Geodesics:
     converged : bool tensor (B,)
         Whether the relative gradient is at most the tolerance.
     iterations : tensor (B,)
-        Steps that were tried, those of other starting paths not counted.
+        Steps that were tried on the way from the path that was kept.
     start : tensor (B,)
         Which of the starting paths was kept.
+    other : tensor (B,)
+        Least energy from the other paths over the energy: 1 if they lead to the same geodesic; NaN if there is none.
     """
 
     codes: Tensor
@@ -65,6 +67,7 @@ class Geodesics:
     converged: Tensor
     iterations: Tensor
     start: Tensor
+    other: Tensor
 
 
 @torch.no_grad()
@@ -76,10 +79,10 @@ def geodesics(surface: Manifold, *paths: Tensor, steps: int = STEPS, tolerance: 
     surface : Manifold
         Float32 serves for tolerances down to about 1e-4.
     *paths : tensors (B, n + 1, k)
-        Codes to start from, n at least 2. Of several paths the one of least energy after :data:`TRIAL` steps is kept;
-        another than the first only if its energy is less by more than the tolerance, as a share of it.
+        Codes to start from, n at least 2. From the others than the first, polygons are minimized up to a tolerance of
+        :data:`LOOSE`. One of them is kept, and minimized further, if its energy is less by a share of :data:`GAIN`.
     steps : int
-        At most, beside those of the trial; a pair that has converged takes no more.
+        At most, from each path; a pair that has converged takes no more.
     tolerance : float
         Relative gradient up to which a polygon counts as stationary.
     """
@@ -98,17 +101,19 @@ def lengths(surface: Manifold, codes: Tensor) -> Tensor:
 
 def _together(surface: Manifold, paths: tuple[Tensor, ...], steps: int, tolerance: float) -> tuple[Tensor, ...]:
     """The attributes of :class:`Geodesics` for so few pairs that all of them fit into memory."""
-    tried = [_Descent(surface, path, tolerance) for path in paths]
-    start, kept = torch.zeros(len(paths[0]), dtype=torch.long, device=paths[0].device), tried[0]
-    if len(tried) > 1:
-        for descent in tried:
-            descent.run(TRIAL)
-        energies = torch.stack([descent.energy for descent in tried])  # paths x B
-        start = torch.cat([energies[:1] * (1 - tolerance), energies[1:]]).argmin(0)  # B
+    first = _Descent(surface, paths[0])
+    tried = [first, *(_Descent(surface, path, first.factor) for path in paths[1:])]
+    for number, descent in enumerate(tried):
+        descent.run(steps, LOOSE if number else tolerance, certified=not number)
+    energies = torch.stack([descent.energy for descent in tried])  # paths x B
+    start = torch.cat([energies[:1] * (1 - GAIN), energies[1:]]).argmin(0)  # B
+    other = energies.scatter(0, start[None], torch.inf).amin(0)  # B
+    kept = first
+    if start.any():
         every = torch.arange(len(start), device=start.device)
-        kept = _Descent(surface, torch.stack([descent.codes for descent in tried])[start, every], tolerance)
+        kept = _Descent(surface, torch.stack([descent.codes for descent in tried])[start, every], first.factor)
         kept.iterations = torch.stack([descent.iterations for descent in tried])[start, every]
-    kept.run(steps)
+        kept.run(steps, tolerance)
     kept.certify(kept.relative.isnan())
     segments, ends = _segments(kept.images), kept.images[:, [0, -1]]  # B x n, B x 2 x P
     return (
@@ -122,38 +127,44 @@ def _together(surface: Manifold, paths: tuple[Tensor, ...], steps: int, toleranc
         kept.relative <= tolerance,
         kept.iterations,
         start,
+        torch.where(other.isfinite(), other / kept.energy, torch.nan),
     )
 
 
 class _Descent:
     """Polygons on their way down, from codes (B, n + 1, k); m = n - 1 nodes move."""
 
-    def __init__(self, surface: Manifold, codes: Tensor, tolerance: float) -> None:
+    def __init__(self, surface: Manifold, codes: Tensor, factor: Tensor | None = None) -> None:
         pairs, nodes, k = codes.shape
-        self.surface, self.codes, self.tolerance = surface, codes.clone(), tolerance
+        self.surface, self.codes = surface, codes.clone()
         self.images = _decoded(surface, codes)  # B x (n+1) x P
         self.energy, self.gradient = self._measured(codes, self.images)  # B, B x m x k
         self.relative = torch.full_like(self.energy, torch.nan)  # where it is not known for these codes
         self.iterations = torch.zeros(pairs, dtype=torch.long, device=codes.device)
-        metric = surface.metric(codes[:, [0, nodes // 2, -1]].flatten(0, 1)).unflatten(0, (pairs, 3)).mean(1)
-        level = DAMPING * metric.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(codes.dtype).tiny  # B
-        self.factor = torch.linalg.cholesky(metric + level[:, None, None] * torch.eye(k).to(codes))  # B x k x k
+        if factor is None:
+            metric = surface.metric(codes[:, [0, nodes // 2, -1]].flatten(0, 1)).unflatten(0, (pairs, 3)).mean(1)
+            level = DAMPING * metric.diagonal(dim1=1, dim2=2).mean(1) + torch.finfo(codes.dtype).tiny  # B
+            factor = torch.linalg.cholesky(metric + level[:, None, None] * torch.eye(k).to(codes))  # B x k x k
+        self.factor = factor
         beside = codes.new_ones(nodes - 3)
         springs = 2 * codes.new_ones(nodes - 2).diag() - beside.diag(1) - beside.diag(-1)  # m x m
         self.loose = torch.linalg.inv((nodes - 1) * springs)
 
-    def run(self, steps: int) -> None:
-        """At most so many steps, until all pairs have converged or are stuck."""
+    def run(self, steps: int, tolerance: float, certified: bool = True) -> None:
+        """At most so many steps, until all pairs have converged, by an estimate if not certified, or are stuck."""
         history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=HISTORY)
         size = torch.ones_like(self.energy)
-        wanted = torch.full_like(self.energy, CAUTION * self.tolerance)
+        wanted = torch.full_like(self.energy, CAUTION * tolerance)
         for _ in range(steps):
             direction = self._direction(history)  # B x m x k
             slope = _inner(self.gradient, direction)  # B
             estimate = (-slope / (2 * self.energy)).nan_to_num().clamp(min=0).sqrt()
-            self.certify(self.relative.isnan() & (estimate <= wanted))
-            wanted = torch.where(self.relative > self.tolerance, SHORTER * estimate, wanted)
-            at = (~(self.relative <= self.tolerance) & (size > STUCK)).nonzero()[:, 0]  # b
+            going = estimate > wanted
+            if certified:
+                self.certify(self.relative.isnan() & ~going)
+                going = ~(self.relative <= tolerance)
+                wanted = torch.where(self.relative > tolerance, SHORTER * estimate, wanted)
+            at = (going & (size > STUCK)).nonzero()[:, 0]  # b
             if not len(at):
                 break
             trial, step = self.codes[at], size[at, None, None].to(direction) * direction[at]  # b x n+1 x k, b x m x k
