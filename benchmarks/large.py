@@ -60,12 +60,12 @@ def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
     found = [
         ("pca", "", "--images images --components results/pca/components.safetensors --summary results/pca/summary.csv "
          "--baselines results/pca/baselines.csv --picture results/pca/spectrum.svg --checkpoints results/checkpoints"),
-        ("train", model, f"--model {model} --images images --checkpoint results/checkpoints/{model}.safetensors "
+        ("train", model, f"--name {model} --images images --checkpoint results/checkpoints/{model}.safetensors "
          f"--curve results/train/{model}/curve.csv --snapshots results/train/{model}/snapshots.safetensors"),
-        ("layers", model, f"--model {model} --checkpoint results/checkpoints/{model}.safetensors "
+        ("layers", model, f"--name {model} --checkpoint results/checkpoints/{model}.safetensors "
          f"--folder results/layers/{model}"),
         ("interpolate", "pixels", "--name pixels --images images --folder results/interpolate/pixels"),
-        ("invariance-epochs", model, f"--model {model} --checkpoint results/checkpoints/{model}.safetensors "
+        ("invariance-epochs", model, f"--name {model} --checkpoint results/checkpoints/{model}.safetensors "
          f"--snapshots results/train/{model}/snapshots.safetensors --curve results/train/{model}/curve.csv "
          f"--images images --folder results/invariance/{model}"),
     ]  # fmt: skip

@@ -81,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits_file: Path) -> Stud
             "curve": f"results/train/{model}/curve.csv",
             "snapshots": f"results/train/{model}/snapshots.safetensors",
         }
-        done.append(study.run(*options("train", model=model, images=digits_file, **files)))
+        done.append(study.run(*options("train", name=model, images=digits_file, **files)))
     assert all(result.exit_code == 0 for result in done), [result.output for result in done]
     return study
 

@@ -47,7 +47,7 @@ def bring(study: Study, heading: str) -> dict[str, Any]:
 def import_(study: Study, model: str, images: Path, weights: str) -> None:
     """``latent-atlas import`` into ``checkpoints``."""
     done = study.run(
-        *options("import", model=model, images=images, checkpoint=f"checkpoints/{model}.safetensors"),
+        *options("import", name=model, images=images, checkpoint=f"checkpoints/{model}.safetensors"),
         *("--state-dict", weights),
     )
     succeeded(done)

@@ -61,7 +61,7 @@ class TestErrors:
     """A failure that a person can act upon is one line; it is in the log as well."""
 
     def test_one_line_status_1_and_the_log(self, study: Study) -> None:
-        done = study.process("train", "--model", "fc2", "--images", "absent.safetensors", "--checkpoint", "a",
+        done = study.process("train", "--name", "fc2", "--images", "absent.safetensors", "--checkpoint", "a",
                              "--curve", "b", "--snapshots", "c", "--log", "logs/deep/train.log")  # fmt: skip
         assert done.returncode == 1
         assert done.stdout == ""

@@ -43,10 +43,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("conv2", "fc2"):
         checkpoint, train = f"results/checkpoints/{name}.safetensors", f"results/train/{name}"
         files = {"checkpoint": checkpoint, "curve": f"{train}/curve.csv", "snapshots": f"{train}/snapshots"}
-        commands.append(options("train", model=name, images=images, **files))
-        commands.append(options("layers", model=name, checkpoint=checkpoint, folder=f"results/layers/{name}"))
+        commands.append(options("train", name=name, images=images, **files))
+        commands.append(options("layers", name=name, checkpoint=checkpoint, folder=f"results/layers/{name}"))
         folder = f"results/invariance/{name}"
-        commands.append(options("invariance-epochs", model=name, images=images, folder=folder, **files))
+        commands.append(options("invariance-epochs", name=name, images=images, folder=folder, **files))
     for name in NAMES:
         manifold = f"results/checkpoints/{name}.safetensors"
         for stage in MEASURES:

@@ -195,7 +195,7 @@ class TestPlan:
         for job in jobs(done):
             words = shlex.split(job.command)
             if job.rule == "import_":
-                found[words[words.index("--model") + 1]] = words[words.index("--state-dict") + 1]
+                found[words[words.index("--name") + 1]] = words[words.index("--state-dict") + 1]
                 assert job.command.count(shlex.quote(words[words.index("--state-dict") + 1])) == 1
         right = {f"t{n}": file.replace("~/", f"{study.folder}/home/") for n, file in enumerate(files)}
         assert found == right
@@ -290,6 +290,16 @@ class TestRun:
         assert not {"fetch", "pca"} & counts.keys()
         assert {wildcard for job in jobs(done) for wildcard in job.wildcards} == {"fc4"}
         assert {job.rule for job in jobs(done)} == {*counts, "all"}
+
+    @pytest.mark.parametrize("key", ["seeds", "models.fc4.seeds"])
+    def test_more_seeds_leave_the_first_as_it_is(self, finished: Study, key: str) -> None:
+        with finished.edited(key, 2):
+            done = finished.snakemake("--dry-run", "--printshellcmds", "--quiet", "host")
+        first = {"seeds": ["fc2", "fc4"], "models.fc4.seeds": ["fc4"]}[key]
+        again = ["fc4"] if key.startswith("models") else []  # its entry has changed
+        trainings = [job for job in jobs(done) if job.rule == "train"]
+        assert sorted(job.wildcards[0] for job in trainings) == sorted([*again, *(f"{name}_seed1" for name in first)])
+        assert all(f"--seed {1 if '_seed1' in job.wildcards[0] else 0} " in job.command for job in trainings)
 
     def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
         with finished.edited("reconstruct.shown", 4):

@@ -41,7 +41,7 @@ def test_a_job_leaves_its_record(study: Study) -> None:
 
 
 def test_a_failed_job_leaves_none(study: Study) -> None:
-    done = study.run("train", "--model", "none", "--images", "absent", "--checkpoint", "a", "--curve", "b",
+    done = study.run("train", "--name", "none", "--images", "absent", "--checkpoint", "a", "--curve", "b",
                      "--snapshots", "c", "--log", "logs/failed.log")  # fmt: skip
     assert done.exit_code == 1
     assert not (study.folder / "logs" / "failed.record.json").exists()

@@ -469,7 +469,7 @@ def results(trained: Study) -> Path:
             trained.run(
                 *options(
                     "layers",
-                    model=model,
+                    name=model,
                     checkpoint=f"checkpoints/{model}.safetensors",
                     folder=f"results/layers/{model}",
                 )
@@ -485,8 +485,8 @@ class TestStage:
     def test_columns(self, results: Path) -> None:
         table = pd.read_csv(results / "layers" / "layers.csv")
         assert list(table.columns) == [
-            "model", "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
-            "rank", "sigma_max", "sigma_min", "rank_tolerance",
+            "manifold", "model", "seed", "latent_dim", "part", "layer", "kind", "input_shape", "output_shape",
+            "input_dim", "output_dim", "parameters", "rank", "sigma_max", "sigma_min", "rank_tolerance",
         ]  # fmt: skip
         assert list(dict.fromkeys(zip(table["model"], table["part"], strict=True))) == [
             (model, part) for model in MODELS for part in ("encoder", "decoder")
@@ -564,7 +564,7 @@ class TestStage:
         )
         study.edit("models", {"around": {"architecture": "network_with_a_skip:Net", "latent_dim": 2}})
         succeeded(study.run(*study.train_arguments("around", digits_file, "out")))
-        succeeded(study.run(*options("layers", model="around", checkpoint="out/around.safetensors", folder="out")))
+        succeeded(study.run(*options("layers", name="around", checkpoint="out/around.safetensors", folder="out")))
         verdicts = pd.read_csv(study.folder / "out" / "summary.csv").set_index("part")
         assert verdicts["verdict"].to_dict() == {"encoder": "undetermined", "decoder": "yes"}
         assert verdicts.loc["encoder", "reason"] == (
@@ -593,7 +593,7 @@ class TestStage:
         )
         study.edit("models", {"around": {"architecture": "networks_with_skips:Net", "latent_dim": 2}})
         succeeded(study.run(*study.train_arguments("around", digits_file, "checkpoints")))
-        one = {"model": "around", "checkpoint": "checkpoints/around.safetensors", "folder": "results/layers/around"}
+        one = {"name": "around", "checkpoint": "checkpoints/around.safetensors", "folder": "results/layers/around"}
         succeeded(study.run(*options("layers", **one)))
         succeeded(study.run("layers-summary", "--folder", "results/layers"))
         folder = study.folder / "results" / "layers"
@@ -623,7 +623,7 @@ def test_models_of_each_verdict() -> None:
         ("fcB", "decoder", "immersion", "yes"), ("fcC", "decoder", "immersion", "yes"),
         ("fcB", "encoder", "submersion", "no"),
     ]  # fmt: skip
-    found = sections.findings(pd.DataFrame(rows, columns=["model", "part", "property", "verdict"]))
+    found = sections.findings(pd.DataFrame(rows, columns=["manifold", "part", "property", "verdict"]))
     assert found == {
         ("decoder", "immersion"): {"yes": ["fcB", "fcC"], "no": ["reluNet"], "undetermined": ["convA"]},
         ("encoder", "submersion"): {"no": ["fcB"]},

@@ -119,7 +119,7 @@ class Study:
         """``train`` with all that it asks for: it writes ``folder/MODEL.safetensors`` and ``folder/curve.csv``."""
         return options(
             "train",
-            model=model,
+            name=model,
             images=images,
             checkpoint=f"{folder}/{model}.safetensors",
             curve=f"{folder}/curve.csv",

@@ -33,7 +33,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 def curves(*names: str) -> pd.DataFrame:
     """Three epochs of each model."""
     rows = [(name, epoch, 0.3 / epoch / n, 0.4 / epoch / n) for n, name in enumerate(names, 1) for epoch in (1, 2, 3)]
-    return pd.DataFrame(rows, columns=["model", "epoch", "train_mse", "test_mse"])
+    return pd.DataFrame(rows, columns=["manifold", "epoch", "train_mse", "test_mse"])
 
 
 def angles() -> pd.DataFrame:
@@ -70,7 +70,7 @@ def tolerances() -> pd.DataFrame:
 def layers() -> pd.DataFrame:
     """One layer of an encoder and one of a decoder, of different models."""
     rows = [("fc2", "encoder", "a", 1, 2.0), ("fc2", "encoder", "a", 2, 1.0), ("fc4", "decoder", "b", 1, 0.0)]
-    return pd.DataFrame(rows, columns=["model", "part", "layer", "order", "singular_value"])
+    return pd.DataFrame(rows, columns=["manifold", "part", "layer", "order", "singular_value"])
 
 
 def paths() -> pd.DataFrame:
@@ -234,7 +234,7 @@ class TestLines:
     def test_learning_curves(self) -> None:
         table = curves(*NAMES)
         axes = la.plot_learning_curves(table)
-        by_name = {name: table[table["model"] == name] for name in NAMES}
+        by_name = {name: table[table["manifold"] == name] for name in NAMES}
         assert lines(axes) == {name: [[1, 2, 3], rows["test_mse"].tolist()] for name, rows in by_name.items()}
         assert legend(axes) == NAMES
         assert axes.get_yscale() == "log"

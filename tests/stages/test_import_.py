@@ -45,7 +45,7 @@ def network() -> nn.Module:
 def run_import(study: Study, images: Path, model: str = "fc2") -> Result:
     """``latent-atlas import`` of ``weights.pth``."""
     return study.run(
-        "import", "--model", model, "--images", images, "--state-dict", "weights.pth",
+        "import", "--name", model, "--images", images, "--state-dict", "weights.pth",
         "--checkpoint", "out.safetensors", "--log", "logs/import.log",
     )  # fmt: skip
 

@@ -172,7 +172,7 @@ class TestStage:
 
     def test_columns_and_rows_of_the_walks(self, paths: pd.DataFrame) -> None:
         assert list(paths.columns) == [
-            "manifold", "latent_dim", "pair", "step", "t", "step_length", "cumulative_length",
+            "manifold", "model", "seed", "latent_dim", "pair", "step", "t", "step_length", "cumulative_length",
             "distance_to_nearest_training_image",
         ]  # fmt: skip
         assert paths["manifold"].tolist() == [name for name in ("pixels", *MANIFOLDS) for _ in range(7)]
@@ -183,7 +183,7 @@ class TestStage:
 
     def test_columns_and_rows_of_the_lengths(self, summary: pd.DataFrame) -> None:
         assert list(summary.columns) == [
-            "manifold", "latent_dim", "pair", "path_length", "straight_distance", "length_ratio",
+            "manifold", "model", "seed", "latent_dim", "pair", "path_length", "straight_distance", "length_ratio",
         ]  # fmt: skip
         assert summary["manifold"].tolist() == ["pixels", *MANIFOLDS]
 

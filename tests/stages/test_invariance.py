@@ -88,7 +88,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
             "images": digits_file,
             "folder": f"results/invariance/{model}",
         }
-        succeeded(study.run(*options("invariance-epochs", model=model, **files)))
+        succeeded(study.run(*options("invariance-epochs", name=model, **files)))
     succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
     return study
 
@@ -122,7 +122,8 @@ class TestProbes:
 
     def test_columns_and_rows(self, angles: pd.DataFrame) -> None:
         assert list(angles.columns) == [
-            "manifold", "latent_dim", "split", "image", "label", "example", "transformation", "step", "unit", *MEASURED,
+            "manifold", "model", "seed", "latent_dim", "split", "image", "label", "example", "transformation", "step",
+            "unit", *MEASURED,
         ]  # fmt: skip
         assert list(angles[["manifold", "example", "transformation"]].itertuples(index=False, name=None)) == [
             (name, example, motion) for name in MANIFOLDS for example in EXAMPLES for motion in TRANSFORMED
@@ -190,7 +191,7 @@ class TestSteps:
 
     def test_columns_and_rows(self, steps: pd.DataFrame) -> None:
         assert list(steps.columns) == [
-            "manifold", "latent_dim", "example", "transformation", "step", "unit", *MEASURED,
+            "manifold", "model", "seed", "latent_dim", "example", "transformation", "step", "unit", *MEASURED,
         ]  # fmt: skip
         assert set(steps["example"]) == {"pullover"}
         for name in MANIFOLDS:
@@ -233,7 +234,8 @@ class TestEpochs:
 
     def test_columns_and_rows(self, epochs: pd.DataFrame) -> None:
         assert list(epochs.columns) == [
-            "manifold", "latent_dim", "epoch", "test_mse", "example", "transformation", "step", *MEASURED,
+            "manifold", "model", "seed", "latent_dim", "epoch", "test_mse", "example", "transformation", "step",
+            *MEASURED,
         ]  # fmt: skip
         assert list(epochs[["manifold", "epoch", "transformation"]].itertuples(index=False, name=None)) == [
             (name, epoch, motion)

@@ -79,21 +79,30 @@ class TestStage:
     """Both stages on a small study."""
 
     def test_spectra(self, spectra: pd.DataFrame) -> None:
-        assert list(spectra.columns) == ["manifold", "latent_dim", "example", "dtype", "order", "singular_value"]
+        assert list(spectra.columns) == [
+            "manifold",
+            "model",
+            "seed",
+            "latent_dim",
+            "example",
+            "dtype",
+            "order",
+            "singular_value",
+        ]
         expected = [
-            (name, k, example, dtype, order)
+            (name, name, k, example, dtype, order)
             for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True)
             for dtype in ("float64", "float32")
             for example in EXAMPLES
             for order in range(1, k + 1)
         ]
-        assert list(spectra.drop(columns="singular_value").itertuples(index=False, name=None)) == expected
+        assert list(spectra.drop(columns=["seed", "singular_value"]).itertuples(index=False, name=None)) == expected
         assert (spectra["singular_value"] > 0).all()
 
     def test_summary(self, summary: pd.DataFrame) -> None:
         assert list(summary.columns) == [
-            "manifold", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank", "rank_tolerance",
-            "condition_number", "log_volume",
+            "manifold", "model", "seed", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank",
+            "rank_tolerance", "condition_number", "log_volume",
         ]  # fmt: skip
         assert len(summary) == len(MANIFOLDS) * len(EXAMPLES) * 2
         assert not summary.duplicated(["manifold", "example", "dtype"]).any()

@@ -491,7 +491,8 @@ class TestCommand:
 def test_summary_is_the_last_epoch_of_each_model(finished: Study) -> None:
     folder = finished.folder / "results" / "train"
     curves, summary = pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "summary.csv")
-    assert summary["model"].tolist() == ["fc2", "fc4"]
+    assert summary["model"].tolist() == summary["manifold"].tolist() == ["fc2", "fc4"]
+    assert summary["seed"].tolist() == [0, 0]
     assert summary["epoch"].tolist() == [2, 3]
     for row in summary.to_dict("records"):
         own = pd.read_csv(folder / row["model"] / "curve.csv").iloc[-1]

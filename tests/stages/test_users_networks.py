@@ -247,7 +247,7 @@ def test_a_network_that_is_wrong_is_not_imported(study_of: Callable[[str], Study
     sys.modules.pop(name, None)
     module = __import__(name)
     torch.save(getattr(module, cls)((1, 8, 8), 3).state_dict(), study.folder / "theirs.pth")
-    done = study.run("import", "--model", "m", "--images", digits_file, "--state-dict", "theirs.pth",
+    done = study.run("import", "--name", "m", "--images", digits_file, "--state-dict", "theirs.pth",
                      "--checkpoint", "m.safetensors")  # fmt: skip
     assert done.exit_code == 1
     assert "its forward(x) differs" in done.stderr

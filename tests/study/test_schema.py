@@ -76,6 +76,13 @@ class TestOneMistake:
                 "training.batch_size: 1 is not allowed: input should be greater than or equal to 2",
             ),
             ("training.seed", -1, "training.seed: -1 is not allowed: input should be greater than or equal to 0"),
+            ("seeds", 0, "seeds: 0 is no number of seeds and no list of them; give a number from 1 to 10000"),
+            ("seeds", True, "seeds: True is no number of seeds"),
+            ("seeds", [], "seeds: [] is no number of seeds"),
+            ("seeds", [0, -1], "seeds: [0, -1] is no number of seeds"),
+            ("seeds", [0, 1.5], "seeds: [0, 1.5] is no number of seeds"),
+            ("seeds", [3, 1, 3], "seeds: the seed 3 is listed twice; a training of the same seed is the same training"),
+            ("models.fc2.seeds", "two", "models.fc2.seeds: 'two' is no number of seeds"),
             (
                 "training.peak_learning_rate",
                 "5e-3",
@@ -250,7 +257,7 @@ class TestDataset:
 class TestMissing:
     """What is not there."""
 
-    @pytest.mark.parametrize("section", list(config.Params.model_fields))
+    @pytest.mark.parametrize("section", [key for key in config.Params.model_fields if key != "seeds"])
     def test_section(self, study: Study, section: str) -> None:
         del study.values[section]
         study.write()
@@ -385,6 +392,23 @@ class TestCanonical:
     @pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2.5]}, {"a": ["1", 2]}, {"b": [1, 2]}, {"a": None}])
     def test_values_do_count(self, other: dict[str, Any]) -> None:
         assert canonical(other) != canonical({"a": [1, 2]})
+
+
+class TestSeeds:
+    """Trainings of one model."""
+
+    def test_of_imported_weights(self, study: Study) -> None:
+        study.edit("models.fc2.state_dict", "weights.pth")
+        study.edit("models.fc2.seeds", 2)
+        assert complaints(study) == [
+            "models.fc2: imported weights are one training: leave out seeds, or name each file as a model"
+        ]
+
+    def test_name_of_another_model(self, study: Study) -> None:
+        study.edit("models.fc2_seed1", MODEL)
+        study.params  # noqa: B018 with one seed the name is free
+        study.edit("seeds", 2)
+        assert complaints(study) == ["models.fc2_seed1: the name is that of the training of fc2 with seed 1"]
 
 
 def test_vae_needs_variances(study: Study) -> None:

@@ -8,7 +8,14 @@ from latent_atlas.cluster import gpus as cluster
 from latent_atlas.cluster import records
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
-from latent_atlas.study.manifolds import groups, manifolds, pca_manifolds, trained
+from latent_atlas.study.manifolds import (
+    firsts,
+    groups,
+    members,
+    networks,
+    pca_manifolds,
+    trained,
+)
 from latent_atlas.study.models import training_of
 from latent_atlas.study.sources import (
     adapter,
@@ -68,10 +75,12 @@ try:
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
-MANIFOLDS = manifolds(STUDY)
+MANIFOLDS = members(STUDY)
+FIRSTS = firsts(STUDY)
 PCA = pca_manifolds(STUDY)
+NETWORKS = networks(STUDY)
 TRAINED = trained(STUDY)
-IMPORTED = [name for name in STUDY.models if name not in TRAINED]
+IMPORTED = [name for name in NETWORKS if name not in TRAINED]
 
 ENVIRONMENT = "../envs/latent-atlas.yaml"
 IMAGES = "data/images.safetensors"
@@ -80,8 +89,17 @@ CHECKPOINT = "results/checkpoints/{manifold}.safetensors"
 
 def architecture_of(manifold):
     """The modules that a manifold's checkpoint needs to be read: those of a model, none for PCA."""
-    model = STUDY.models.get(manifold)
-    return network(model) if model else []
+    return (
+        network(STUDY.models[NETWORKS[manifold].model]) if manifold in NETWORKS else []
+    )
+
+
+def entry(manifold):
+    """A network's entry in the parameter file; without its ``seeds``, so that more of them leave the others as they are."""
+    model = NETWORKS[manifold].model
+    keys = VALUES["models"][model]
+    own = [f"models.{model}.{key}" for key in keys if key != "seeds"]
+    return own if "seeds" in keys else [f"models.{model}"]
 
 
 # Modules of a user's own transformations: sources of the stages that apply them.
@@ -103,7 +121,6 @@ def one_of(names):
 
 
 wildcard_constraints:
-    model=one_of(STUDY.models),
     manifold=one_of(MANIFOLDS),
 
 
@@ -115,7 +132,7 @@ def every(outputs, **wildcards):
 
 def everything():
     """All outputs of all rules above, each for all values of its wildcards."""
-    names = {"model": STUDY.models, "manifold": MANIFOLDS}
+    names = {"manifold": MANIFOLDS}
     return [
         file
         for each in workflow.rules

@@ -66,6 +66,14 @@ rule interpolate_summary:
     resources:
         **requests("interpolate_summary"),
     params:
-        values=parameters(VALUES, "interpolate", "examples", "models", "pca"),
+        values=parameters(
+            VALUES,
+            "interpolate",
+            "examples",
+            "models",
+            "pca",
+            "seeds",
+            "training.seed",
+        ),
     shell:
         "latent-atlas interpolate-summary --folder results/interpolate --log {log}"

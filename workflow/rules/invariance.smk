@@ -31,14 +31,14 @@ rule invariance_epochs:
         curve=rules.train.output.curve,
         images=IMAGES,
         sources=lambda w: sources(
-            "invariance_epochs", *architecture_of(w.model), *TRANSFORMATIONS
+            "invariance_epochs", *architecture_of(w.manifold), *TRANSFORMATIONS
         ),
     output:
-        epochs="results/invariance/{model}/epochs.csv",
+        epochs="results/invariance/{manifold}/epochs.csv",
     log:
-        "logs/invariance_epochs/{model}.log",
+        "logs/invariance_epochs/{manifold}.log",
     wildcard_constraints:
-        model=one_of(TRAINED),
+        manifold=one_of(TRAINED),
     group:
         submitted_as("measure")
     conda:
@@ -48,8 +48,8 @@ rule invariance_epochs:
     params:
         values=parameters(VALUES, "invariance", "examples"),
     shell:
-        "latent-atlas invariance-epochs --model {wildcards.model} --checkpoint {input.checkpoint} --snapshots {input.snapshots} "
-        "--curve {input.curve} --images {input.images} --folder results/invariance/{wildcards.model} --log {log}"
+        "latent-atlas invariance-epochs --name {wildcards.manifold} --checkpoint {input.checkpoint} --snapshots {input.snapshots} "
+        "--curve {input.curve} --images {input.images} --folder results/invariance/{wildcards.manifold} --log {log}"
 
 
 rule invariance_summary:
@@ -57,7 +57,7 @@ rule invariance_summary:
         angles=every(rules.invariance.output.angles, manifold=MANIFOLDS),
         steps=every(rules.invariance.output.steps, manifold=MANIFOLDS),
         pictures=every(rules.invariance.output.pictures, manifold=MANIFOLDS),
-        epochs=every(rules.invariance_epochs.output.epochs, model=TRAINED),
+        epochs=every(rules.invariance_epochs.output.epochs, manifold=TRAINED),
         sources=sources("invariance_summary"),
     output:
         summary="results/invariance/summary.csv",
@@ -88,6 +88,8 @@ rule invariance_summary:
     resources:
         **requests("invariance_summary"),
     params:
-        values=parameters(VALUES, "invariance", "examples", "models", "pca"),
+        values=parameters(
+            VALUES, "invariance", "examples", "models", "pca", "seeds", "training.seed"
+        ),
     shell:
         "latent-atlas invariance-summary --folder results/invariance --log {log}"

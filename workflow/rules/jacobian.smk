@@ -46,6 +46,6 @@ rule jacobian_summary:
     resources:
         **requests("jacobian_summary"),
     params:
-        values=parameters(VALUES, "examples", "models", "pca"),
+        values=parameters(VALUES, "examples", "models", "pca", "seeds", "training.seed"),
     shell:
         "latent-atlas jacobian-summary --folder results/jacobian --log {log}"

@@ -1,13 +1,15 @@
 rule layers:
     input:
-        checkpoint="results/checkpoints/{model}.safetensors",
-        sources=lambda w: sources("layers", *architecture_of(w.model)),
+        checkpoint="results/checkpoints/{manifold}.safetensors",
+        sources=lambda w: sources("layers", *architecture_of(w.manifold)),
     output:
-        layers="results/layers/{model}/layers.csv",
-        spectra="results/layers/{model}/spectra.csv",
-        summary="results/layers/{model}/summary.csv",
+        layers="results/layers/{manifold}/layers.csv",
+        spectra="results/layers/{manifold}/spectra.csv",
+        summary="results/layers/{manifold}/summary.csv",
     log:
-        "logs/layers/{model}.log",
+        "logs/layers/{manifold}.log",
+    wildcard_constraints:
+        manifold=one_of(NETWORKS),
     group:
         submitted_as("measure")
     conda:
@@ -15,15 +17,15 @@ rule layers:
     resources:
         **requests("layers"),
     shell:
-        "latent-atlas layers --model {wildcards.model} --checkpoint {input.checkpoint} --folder results/layers/{wildcards.model} "
+        "latent-atlas layers --name {wildcards.manifold} --checkpoint {input.checkpoint} --folder results/layers/{wildcards.manifold} "
         "--log {log}"
 
 
 rule layers_summary:
     input:
-        layers=every(rules.layers.output.layers, model=STUDY.models),
-        spectra=every(rules.layers.output.spectra, model=STUDY.models),
-        summary=every(rules.layers.output.summary, model=STUDY.models),
+        layers=every(rules.layers.output.layers, manifold=NETWORKS),
+        spectra=every(rules.layers.output.spectra, manifold=NETWORKS),
+        summary=every(rules.layers.output.summary, manifold=NETWORKS),
         sources=sources("layers_summary"),
     output:
         layers="results/layers/layers.csv",
@@ -39,6 +41,6 @@ rule layers_summary:
     resources:
         **requests("layers_summary"),
     params:
-        values=parameters(VALUES, "models"),
+        values=parameters(VALUES, "models", "seeds", "training.seed"),
     shell:
         "latent-atlas layers-summary --folder results/layers --log {log}"

@@ -47,6 +47,8 @@ rule reconstruct_summary:
     resources:
         **requests("reconstruct_summary"),
     params:
-        values=parameters(VALUES, "reconstruct", "models", "pca"),
+        values=parameters(
+            VALUES, "reconstruct", "models", "pca", "seeds", "training.seed"
+        ),
     shell:
         "latent-atlas reconstruct-summary --images {input.images} --folder results/reconstruct --log {log}"

@@ -8,7 +8,7 @@ rule report:
         rules.interpolate_summary.output,
         rules.layers_summary.output,
         rules.jacobian_summary.output,
-        every(rules.tangents.output, manifold=MANIFOLDS),
+        every(rules.tangents.output, manifold=FIRSTS),
         rules.invariance_summary.output,
         images=IMAGES,
         sources=sources("report"),

@@ -9,6 +9,8 @@ rule tangents:
         tangents="results/tangents/{manifold}/tangents.safetensors",
     log:
         "logs/tangents/{manifold}.log",
+    wildcard_constraints:
+        manifold=one_of(FIRSTS),
     group:
         submitted_as("measure")
     conda:

@@ -3,17 +3,17 @@ rule train:
         images=IMAGES,
         sources=lambda w: sources(
             "train",
-            *architecture_of(w.model),
-            objective(training_of(STUDY, w.model).objective),
+            *architecture_of(w.manifold),
+            objective(training_of(STUDY, MANIFOLDS[w.manifold].model).objective),
         ),
     output:
-        checkpoint="results/checkpoints/{model}.safetensors",
-        curve="results/train/{model}/curve.csv",
-        snapshots="results/train/{model}/snapshots.safetensors",
+        checkpoint="results/checkpoints/{manifold}.safetensors",
+        curve="results/train/{manifold}/curve.csv",
+        snapshots="results/train/{manifold}/snapshots.safetensors",
     log:
-        "logs/train/{model}.log",
+        "logs/train/{manifold}.log",
     wildcard_constraints:
-        model=one_of(TRAINED),
+        manifold=one_of(TRAINED),
     # The longest jobs first, or the last of them would run alone.
     priority: 10
     conda:
@@ -24,9 +24,10 @@ rule train:
         # A cluster's profile says how it is requested.
         gpu=1,
     params:
-        values=lambda w: parameters(VALUES, "training", f"models.{w.model}"),
+        values=lambda w: parameters(VALUES, "training", *entry(w.manifold)),
+        seed=lambda w: MANIFOLDS[w.manifold].seed,
     shell:
-        "latent-atlas train --model {wildcards.model} --images {input.images} "
+        "latent-atlas train --name {wildcards.manifold} --seed {params.seed} --images {input.images} "
         "--checkpoint {output.checkpoint} --curve {output.curve} --snapshots {output.snapshots} --log {log}"
 
 
@@ -34,22 +35,22 @@ rule import_:
     input:
         images=IMAGES,
         # Its name is a user's: it is quoted below.
-        state_dict=lambda w: expanduser(STUDY.models[w.model].state_dict),
-        sources=lambda w: sources("import_", *architecture_of(w.model)),
+        state_dict=lambda w: expanduser(STUDY.models[w.manifold].state_dict),
+        sources=lambda w: sources("import_", *architecture_of(w.manifold)),
     output:
-        checkpoint="results/checkpoints/{model}.safetensors",
+        checkpoint="results/checkpoints/{manifold}.safetensors",
     log:
-        "logs/import_/{model}.log",
+        "logs/import_/{manifold}.log",
     wildcard_constraints:
-        model=one_of(IMPORTED),
+        manifold=one_of(IMPORTED),
     conda:
         ENVIRONMENT
     resources:
         **requests("import_"),
     params:
-        values=lambda w: parameters(VALUES, f"models.{w.model}"),
+        values=lambda w: parameters(VALUES, *entry(w.manifold)),
     shell:
-        "latent-atlas import --model {wildcards.model} --images {input.images} "
+        "latent-atlas import --name {wildcards.manifold} --images {input.images} "
         "--state-dict {input.state_dict:q} --checkpoint {output.checkpoint} --log {log}"
 
 
@@ -57,15 +58,15 @@ if TRAINED:
 
     rule train_summary:
         input:
-            curves=every(rules.train.output.curve, model=TRAINED),
+            curves=every(rules.train.output.curve, manifold=TRAINED),
             sources=sources("train_summary"),
         output:
             curves="results/train/curves.csv",
             summary="results/train/summary.csv",
             joint=multiext("results/train/curves", ".svg", ".png"),
             pictures=expand(
-                "results/train/{model}/curve{ending}",
-                model=TRAINED,
+                "results/train/{manifold}/curve{ending}",
+                manifold=TRAINED,
                 ending=[".svg", ".png"],
             ),
         log:
@@ -77,6 +78,6 @@ if TRAINED:
         resources:
             **requests("train_summary"),
         params:
-            values=parameters(VALUES, "models"),
+            values=parameters(VALUES, "models", "seeds", "training.seed"),
         shell:
             "latent-atlas train-summary --folder results/train --log {log}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.study.manifolds import networks
 from latent_atlas.study.schema import Params
 
 
@@ -42,7 +43,7 @@ def unlearned(results: Path, params: Params) -> list[Unlearned]:
     if not all(file.exists() for file in files):
         return []
     errors, baselines = map(pd.read_csv, files)
-    return judged(errors[errors["manifold"].isin(params.models)], baselines)
+    return judged(errors[errors["manifold"].isin(networks(params))], baselines)
 
 
 def judged(errors: pd.DataFrame, baselines: pd.DataFrame) -> list[Unlearned]:

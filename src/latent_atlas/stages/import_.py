@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 TOLERATED = 0.25  # beyond [0, 1], in what an imported network draws
 
 
-@stage("model")
-@click.option("--model", required=True, help="Name of the model in params.yaml, which gives its architecture.")
+@stage("name")
+@click.option("--name", required=True, help="Name of the model in params.yaml, which gives its architecture.")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) or safetensors wrote.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
-def import_(params: Params, model: str, images: Path, state_dict: Path, checkpoint: Path) -> None:
+def import_(params: Params, name: str, images: Path, state_dict: Path, checkpoint: Path) -> None:
     """Bring in a trained state dict (.pth, safetensors) as a checkpoint.
 
     The file is read without running any code that it may carry. Its layer names and shapes must be those of
     the architecture; prefixes that wrappers have added to the names are taken off.
     """
-    entry = entry_of(params, model)
+    entry = entry_of(params, name)
     data = Images.load(images)
     network = build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter)
     state = read_state_dict(state_dict, network, lambda text: log.info(f"{state_dict.name}: {text}"))
-    load_state(network, state, f"{state_dict} (as {model}: {entry.architecture}, latent dimension {entry.latent_dim})")
-    for remark in trial(network, data.shape, entry.latent_dim, model):
+    load_state(network, state, f"{state_dict} (as {name}: {entry.architecture}, latent dimension {entry.latent_dim})")
+    for remark in trial(network, data.shape, entry.latent_dim, name):
         log.warning(f"warning: {remark}")
     with torch.no_grad():
         drawn = network.eval()(as_float(data.test[:10]))  # n x C x H x W

@@ -14,6 +14,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry import paths
 from latent_atlas.geometry.manifold import PixelSpace, load_manifold
+from latent_atlas.stages import tables
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -36,11 +37,16 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
     surface = load_manifold(manifold, architectures(params)).to(torch.float64) if manifold else PixelSpace(data.shape)
     config = params.interpolate
     chosen = torch.linspace(0, config.steps, config.shown).round().long()
-    tables, lengths, shown = [], [], {}
+    first = (
+        tables.head(params, name, surface.latent_dim)
+        if manifold
+        else {"manifold": name, "model": name, "seed": None, "latent_dim": surface.latent_dim}
+    )
+    steps, lengths, shown = [], [], {}
     for pair, ends in config.pairs.items():
         start, end = data.examples({example: params.examples[example] for example in ends}, surface.dtype)
         path = paths.interpolate(surface, start, end, config.steps)
-        head = {"manifold": name, "latent_dim": surface.latent_dim, "pair": pair}
+        head = first | {"pair": pair}
         columns = {
             "step": range(config.steps + 1),
             "t": path.t,
@@ -48,7 +54,7 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
             "cumulative_length": path.step_lengths.cumsum(0),
             "distance_to_nearest_training_image": paths.distance_to_nearest(path.images, data.train),
         }
-        tables.append(pd.DataFrame(head | columns))
+        steps.append(pd.DataFrame(head | columns))
         ratio = path.length / path.straight_distance if path.straight_distance else float("nan")
         lengths.append(
             head | {"path_length": path.length, "straight_distance": path.straight_distance, "length_ratio": ratio}
@@ -57,4 +63,4 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
         log.info(f"{pair}: {ratio:.3f} times the straight distance")
     write_safetensors(folder / "images.safetensors", shown, {"manifold": name})
     write_table(folder / "summary.csv", pd.DataFrame(lengths))
-    write_table(folder / "path.csv", pd.concat(tables))
+    write_table(folder / "path.csv", pd.concat(steps))

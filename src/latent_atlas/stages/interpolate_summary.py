@@ -13,7 +13,7 @@ from latent_atlas.report.figures.interpolate import plot_interpolation, plot_pat
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.interpolate import PIXELS
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import manifolds
+from latent_atlas.study.manifolds import firsts, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -30,7 +30,7 @@ def interpolate_summary(params: Params, folder: Path) -> None:
     write_table(folder / "summary.csv", summary)
     for pair, (start, end) in params.interpolate.pairs.items():
         title = f"{start} to {end}"
-        rows = {name: load_file(folder / name / "images.safetensors")[pair] for name in names}
+        rows = {name: load_file(folder / name / "images.safetensors")[pair] for name in [PIXELS, *firsts(params)]}
         save(plot_interpolation(rows, title), folder / f"{pair}.png")
         save(plot_path(table[table["pair"] == pair], title), folder / f"{pair}_curves.svg")
     log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")

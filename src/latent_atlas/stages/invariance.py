@@ -17,7 +17,7 @@ from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces
 from latent_atlas.geometry.transformations import Transformation, transformation
-from latent_atlas.stages.tables import measured_images
+from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import angle_columns, angles
 from latent_atlas.study.models import architectures
 
@@ -31,10 +31,10 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
     """Angles between small displacements of the sample and the examples and one manifold's tangent spaces."""
     surface = load_manifold(manifold, architectures(params)).to(torch.float64)
     data = Images.load(images)
-    pixels, keys = measured_images(params, data)
+    pixels, keys = tables.measured_images(params, data)
     chosen = transformations(params)
     found = angles(surface, pixels, chosen, lambda done: log.info(f"{done} of {len(pixels)} images"))
-    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    head = tables.head(params, name, surface.latent_dim)
     rows = keys.loc[found.pop("image")].reset_index(drop=True).assign(**head)[[*head, *keys.columns]]
     write_parquet(folder / "angles.parquet", pd.concat([rows, found], axis=1))
     steps: list[pd.DataFrame] = []
@@ -72,7 +72,7 @@ def _panels(image: Tensor, space: TangentSpaces, entry: Transformation, step: fl
 
 def _over_steps(params: Params, image: Tensor, space: TangentSpaces, head: dict[str, object]) -> list[pd.DataFrame]:
     """Angles for steps of several sizes, and for the derivative, which stands as the step of zero."""
-    study, tables = params.invariance.step_study, []
+    study, rows = params.invariance.step_study, []
     for kind, (entry, _) in transformations(params).items():
         if kind not in study.transformations:
             continue
@@ -83,5 +83,5 @@ def _over_steps(params: Params, image: Tensor, space: TangentSpaces, head: dict[
         measured = space.angles_deg(torch.stack([displacements[step].flatten() for step in steps])[None])[0]  # steps
         more = {"transformation": kind, "step": steps, "unit": entry.unit}
         ranks = [int(space.rank[0])] * len(steps)
-        tables.append(pd.DataFrame(head | more | angle_columns(measured.numpy(), ranks, image.numel())))
-    return tables
+        rows.append(pd.DataFrame(head | more | angle_columns(measured.numpy(), ranks, image.numel())))
+    return rows

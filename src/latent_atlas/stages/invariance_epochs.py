@@ -15,6 +15,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry.manifold import Autoencoder
 from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.stages import tables
 from latent_atlas.stages.invariance import transformations
 from latent_atlas.statistics.measurements import angles
 from latent_atlas.study.models import architectures
@@ -23,26 +24,26 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("model")
-@click.option("--model", required=True, help="What to call the model in the tables.")
+@stage("name")
+@click.option("--name", required=True, help="What to call the model in the tables.")
 @click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
 @click.option("--snapshots", type=IN, required=True, help="The model's weights after the epochs, as written by train.")
 @click.option("--curve", type=IN, required=True, help="The model's learning curve (CSV).")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @folder_option("--folder", "Where to write this model's results.")
 def invariance_epochs(
-    params: Params, model: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
+    params: Params, name: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
 ) -> None:
     """Angles at one example after each epoch of a training, beside the test error."""
     final = Checkpoint.load(checkpoint, architectures(params))
     errors = pd.read_csv(curve).set_index("epoch")["test_mse"]
     states = load_file(snapshots)
     study = params.invariance.epoch_study
-    chosen = {name: entry for name, entry in transformations(params).items() if name in study.transformations}
+    chosen = {kind: entry for kind, entry in transformations(params).items() if kind in study.transformations}
     data = Images.load(images)
     ((split, index),) = data.places({study.example: params.examples[study.example]})
     x = data.pixels(split)[index : index + 1]  # 1 x C x H x W
-    tables = []
+    rows = []
     epochs = sorted({int(key.partition("/")[0]) for key in states})
     for epoch in epochs:
         prefix = f"{epoch}/"
@@ -50,9 +51,9 @@ def invariance_epochs(
             {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
         )
         surface = Autoencoder(final.model, final.latent_dim, final.input_shape, build=final.build).to(torch.float64)
-        head = {"manifold": model, "latent_dim": final.latent_dim, "epoch": epoch, "test_mse": errors[epoch]}
+        head = tables.head(params, name, final.latent_dim)
         found = angles(surface, x, chosen).drop(columns=["image", "unit"])
-        head |= {"example": study.example}
-        tables.append(found.assign(**head)[[*head, *found.columns]])
-    write_table(folder / "epochs.csv", pd.concat(tables))
+        head |= {"epoch": epoch, "test_mse": errors[epoch], "example": study.example}
+        rows.append(found.assign(**head)[[*head, *found.columns]])
+    write_table(folder / "epochs.csv", pd.concat(rows))
     log.info(f"{len(epochs)} epochs: {folder}")

@@ -13,12 +13,12 @@ from latent_atlas.files import write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import groups, manifolds, trained
+from latent_atlas.study.manifolds import firsts, groups, manifolds, trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-KEYS = ["manifold", "latent_dim", "transformation", "step", "unit"]
+KEYS = ["manifold", "model", "seed", "latent_dim", "transformation", "step", "unit"]
 
 
 @stage()
@@ -38,12 +38,12 @@ def invariance_summary(params: Params, folder: Path) -> None:
     save(plot_steps(steps, groups(params)), folder / "steps.svg")
     if len(epochs):
         save(plot_epochs(epochs), folder / "epochs.svg")
-    panels = {name: load_file(folder / name / "pictures.safetensors") for name in manifolds(params)}
+    panels = {name: load_file(folder / name / "pictures.safetensors") for name in firsts(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
             chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]
             angles = dict(zip(chosen["manifold"], chosen["angle_deg"], strict=True))
-            rows = {name: panels[name][f"{example}/{kind}"] for name in manifolds(params)}
+            rows = {name: panel[f"{example}/{kind}"] for name, panel in panels.items()}
             path = folder / "displacements" / example / f"{kind}.png"
             save(plot_displacements(rows, angles, f"{kind} of {example}"), path)
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
@@ -52,7 +52,7 @@ def invariance_summary(params: Params, folder: Path) -> None:
 def summarized(table: pd.DataFrame) -> pd.DataFrame:
     """Means and medians over the images of the sample, a row for each manifold and transformation."""
     return (
-        table.groupby(KEYS, sort=False)
+        table.groupby(KEYS, sort=False, dropna=False)
         .agg(
             images=("image", "size"),
             undefined=("reason", "count"),

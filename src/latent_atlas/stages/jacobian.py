@@ -13,7 +13,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_table
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import spectrum
-from latent_atlas.stages.tables import measured_images
+from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns
 from latent_atlas.study.models import architectures
 
@@ -28,9 +28,9 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     stored = load_manifold(manifold, architectures(params))
     surface = stored.to(torch.float64)
     data = Images.load(images)
-    pixels, keys = measured_images(params, data)
+    pixels, keys = tables.measured_images(params, data)
     spectra = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"))
-    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    head = tables.head(params, name, surface.latent_dim)
     rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(spectra)], axis=1)
     write_parquet(folder / "spectra.parquet", rows)
 

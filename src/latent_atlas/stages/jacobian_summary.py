@@ -40,7 +40,7 @@ def summarized(table: pd.DataFrame) -> pd.DataFrame:
         full_rank=table["rank"] == table["latent_dim"], sigma_ratio=table["sigma_min"] / table["sigma_max"]
     )
     return (
-        table.groupby(["manifold", "latent_dim"], sort=False)
+        table.groupby(["manifold", "model", "seed", "latent_dim"], sort=False, dropna=False)
         .agg(
             images=("image", "size"),
             full_rank_share=("full_rank", "mean"),

@@ -13,43 +13,45 @@ from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.files import write_table
 from latent_atlas.geometry import layers as geometry
 from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.stages import tables
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
+HEAD = ("manifold", "model", "seed", "latent_dim")
 TABLES = {
     "layers.csv": (
-        "model", "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
+        *HEAD, "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
         "rank", "sigma_max", "sigma_min", "rank_tolerance",
     ),
-    "spectra.csv": ("model", "part", "layer", "kind", "order", "singular_value"),
-    "summary.csv": ("model", "part", "property", "verdict", "reason"),
+    "spectra.csv": (*HEAD, "part", "layer", "kind", "order", "singular_value"),
+    "summary.csv": (*HEAD, "part", "property", "verdict", "reason"),
 }  # fmt: skip
 
 
-@stage("model")
-@click.option("--model", required=True, help="What to call the model in the tables.")
+@stage("name")
+@click.option("--name", required=True, help="What to call the network in the tables.")
 @click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
 @folder_option("--folder", "Where to write this model's results.")
-def layers(params: Params, model: str, checkpoint: Path, folder: Path) -> None:
+def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
     """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
     loaded = Checkpoint.load(checkpoint, architectures(params))
     examples = {
         "encoder": (torch.zeros(1, *loaded.input_shape), geometry.submersion),
         "decoder": (torch.zeros(1, loaded.latent_dim), geometry.immersion),
     }
+    first = tables.head(params, name, loaded.latent_dim)
     rows: list[dict[str, Any]] = []
     spectra: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     for part, (example, judge) in examples.items():
-        head = {"model": model, "part": part}
+        head = first | {"part": part}
         try:
             stack = geometry.layers(getattr(loaded.model, part), example)
         except ValueError as reason:
-            name = judge.__name__
-            verdicts.append(head | {"property": name, "verdict": "undetermined", "reason": f"This {part} is no plain "
-                            f"stack of layers: {reason}."})  # fmt: skip
+            why = f"This {part} is no plain stack of layers: {reason}."
+            verdicts.append(head | {"property": judge.__name__, "verdict": "undetermined", "reason": why})
             continue
         rows += [head | _row(layer) for layer in stack]
         spectra += [

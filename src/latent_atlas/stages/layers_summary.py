@@ -11,6 +11,7 @@ from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.layers import TABLES
 from latent_atlas.stages.tables import combined
+from latent_atlas.study.manifolds import networks
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 @summary_options
 def layers_summary(params: Params, folder: Path) -> None:
     """Join the models' tables and draw the spectra of their layers."""
-    tables = {file: combined(folder, params.models, file) for file in TABLES}
+    tables = {file: combined(folder, networks(params), file) for file in TABLES}
     for file, table in tables.items():
         write_table(folder / file, table)
     save(plot_layers(tables["spectra.csv"]), folder / "spectra.svg")
-    log.info(f"{len(params.models)} models: {folder}")
+    log.info(f"{len(networks(params))} networks: {folder}")

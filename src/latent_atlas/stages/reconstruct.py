@@ -13,7 +13,7 @@ from latent_atlas.data.images import SPLITS, Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import batches, load_manifold
-from latent_atlas.stages.tables import measured_images
+from latent_atlas.stages import tables
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -26,17 +26,17 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
     """Reconstruct all images by one manifold: errors of the splits and of each image of the sample and the examples."""
     surface = load_manifold(manifold, architectures(params))
     data = Images.load(images)
+    head = tables.head(params, name, surface.latent_dim)
     rows, shown = [], {}
     for split in SPLITS:
         pixels = data.pixels(split)
         means = quality.summary(surface, pixels)
-        rows.append({"manifold": name, "latent_dim": surface.latent_dim, "split": split} | means)
+        rows.append(head | {"split": split} | means)
         first = batches(pixels[: params.reconstruct.shown], surface.dtype)
         shown[split] = torch.cat([surface.reconstruct(x).float() for x in first])  # n x C x H x W
         log.info(f"{split}: {len(pixels)} images, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}")
     write_safetensors(folder / "shown.safetensors", shown, {"manifold": name, "family": surface.family})
-    chosen, keys = measured_images(params, data)
-    head = {"manifold": name, "latent_dim": surface.latent_dim}
+    chosen, keys = tables.measured_images(params, data)
     each = pd.concat([keys.assign(**head), quality.errors(surface, chosen)], axis=1)
     write_parquet(folder / "errors.parquet", each[[*head, *each.columns.difference([*head], sort=False)]])
     write_table(folder / "summary.csv", pd.DataFrame(rows))

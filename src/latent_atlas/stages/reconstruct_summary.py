@@ -16,7 +16,7 @@ from latent_atlas.files import write_table, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import groups, manifolds
+from latent_atlas.study.manifolds import firsts, groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -33,13 +33,13 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     each = combined(folder, manifolds(params), "errors.parquet")
     write_table(folder / "examples.csv", each[each["example"].notna()])
     write_text(folder / "metrics.json", metrics(errors))
-    examples = {name: load_file(folder / name / "shown.safetensors") for name in manifolds(params)}
+    examples = {name: load_file(folder / name / "shown.safetensors") for name in firsts(params)}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
         save(plot_images({f"{split} images": originals}), folder / f"{split}_images.png")
         for group, names in groups(params).items():
             save(plot_images({name: examples[name][split] for name in names}), folder / f"{split}_{group}.png")
-        shown = {name: examples[name][split] for name in manifolds(params)}
+        shown = {name: images[split] for name, images in examples.items()}
         save(plot_comparison(originals, shown), folder / f"{split}_comparison.png")
     log.info(f"{len(examples)} manifolds compared: {folder}")
 

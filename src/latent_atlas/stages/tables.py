@@ -13,6 +13,7 @@ from torch import Tensor
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
 from latent_atlas.study.defaults import SAMPLE
+from latent_atlas.study.manifolds import member
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -39,6 +40,12 @@ def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]
     return pixels, keys
 
 
+def head(params: Params, name: str, latent_dim: int) -> dict[str, object]:
+    """The first columns of each table of a manifold: ``manifold, model, seed, latent_dim``; PCA has no seed."""
+    model, seed = member(params, name)
+    return {"manifold": name, "model": model, "seed": seed, "latent_dim": latent_dim}
+
+
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     """The rows of ``folder/NAME/file`` (CSV or Parquet) for each name, in that order, as one long table."""
     tables = [
@@ -48,4 +55,7 @@ def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
         for name in names
     ]
     rows = [table for table in tables if len(table)] or tables[:1]
+    for table in rows:
+        if "seed" in table:
+            table["seed"] = table["seed"].astype("Int64")
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

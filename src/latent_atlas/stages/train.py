@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import pandas as pd
 import torch
 
 from latent_atlas.command import IN, OUT, add_metadata, log, stage
@@ -16,6 +17,8 @@ from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
 from latent_atlas.models.trial import trial
+from latent_atlas.stages import tables
+from latent_atlas.study.manifolds import member
 from latent_atlas.study.models import entry_of, training_of
 from latent_atlas.training.devices import choose_device, describe
 from latent_atlas.training.loop import Progress, Schedule, mean_image_error
@@ -28,19 +31,23 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("model")
-@click.option("--model", required=True, help="Name of the model in params.yaml.")
+@stage("name")
+@click.option("--name", required=True, help="Name of the training: a model of params.yaml, or MODEL_seedN.")
+@click.option("--seed", type=int, help="Of initial weights and image order; by default that of params.yaml.")
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
 @click.option("--curve", type=OUT, required=True, help="The learning curve to write (CSV).")
 @click.option("--snapshots", type=OUT, required=True, help="The weights after the epochs to write (safetensors).")
-def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Path, snapshots: Path) -> None:
+def train(
+    params: Params, name: str, seed: int | None, images: Path, checkpoint: Path, curve: Path, snapshots: Path
+) -> None:
     """Train one autoencoder and write its checkpoint and learning curve.
 
     An interrupted training goes on from its last whole epoch when it is called again.
     """
+    model, own_seed = member(params, name)
     entry = entry_of(params, model)
-    config = training_of(params, model)
+    config = training_of(params, model).model_copy(update={"seed": own_seed if seed is None else seed})
     torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     data = Images.load(images)
@@ -55,7 +62,7 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
     def fresh() -> nn.Module:
         return build(entry.architecture, data.shape, entry.latent_dim, entry.options, entry.adapter)
 
-    for remark in trial(fresh(), data.shape, entry.latent_dim, model, fresh):
+    for remark in trial(fresh(), data.shape, entry.latent_dim, name, fresh):
         log.warning(f"warning: {remark}")
     resume = checkpoint.with_suffix(".resume")
     network, table, states = run_training(
@@ -87,9 +94,9 @@ def train(params: Params, model: str, images: Path, checkpoint: Path, curve: Pat
         "train_mse": f"{last['train_mse']:.9g}",
         "test_mse": f"{last['test_mse']:.9g}",
     }
-    write_table(curve, table)
-    named = {f"{epoch}/{name}": value for epoch, state in states.items() for name, value in state.items()}
-    write_safetensors(snapshots, named, {"model": model})
+    write_table(curve, pd.DataFrame(tables.head(params, name, entry.latent_dim), index=table.index).join(table))
+    named = {f"{epoch}/{key}": value for epoch, state in states.items() for key, value in state.items()}
+    write_safetensors(snapshots, named, {"manifold": name})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter).save(
         checkpoint
     )

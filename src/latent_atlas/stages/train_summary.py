@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.style import save
 from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
+from latent_atlas.stages.tables import combined
 from latent_atlas.study.manifolds import trained
 
 if TYPE_CHECKING:
@@ -21,13 +20,11 @@ if TYPE_CHECKING:
 @summary_options
 def train_summary(params: Params, folder: Path) -> None:
     """Join the models' learning curves and draw them, each and all together; the last epoch of each is its summary."""
-    curves = {name: pd.read_csv(folder / name / "curve.csv") for name in trained(params)}
-    for name, curve in curves.items():
-        curve.insert(0, "model", name)
+    table = combined(folder, trained(params), "curve.csv")
+    curves = table.groupby("manifold", sort=False)
+    for name, curve in curves:
         save(plot_learning_curve(curve), folder / name / "curve.svg")
-    if curves:
-        table = pd.concat(curves.values())
-        write_table(folder / "curves.csv", table)
-        write_table(folder / "summary.csv", table.groupby("model", sort=False).tail(1))
-        save(plot_learning_curves(table), folder / "curves.svg")
+    write_table(folder / "curves.csv", table)
+    write_table(folder / "summary.csv", curves.tail(1))
+    save(plot_learning_curves(table), folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")

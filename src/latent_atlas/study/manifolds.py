@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from latent_atlas.errors import ParamsError
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+
+class Member(NamedTuple):
+    """One manifold of a study.
+
+    Attributes
+    ----------
+    model : str
+        The entry of ``params.yaml``, or the PCA subspace.
+    seed : int or None
+        Of the training; None for PCA and imported weights.
+    """
+
+    model: str
+    seed: int | None
 
 
 def pca_manifolds(params: Params) -> dict[str, tuple[int, bool]]:
@@ -14,18 +31,66 @@ def pca_manifolds(params: Params) -> dict[str, tuple[int, bool]]:
     return {f"pca{k}": (k, True) for k in dims} | {f"pca{k}_uncentred": (k, False) for k in dims}
 
 
-def trained(params: Params) -> list[str]:
-    """Names of the models that are trained here, not imported."""
-    return [name for name, model in params.models.items() if not model.state_dict]
+def seeds_of(params: Params, model: str) -> list[int]:
+    """The seeds with which a model is trained.
+
+    A number n stands for n seeds that begin with ``training.seed``; a list for its entries.
+    """
+    entry = params.models[model]
+    seeds = params.seeds if entry.seeds is None else entry.seeds
+    first = params.training.seed if entry.training.seed is None else entry.training.seed
+    return list(range(first, first + seeds)) if isinstance(seeds, int) else seeds
+
+
+def networks(params: Params) -> dict[str, Member]:
+    """All trainings and imported models, in the order of the file, by name.
+
+    The first seed of a model has the model's name, each further one ``MODEL_seedN``.
+    """
+    found = {}
+    for model, entry in params.models.items():
+        first, *others = [None] if entry.state_dict else seeds_of(params, model)
+        found[model] = Member(model, first)
+        found |= {f"{model}_seed{seed}": Member(model, seed) for seed in others}
+    return found
+
+
+def members(params: Params) -> dict[str, Member]:
+    """All manifolds by name: the networks, then PCA."""
+    return networks(params) | {name: Member(name, None) for name in pca_manifolds(params)}
+
+
+def member(params: Params, name: str) -> Member:
+    """The manifold of that name.
+
+    Raises
+    ------
+    ParamsError
+        If there is none.
+    """
+    found = members(params)
+    if name not in found:
+        raise ParamsError(f"params.yaml has no manifold {name!r}: it has {', '.join(found)}")
+    return found[name]
 
 
 def manifolds(params: Params) -> list[str]:
     """Names of all manifolds: the models in the order of the file, then PCA."""
+    return list(members(params))
+
+
+def firsts(params: Params) -> list[str]:
+    """Names of the manifolds that pictures of single images show: the first seed of each model, and PCA."""
     return [*params.models, *pca_manifolds(params)]
 
 
+def trained(params: Params) -> list[str]:
+    """Names of the manifolds that are trained here: not imported, not PCA."""
+    return [name for name, (_, seed) in networks(params).items() if seed is not None]
+
+
 def groups(params: Params) -> dict[str, list[str]]:
-    """Which manifolds stand side by side: those of one architecture, and PCA's two variants."""
+    """Which models stand side by side: those of one architecture, and PCA's two variants."""
     found: dict[str, list[str]] = {}
     for name, model in params.models.items():
         found.setdefault(model.architecture.rpartition(":")[2], []).append(name)

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from latent_atlas.data.sources import expected
 from latent_atlas.errors import ParamsError
-from latent_atlas.study.manifolds import manifolds
+from latent_atlas.study.manifolds import manifolds, member
 from latent_atlas.study.models import training_of
 from latent_atlas.training.length import length
 
@@ -72,7 +72,7 @@ def size(stage: str, name: str, params: Params, training_images: int | None = No
     if stage in ("train", "invariance_epochs"):
         images = training_images or images_of(params)
         images = min(images, params.dataset.limit or images)
-        own = training_of(params, name)
+        own = training_of(params, member(params, name).model)
         long = length(images, own.batch_size, own.epochs, own.steps, own.min_steps)
         if stage == "train":
             return long.steps / long.batches * images / UNIT_IMAGES

@@ -34,7 +34,7 @@ from latent_atlas.imports import is_path, modules, options_of, with_options
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
-from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.manifolds import pca_manifolds, seeds_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 PACKAGE = Path(__file__).parents[1]
@@ -49,6 +49,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 OBJECTIVES = PACKAGE / "training" / "objectives"
 ADAPTERS = PACKAGE / "models" / "adapters"
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+MOST_SEEDS = 10_000
 
 
 def _known_architecture(name: str) -> str:
@@ -147,6 +148,23 @@ def _known_adapter(name: str) -> str:
 
 
 Objective = Annotated[Any, AfterValidator(_known_objective)]
+
+
+def _seeds(value: Any) -> Any:
+    listed = value if isinstance(value, list) else []
+    if type(value) is int and 1 <= value <= MOST_SEEDS:
+        return value
+    if not listed or not all(type(seed) is int and 0 <= seed < 2**63 for seed in listed):
+        raise ValueError(
+            f"{value!r} is no number of seeds and no list of them; give a number from 1 to {MOST_SEEDS}, or a list of "
+            f"whole numbers from 0 such as [0, 1, 2]"
+        )
+    if repeated := sorted({seed for seed in listed if listed.count(seed) > 1}):
+        raise ValueError(f"the seed {repeated[0]} is listed twice; a training of the same seed is the same training")
+    return value
+
+
+Seeds = Annotated[Any, AfterValidator(_seeds)]
 
 
 def _one_length(training: Any) -> Any:
@@ -248,12 +266,15 @@ class ModelParams(Section):
     options: dict[str, Any] = {}
     training: TrainingOverrides = TrainingOverrides()
     adapter: Annotated[str, AfterValidator(_known_adapter)] | None = None
+    seeds: Seeds | None = None
     state_dict: Annotated[str, AfterValidator(_a_file)] | None = None
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> ModelParams:
         if self.adapter == "decoder_only" and self.state_dict is None:
             raise ValueError("a decoder alone cannot be trained here: name the file of its weights as state_dict")
+        if self.seeds is not None and self.state_dict is not None:
+            raise ValueError("imported weights are one training: leave out seeds, or name each file as a model")
         return self
 
 
@@ -310,6 +331,7 @@ class Params(Section):
     dataset: DatasetParams
     models: Annotated[dict[Name, ModelParams], Field(min_length=1)]
     training: TrainingParams
+    seeds: Seeds = 1
     pca: PCAParams
     reconstruct: ReconstructParams
     sample: SampleParams
@@ -372,6 +394,10 @@ class Params(Section):
         taken = {*pca_manifolds(self), "pixels"} & set(self.models)
         if taken:
             raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is that of a baseline; choose another")
+        for model, entry in self.models.items():
+            for seed in [] if entry.state_dict else seeds_of(self, model)[1:]:
+                if (name := f"{model}_seed{seed}") in self.models:
+                    raise ValueError(f"models.{name}: the name is that of the training of {model} with seed {seed}")
         return self
 
 

@@ -41,19 +41,19 @@ def plot_path(table: pd.DataFrame, title: str = "") -> Figure:
     Parameters
     ----------
     table : DataFrame
-        One pair of images: ``manifold``, ``t``, ``step_length``, ``distance_to_nearest_training_image``.
-        DataError if it is empty.
+        One pair of images: ``manifold``, ``model`` (optional), ``t``, ``step_length``,
+        ``distance_to_nearest_training_image``. DataError if it is empty.
     title : str
     """
-    names = style.distinct(table, "manifold")
+    models = style.by_model(table)
     with style.figure(style.PAGE_WIDTH, 3.6) as fig:
         speed, distance = fig.subplots(1, 2)
-        for name, colour in zip(names, [style.INK, *style.palette(len(names) - 1)], strict=True):
-            rows = table[table["manifold"] == name]
+        for (name, rows), colour in zip(models.items(), [style.INK, *style.palette(len(models) - 1)], strict=True):
             line = {"color": colour, "linewidth": 1.2, "linestyle": "--" if name.endswith("_uncentred") else "-"}
-            per_unit = rows["step_length"].iloc[1:] * (len(rows) - 1)
-            speed.plot(rows["t"].iloc[1:], per_unit, **line)
-            distance.plot(rows["t"], rows["distance_to_nearest_training_image"], label=name, **line)
+            steps = rows[rows["t"] > 0]
+            per_unit = steps.assign(speed=steps["step_length"] * steps["t"].nunique())
+            style.draw_spread(speed, per_unit, "t", "speed", **line)
+            style.draw_spread(distance, rows, "t", "distance_to_nearest_training_image", label=name, **line)
         speed.set(title="speed", xlabel="t", ylabel="length per unit of t (pixel range)", ylim=(0, None))
         distance.set(title="distance to the nearest training image", xlabel="t", ylabel="pixel range", ylim=(0, None))
         fig.legend(loc="outside right center", fontsize=8, labelcolor=style.INK)

@@ -53,21 +53,26 @@ def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], 
 
 
 def plot_angles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Angles at one example, manifold by transformation; the last column is the chance level.
+    """Angles at one example, model by transformation, the mean over its trainings; the last column is chance.
 
     Parameters
     ----------
     table : DataFrame
-        ``manifold``, ``transformation``, ``example``, ``angle_deg`` (NaN where undefined), ``chance_deg``.
+        ``manifold``, ``model`` (optional), ``transformation``, ``example``, ``angle_deg`` (NaN where undefined),
+        ``chance_deg``.
         DataError unless it has exactly one example.
     ax : Axes, optional
         Where to draw; by default in a new figure.
     """
     example = style.only_example(table)
-    names, kinds = style.distinct(table, "manifold"), style.distinct(table, "transformation")
-    wide = table.pivot(index="manifold", columns="transformation", values="angle_deg").loc[names, kinds]
-    chance = table.drop_duplicates("manifold").set_index("manifold")["chance_deg"].loc[names]
-    cells = np.column_stack([wide.to_numpy(dtype=float), chance.to_numpy(dtype=float)])
+    models, kinds = style.by_model(table), style.distinct(table, "transformation")
+    names = list(models)
+    cells = np.array(
+        [
+            [*rows.groupby("transformation")["angle_deg"].mean().loc[kinds], rows["chance_deg"].mean()]
+            for rows in models.values()
+        ]
+    )
     with style.panel(ax, style.PAGE_WIDTH, 0.33 * len(names) + 1.1) as axes:
         drawn = axes.imshow(cells, cmap=style.ANGLE_COLOURS, vmin=0, vmax=90, aspect="auto")
         for (line, column), value in np.ndenumerate(cells):
@@ -92,28 +97,29 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
     Parameters
     ----------
     table : DataFrame
-        ``manifold``, ``example``, ``transformation``, ``step`` (0: derivative), ``unit``, ``angle_deg``.
-        DataError unless it has exactly one example.
+        ``manifold``, ``model`` (optional), ``example``, ``transformation``, ``step`` (0: derivative), ``unit``,
+        ``angle_deg``. DataError unless it has exactly one example.
     groups : mapping of str to list of str, optional
-        The manifolds of each row of panels; by default all in one row. Groups without a manifold of the table are
-        left out.
+        The models of each row of panels; by default all in one row. Groups without a model of the table are left out.
     """
     example = style.only_example(table)
-    kinds, present = style.distinct(table, "transformation"), style.distinct(table, "manifold")
-    shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
+    kinds, present = style.distinct(table, "transformation"), style.by_model(table)
+    shown = [(group, names) for group, names in (groups or {"": [*present]}).items() if set(names) & set(present)]
     smallest = table.loc[table["step"] > 0, "step"].min()
     with style.figure(style.PAGE_WIDTH, 2.1 * len(shown) + 0.5) as fig:
         grid = fig.subplots(len(shown), len(kinds), squeeze=False, sharey=True, sharex=True)
         for line, (group, names) in zip(grid, shown, strict=True):
             for axes, kind in zip(line, kinds, strict=True):
                 for name, colour in zip(names, style.palette(len(names)), strict=True):
-                    rows = table[(table["manifold"] == name) & (table["transformation"] == kind)]
-                    finite = rows[rows["step"] > 0]
-                    axes.semilogx(finite["step"], finite["angle_deg"], "o-", markersize=3, color=colour, label=name)
+                    rows = present.get(name, table[:0])
+                    rows = rows[rows["transformation"] == kind]
+                    marked = {"marker": "o", "markersize": 3, "color": colour, "label": name}
+                    style.draw_spread(axes, rows[rows["step"] > 0], "step", "angle_deg", **marked)
                     limit = rows[rows["step"] == 0]
                     axes.plot([smallest / 2] * len(limit), limit["angle_deg"], "D", markersize=5, color=colour)
                 unit = table.loc[table["transformation"] == kind, "unit"].iloc[0]
                 axes.set_title(f"{kind} (step in {unit}s)" if axes in grid[0] else "")
+                axes.set_xscale("log")
                 axes.set_ylim(0, 90)
                 axes.set_yticks([0, 30, 60, 90])
             line[0].set_ylabel(f"{group}\nangle (degrees)")
@@ -125,21 +131,22 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
 
 
 def plot_epochs(table: pd.DataFrame) -> Figure:
-    """Angle at one example against the test error, one point for each epoch.
+    """Angle at one example against the test error, one point for each epoch; means over the trainings of a model.
 
     Parameters
     ----------
     table : DataFrame
-        ``manifold``, ``example``, ``transformation``, ``epoch``, ``test_mse``, ``angle_deg``. DataError
-        unless it has exactly one example.
+        ``manifold``, ``model`` (optional), ``example``, ``transformation``, ``epoch``, ``test_mse``, ``angle_deg``.
+        DataError unless it has exactly one example.
     """
     example = style.only_example(table)
-    kinds, names = style.distinct(table, "transformation"), style.distinct(table, "manifold")
+    kinds, models = style.distinct(table, "transformation"), style.by_model(table)
     with style.figure(style.PAGE_WIDTH, 4.2) as fig:
         line = np.atleast_1d(fig.subplots(1, len(kinds), sharex=True, sharey=True))
         for axes, kind in zip(line, kinds, strict=True):
-            for name, colour in zip(names, style.palette(len(names)), strict=True):
-                rows = table[(table["manifold"] == name) & (table["transformation"] == kind)]
+            for (name, several), colour in zip(models.items(), style.palette(len(models)), strict=True):
+                of_kind = several[several["transformation"] == kind]
+                rows = of_kind.groupby("epoch")[["test_mse", "angle_deg"]].mean().reset_index()
                 axes.plot(rows["test_mse"], rows["angle_deg"], "-", color=colour, linewidth=1, label=name)
                 sizes = 8 + 30 * rows["epoch"] / rows["epoch"].max()
                 axes.scatter(rows["test_mse"], rows["angle_deg"], s=sizes, color=colour)

@@ -113,6 +113,23 @@ def distinct(table: pd.DataFrame, column: str) -> list[str]:
     return list(table[column].drop_duplicates())
 
 
+def by_model(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each model, in the order of their first ones; by ``manifold`` where there is no column ``model``.
+
+    DataError if the table has no rows.
+    """
+    column = "model" if "model" in table else "manifold"
+    return {name: table[table[column] == name] for name in distinct(table, column)}
+
+
+def draw_spread(axes: Axes, rows: pd.DataFrame, x: str, y: str, **line: Any) -> None:
+    """The mean of ``y`` over a model's trainings against ``x``, and a band from the smallest to the largest."""
+    over = rows.groupby(x)[y].agg(["mean", "min", "max"])
+    (drawn,) = axes.plot(over.index, over["mean"], **line)
+    if (over["min"] < over["max"]).any():
+        axes.fill_between(over.index, over["min"], over["max"], color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
 def only_example(table: pd.DataFrame) -> str:
     """The example of all rows; DataError if there are several or none."""
     names = [str(name) for name in table["example"].dropna().unique()]

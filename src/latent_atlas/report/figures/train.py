@@ -5,7 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from latent_atlas.report.figures.style import ACCENT, FAINT, PAGE_WIDTH, distinct, palette, panel, whole_ticks
+from latent_atlas.report.figures.style import (
+    ACCENT,
+    FAINT,
+    PAGE_WIDTH,
+    by_model,
+    distinct,
+    draw_spread,
+    palette,
+    panel,
+    whole_ticks,
+)
 
 
 def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -14,11 +24,11 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : DataFrame
-        ``model`` (the same in all rows), ``epoch``, ``train_mse``, ``test_mse``. DataError if it is empty.
+        ``manifold`` (the same in all rows), ``epoch``, ``train_mse``, ``test_mse``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
     """
-    title = ", ".join(distinct(table, "model"))
+    title = ", ".join(distinct(table, "manifold"))
     with panel(ax, 5.5, 3.2) as axes:
         axes.plot(table["epoch"], table["train_mse"], "o--", color=FAINT, markersize=4, label="training images")
         axes.plot(table["epoch"], table["test_mse"], "o-", color=ACCENT, markersize=4, label="test images")
@@ -34,20 +44,19 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def plot_learning_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The error on test images after each epoch, a line for each model.
+    """The error on test images after each epoch, a line for each model, with a band over its trainings.
 
     Parameters
     ----------
     table : DataFrame
-        ``model``, ``epoch``, ``test_mse``. DataError if it is empty.
+        ``manifold``, ``model`` (optional), ``epoch``, ``test_mse``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
     """
-    names = distinct(table, "model")
+    models = by_model(table)
     with panel(ax, PAGE_WIDTH, 4.0) as axes:
-        for name, colour in zip(names, palette(len(names)), strict=True):
-            rows = table[table["model"] == name]
-            axes.plot(rows["epoch"], rows["test_mse"], "o-", markersize=4, color=colour, label=name)
+        for (name, rows), colour in zip(models.items(), palette(len(models)), strict=True):
+            draw_spread(axes, rows, "epoch", "test_mse", marker="o", markersize=4, color=colour, label=name)
         axes.set(xlabel="epoch", ylabel="mean squared error per pixel, test images", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")

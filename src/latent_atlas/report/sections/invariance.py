@@ -10,7 +10,7 @@ import pandas as pd
 from latent_atlas.report import published
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import pca_manifolds, trained
+from latent_atlas.study.manifolds import firsts, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -18,6 +18,7 @@ def section(results: Path, params: Params) -> Section:
     """Angles between small displacements of images and the tangent spaces."""
     folder = results / "invariance"
     angles = pd.read_csv(folder / "examples.csv")
+    angles = angles[angles["manifold"].isin(firsts(params))]
     steps = pd.read_csv(folder / "steps.csv")
     sample = pd.read_csv(folder / "summary.csv")
     left_out = [case.model for case in unlearned(results, params)]

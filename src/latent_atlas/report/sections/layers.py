@@ -18,19 +18,23 @@ def section(results: Path, params: Params) -> Section:
     return Section(
         "Layers",
         sentences=sentences(findings(verdicts)),
-        tables=[table(verdicts, {}, "What the weights say, and why")],
+        tables=[
+            table(verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why")
+        ],
         pictures=[Picture.of(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
         folded_tables=[
-            _table(layers[layers["model"] == model], model) for model in params.models if model in set(layers["model"])
+            _table(layers[layers["manifold"] == name], name)
+            for name in params.models
+            if name in set(layers["manifold"])
         ],
     )
 
 
 def findings(verdicts: pd.DataFrame) -> dict[tuple[str, str], dict[str, list[str]]]:
-    """For each part and property the models of each verdict: yes, no, undetermined."""
+    """For each part and property the networks of each verdict: yes, no, undetermined."""
     return {
         (str(part), str(name)): {
-            verdict: list(rows.loc[rows["verdict"] == verdict, "model"])
+            verdict: list(rows.loc[rows["verdict"] == verdict, "manifold"])
             for verdict in ("yes", "no", "undetermined")
             if verdict in set(rows["verdict"])
         }
@@ -49,7 +53,7 @@ def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[str]:
     return said
 
 
-def _table(layers: pd.DataFrame, model: str) -> str:
+def _table(layers: pd.DataFrame, name: str) -> str:
     chain = " → ".join(str(number) for number in _dimensions(layers))
     parts = list(layers["part"].drop_duplicates())
     alone = f", {parts[0]} alone" if len(parts) == 1 else ""
@@ -61,7 +65,7 @@ def _table(layers: pd.DataFrame, model: str) -> str:
         "sigma_max": "{:.4g}".format,
         "sigma_min": "{:.4g}".format,
     }
-    return table(layers[columns], formats, f"{model}{alone}: {total:,} parameters; dimensions {chain}")
+    return table(layers[columns], formats, f"{name}{alone}: {total:,} parameters; dimensions {chain}")
 
 
 def _dimensions(layers: pd.DataFrame) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_atlas.report.page import Picture, Section
-from latent_atlas.study.manifolds import groups, manifolds
+from latent_atlas.study.manifolds import firsts, groups
 from latent_atlas.study.schema import Params
 
 
@@ -13,14 +13,14 @@ def section(results: Path, params: Params) -> Section:
     """Galleries of tangent vectors: of the first manifold of each group openly, of the others folded."""
     folder = results / "tangents"
     example = params.tangents.example
-    firsts = {names[0] for names in groups(params).values()}
+    open_ones = {names[0] for names in groups(params).values()}
     shown, folded = [], []
-    for name in manifolds(params):
+    for name in firsts(params):
         pictures = [
             Picture.of(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
             Picture.of(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
         ]
-        open_here = name in firsts and not name.endswith("_uncentred")
+        open_here = name in open_ones and not name.endswith("_uncentred")
         shown += pictures[:1] if open_here else []
         folded += pictures[1:] if open_here else pictures
     said = (

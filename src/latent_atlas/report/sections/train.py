@@ -19,7 +19,7 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    curves = {str(name): table for name, table in pd.read_csv(folder / "curves.csv").groupby("model", sort=False)}
+    curves = {str(name): table for name, table in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
     return Section(
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
