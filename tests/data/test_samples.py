@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from latent_atlas.data.samples import stratified
+from latent_atlas.data.samples import pairs, stratified
+from latent_atlas.errors import DataError
 
 
 def test_labels_of_one_image_each_are_drawn_at_random() -> None:
@@ -23,3 +25,18 @@ def test_largest_remainders_come_first() -> None:
         assert counts in ([3, 2, 0], [3, 1, 1])
     labels = torch.tensor([0] * 7 + [1] * 3)  # shares of 4: 2.8, 1.2
     assert all(labels[stratified(labels, 4, seed)].bincount().tolist() == [3, 1] for seed in range(5))
+
+
+class TestPairs:
+    """Random pairs of images."""
+
+    def test_no_image_is_drawn_twice(self) -> None:
+        found = pairs(40, 20, 3)
+        assert found.shape == (20, 2)
+        assert sorted(found.flatten().tolist()) == list(range(40))
+        assert torch.equal(found, pairs(40, 20, 3))
+        assert not torch.equal(found, pairs(40, 20, 4))
+
+    def test_more_than_there_are_is_refused(self) -> None:
+        with pytest.raises(DataError, match=r"geodesics.pairs: 21 pairs need 42 images, not 41; choose at most 20"):
+            pairs(41, 21, 0)

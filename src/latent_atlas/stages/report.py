@@ -12,12 +12,22 @@ from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
-from latent_atlas.report.sections import interpolate, invariance, jacobian, layers, pca, reconstruct, tangents, train
+from latent_atlas.report.sections import (
+    geodesics,
+    interpolate,
+    invariance,
+    jacobian,
+    layers,
+    pca,
+    reconstruct,
+    tangents,
+    train,
+)
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca)
+SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, geodesics, train, pca)
 
 
 @stage()
