@@ -17,6 +17,7 @@ from latent_atlas.report.sections import (
     interpolate,
     invariance,
     jacobian,
+    known_answers,
     layers,
     pca,
     reconstruct,
@@ -27,7 +28,7 @@ from latent_atlas.report.sections import (
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, geodesics, train, pca)
+SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, geodesics, train, pca, known_answers)
 
 
 @stage()
@@ -45,7 +46,7 @@ def report(params: Params, results: Path, images: Path, page: Path) -> None:
     html = environment.get_template("report.html").render(
         data=data,
         params=params,
-        sections=[module.section(results, params) for module in SECTIONS],
+        sections=[found for module in SECTIONS if (found := module.section(results, params))],
         versions={name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
     )
     write_text(page, html)
