@@ -248,6 +248,10 @@ class TestDataset:
             "sample.size: 20 is too large, since photos has 8 test images here; choose at most 8"
         ]
         study.edit("sample.size", 8)
+        assert complaints(study) == [
+            "geodesics.pairs: 8 is too large, since photos has 8 test images here; choose at most 4"
+        ]
+        study.edit("geodesics.pairs", 4)
         assert complaints(study)[0].startswith("examples.trousers_74: 74 is too large, since photos has 72 train")
         study.edit("models.fc4.latent_dim", 4)
         assert complaints(study) == ["models.fc4.latent_dim: 4 is too large, since an image of photos has 3 numbers; "
@@ -479,6 +483,8 @@ class TestFitsTheDataset:
              "components; choose at most 64"),
             ("sample.size", 298, "sample.size: 298 is too large, since digits has 297 test images here; choose at most "
              "297"),
+            ("geodesics.pairs", 149, "geodesics.pairs: 149 is too large, since digits has 297 test images here; choose at "
+             "most 148"),
             ("examples.sneaker", "test/297", "examples.sneaker: 297 is too large, since digits has 297 test images "
              "here; choose at most 296"),
         ],
