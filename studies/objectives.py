@@ -51,7 +51,7 @@ def main(folder: Path) -> None:
     chosen = stratified(data.labels("test"), COUNT, 0)
     x = as_float(data.test[chosen], torch.float64)
     angles = pd.read_csv(folder / "results/invariance/summary.csv")
-    score = angles[angles["transformation"] != "brightness"].groupby("manifold")["score_mean"].mean()
+    score = angles[angles["transformation"] != "brightness"].groupby("model")["score_mean"].mean()
     errors = pd.read_csv(folder / "results/reconstruct/summary.csv").query("split == 'test'").set_index("manifold")
     names = [name for name in manifolds.manifolds(params) if not name.endswith("_uncentred")]
     surfaces = {name: load(folder / f"results/checkpoints/{name}.safetensors").to(torch.float64) for name in names}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latent_atlas.loading import load
     from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
     from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
-    from latent_atlas.report.figures.jacobian import plot_spectra
+    from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
     from latent_atlas.report.figures.layers import plot_layers
     from latent_atlas.report.figures.pca import plot_pca
     from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
@@ -44,7 +44,7 @@ _HOMES = {
 _PLOTS = {
     "interpolate": ("plot_interpolation", "plot_path"),
     "invariance": ("plot_angles", "plot_displacements", "plot_epochs", "plot_steps"),
-    "jacobian": ("plot_spectra",),
+    "jacobian": ("plot_spectra", "plot_spectrum_bands"),
     "layers": ("plot_layers",),
     "pca": ("plot_pca",),
     "reconstruct": ("plot_comparison", "plot_images"),
@@ -75,6 +75,7 @@ __all__ = [
     "plot_path",
     "plot_pca",
     "plot_spectra",
+    "plot_spectrum_bands",
     "plot_steps",
     "plot_tangents",
     "spectra",

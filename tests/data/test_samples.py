@@ -27,6 +27,18 @@ def test_largest_remainders_come_first() -> None:
     assert all(labels[stratified(labels, 4, seed)].bincount().tolist() == [3, 1] for seed in range(5))
 
 
+def test_label_without_images_and_labels_of_one() -> None:
+    labels = torch.tensor([0, 3, 3, 3, 5])  # of classes 0 to 5
+    assert stratified(labels, 5, 0).tolist() == [0, 1, 2, 3, 4]
+    assert all({0, 4} < set(stratified(labels, 4, seed).tolist()) for seed in range(5))  # shares 0.8, 2.4, 0.8
+
+
+@pytest.mark.parametrize("size", [0, 6])
+def test_more_than_there_are(size: int) -> None:
+    with pytest.raises(DataError, match=f"sample.size: {size} images cannot be drawn of 5; choose 1 to 5"):
+        stratified(torch.zeros(5, dtype=torch.int64), size, 0)
+
+
 class TestPairs:
     """Random pairs of images."""
 

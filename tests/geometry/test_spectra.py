@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from surfaces import planted, random
+from surfaces import orthonormal, planted, random
 
-from latent_atlas.geometry.spectra import Spectrum, rank_tolerance, spectrum
+from latent_atlas.errors import DataError
+from latent_atlas.geometry.spectra import Spectrum, code_factor, rank_tolerance, spectrum
 
 SHAPES = [(7, 5), (5, 7), (6, 6), (784, 16)]
 DTYPES = [torch.float64, torch.float32]
@@ -107,3 +108,84 @@ class TestCondition:
         assert found.condition_number == math.inf
         assert found.log_volume == -math.inf
         assert found.rank == sum(value > 0 for value in diagonal)
+
+
+class TestHowManyCount:
+    """Effective rank and participation ratio."""
+
+    @pytest.mark.parametrize("count", [1, 2, 7])
+    def test_of_equal_values_is_their_number(self, count: int) -> None:
+        found = spectrum(planted(9, 8, [0.3] * count))
+        assert found.effective_rank == pytest.approx(count, rel=1e-12)
+        assert found.participation_ratio == pytest.approx(count, rel=1e-12)
+
+    def test_of_two_values(self) -> None:
+        found = spectrum(torch.diag(torch.tensor([3.0, 1.0])))
+        assert found.effective_rank == pytest.approx(4 / 3**0.75, rel=1e-12)  # of the weights 3/4 and 1/4
+        assert found.participation_ratio == pytest.approx(100 / 82, rel=1e-12)
+
+    def test_do_not_depend_on_the_scale(self) -> None:
+        matrix = random(20, 6)
+        one, other = spectrum(matrix), spectrum(matrix * 1e-100)
+        assert other.effective_rank == pytest.approx(one.effective_rank, rel=1e-12)
+        assert other.participation_ratio == pytest.approx(one.participation_ratio, rel=1e-12)
+
+    def test_of_nothing_is_undefined(self) -> None:
+        found = spectrum(torch.zeros(4, 3, dtype=torch.float64))
+        assert math.isnan(found.effective_rank)
+        assert math.isnan(found.participation_ratio)
+
+
+class TestCodeFactor:
+    """The factor of the covariance of codes."""
+
+    @pytest.mark.parametrize("sizes", [[500], [3, 1, 200, 296], [1] * 30])
+    def test_is_one_of_the_covariance(self, sizes: list[int]) -> None:
+        codes = random(sum(sizes), 5) @ random(5, 5, seed=1) + 7
+        factor = code_factor(codes.split(sizes))
+        assert factor.shape == (5, 5)
+        torch.testing.assert_close(factor @ factor.T, torch.cov(codes.T), rtol=1e-12, atol=1e-12)
+
+    def test_of_codes_in_a_subspace(self) -> None:
+        """A direction in which codes do not vary is left out, wherever the mean lies."""
+        spread = orthonormal(6, 2)  # k x r
+        codes = random(100, 2) @ spread.T + 100 * random(1, 6, seed=3)
+        factor = code_factor(codes.split(40))
+        assert factor.shape == (6, 2)
+        torch.testing.assert_close(factor @ factor.T, torch.cov(codes.T), rtol=0, atol=1e-11)
+
+    def test_of_unlike_scales(self) -> None:
+        """Nothing is squared: standard deviations 1 and 1e-12 are both kept, to their digits."""
+        codes = random(1000, 2) * torch.tensor([1, 1e-12], dtype=torch.float64)
+        factor = code_factor([codes])
+        assert torch.linalg.svdvals(factor).tolist() == pytest.approx(codes.std(0).tolist(), rel=1e-2)
+        assert factor.shape == (2, 2)
+
+    def test_knows_the_rounding_of_the_codes(self) -> None:
+        """Of float32 only what is more than its rounding."""
+        codes = random(1000, 1) @ torch.ones(1, 2, dtype=torch.float64) / 3 + 5
+        noise = torch.tensor([1 + 1e-7, 1.0], dtype=torch.float64)
+        assert code_factor([codes]).shape == code_factor([(codes * noise).float()]).shape == (2, 1)
+
+    def test_of_codes_that_are_all_the_same(self) -> None:
+        assert code_factor([random(1, 4).expand(50, -1)]).shape == (4, 0)
+        assert code_factor([torch.zeros(50, 4)]).shape == (4, 0)
+
+    @pytest.mark.parametrize("count", [0, 1])
+    def test_of_too_few(self, count: int) -> None:
+        with pytest.raises(DataError, match=f"{count} codes have no standard deviation"):
+            code_factor([random(count, 4)])
+
+
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_per_standard_deviation_no_linear_change_of_codes_counts(k: int) -> None:
+    jacobian, codes = random(30, k), random(200, k, seed=1) @ random(k, k, seed=2)
+    change, shift = random(k, k, seed=3), random(1, k, seed=4)  # new codes are codes @ change.T + shift
+    changed = jacobian @ torch.linalg.inv(change)
+    one = spectrum(jacobian @ code_factor([codes]))
+    other = spectrum(changed @ code_factor([codes @ change.T + shift]))
+    assert other.values.tolist() == pytest.approx(one.values.tolist(), rel=1e-10)
+    for number in ("condition_number", "log_volume", "effective_rank", "participation_ratio"):
+        assert getattr(other, number) == pytest.approx(getattr(one, number), rel=1e-10)
+    if k > 1:
+        assert abs(spectrum(changed).condition_number / spectrum(jacobian).condition_number - 1) > 0.1

@@ -67,6 +67,12 @@ def tolerances() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["manifold", "dtype", "rank_tolerance"])
 
 
+def bands() -> pd.DataFrame:
+    """Three orders of each model; the lowest value of the last is zero."""
+    rows = [(name, order, 3.0 - order, 4.0 - order, 5.0 - order) for name in NAMES for order in (1, 2, 3)]
+    return pd.DataFrame(rows, columns=["model", "order", "low", "median", "high"])
+
+
 def layers() -> pd.DataFrame:
     """One layer of an encoder and one of a decoder, of different models."""
     rows = [("fc2", "encoder", "a", 1, 2.0), ("fc2", "encoder", "a", 2, 1.0), ("fc4", "decoder", "b", 1, 0.0)]
@@ -104,6 +110,7 @@ PLOTS: dict[str, Callable[..., Any]] = {
     "plot_path": lambda: la.plot_path(paths(), "title"),
     "plot_pca": lambda: la.plot_pca(principal(), [1, 2, 3]),
     "plot_spectra": lambda: la.plot_spectra(spectra(), tolerances()),
+    "plot_spectrum_bands": lambda: la.plot_spectrum_bands(bands()),
     "plot_steps": lambda: la.plot_steps(steps()),
 }
 ONE_PANEL = list(PLOTS)[:5]
@@ -287,6 +294,22 @@ class TestLines:
         assert words(linear) == ["rank tolerance, float64", "rank tolerance, float32"]
         assert [legend(axes) for axes in (networks, linear, both)] == [["fc2"], ["pca2"], NAMES]
         assert "coat" in figure.get_suptitle()
+
+    def test_spectrum_bands(self) -> None:
+        figure = la.plot_spectrum_bands(bands(), {"networks": ["fc2"], "absent": ["conv2"], "linear": ["pca2"]})
+        assert [axes.get_title() for axes in figure.axes] == ["networks", "linear"]
+        for axes, name in zip(figure.axes, NAMES, strict=True):
+            assert lines(axes) == {name: [[1, 2, 3], [3, 2, 1]]}
+            corners = axes.collections[0].get_paths()[0].vertices
+            assert {tuple(corner) for corner in np.asarray(corners)} == {
+                (1, 2), (2, 1), (3, 1e-17), (1, 4), (2, 3), (3, 2),
+            }  # fmt: skip
+            assert axes.get_yscale() == "log"
+            assert legend(axes) == [name]
+
+    def test_spectrum_bands_of_codes_that_do_not_vary(self) -> None:
+        (axes,) = la.plot_spectrum_bands(bands().iloc[:0]).axes
+        assert axes.get_title() == "no code varies: no spectra"
 
     def test_layers(self) -> None:
         grid = la.plot_layers(layers()).axes

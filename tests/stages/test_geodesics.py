@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,8 +13,9 @@ from surfaces import collapsed, measure, succeeded
 
 from latent_atlas.data.images import Images
 from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.sections import geodesics as sections
-from latent_atlas.stages.geodesics_summary import summarized
+from latent_atlas.stages.geodesics_summary import shares
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 PAIRS = 8
@@ -87,6 +87,14 @@ class TestStage:
         assert summary.loc["fc4", "converged"] == rows["converged"].mean()
         low, high = (summary.loc["fc4", f"ratio_to_line_median_{end}"] for end in ("low", "high"))
         assert low <= summary.loc["fc4", "ratio_to_line_median"] <= high
+
+    def test_differences_are_paired(self, results: Path, pairs: pd.DataFrame) -> None:
+        found = pd.read_csv(results / "geodesics" / "differences.csv").set_index(["a", "b", "quantity"])
+        drawn = pairs[pairs["random"]].pivot(index="pair", columns="model", values="ratio_to_line")
+        row = found.loc["fc2", "fc4", "ratio_to_line"]
+        assert row["difference"] == pytest.approx((drawn["fc2"] - drawn["fc4"]).mean())
+        assert (row["pairs"], row["low"] <= row["difference"] <= row["high"]) == (PAIRS, True)
+        assert found.loc["pca2", "pca2_uncentred", "ratio_to_line"]["verdict"] == "cannot tell"
 
     def test_one_training_has_no_variation(self, results: Path) -> None:
         variation = pd.read_csv(results / "geodesics" / "variation.csv")
@@ -181,25 +189,28 @@ class TestFindings:
         assert "the length of the geodesic varies least" in sections.steadiest_sentence(a)
         assert "cannot be told" in sections.steadiest_sentence(b)
 
-    def test_summary_over_two_trainings(self) -> None:
-        """All trainings count in the shares and medians."""
-        count = 10
-        one = pd.DataFrame(
-            {"model": "m", "latent_dim": 2, "pair": [f"p{i}" for i in range(count)], "code_distance": 1.0}
+    def test_shares_over_two_trainings(self) -> None:
+        """All trainings count."""
+        pairs = pd.DataFrame(
+            {"model": "m", "latent_dim": 2, "pair": range(10), "code_distance": 1.0, "code_length": 2.0}
         )
-        ratios = np.linspace(0.8, 0.9, count)
         tables = [
-            one.assign(manifold=name, ratio_to_line=ratios + shift, ratio_to_chord=1.2, converged=converged,
-                       other_energy_ratio=other, code_length=2.0)
-            for name, shift, converged, other in (("m", 0, True, 1.0), ("m_seed1", 0.1, False, 1.01))
-        ]  # fmt: skip
-        row = summarized(pd.concat(tables)).iloc[0]
-        assert (row["seeds"], row["pairs"], row["converged"], row["same"], row["stretch_of_codes"]) == (
-            2,
-            10,
-            0.5,
-            0.5,
-            2,
-        )
-        assert row["ratio_to_line_median"] == pytest.approx(0.9)
-        assert row["ratio_to_line_median_low"] < 0.9 < row["ratio_to_line_median_high"]
+            pairs.assign(manifold=name, ratio_to_line=ratio, converged=converged, other_energy_ratio=other)
+            for name, ratio, converged, other in (("m", 0.9, True, 1.0), ("m_seed1", 0.9999, False, 1.01))
+        ]
+        row = shares(pd.concat(tables)).iloc[0]
+        assert (row["seeds"], row["pairs"], row["stretch_of_codes"]) == (2, 10, 2)
+        assert row[["converged", "shorter", "same"]].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_figure() -> None:
+    """A box for each model and length; pairs without a chord are left out."""
+    table = pd.DataFrame({"model": ["a", "a", "b"], "length": [1.1, 0.0, 3.0], "line_length": [1.2, 0.0, 3.0],
+                          "chord": [1.0, 0.0, 3.0]})  # fmt: skip
+    gain, chord = plot_gains(table).axes
+    assert [text.get_text() for text in gain.get_yticklabels()] == ["a", "b"]
+    medians = [
+        line.get_xdata()[0] for line in gain.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+    assert {round(float(x), 6) for x in medians} >= {round(1.1 / 1.2, 6), 1.0}
+    assert len(chord.lines) == 2 * len(gain.lines) - 1  # two boxes a model, one line at 1

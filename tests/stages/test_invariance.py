@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,35 @@ class TestGather:
         assert all((folder / name).exists() for name in drawn)
         assert ">undefined<" not in (folder / "angles_pullover.svg").read_text()
 
+    def test_over_the_sample(self, folder: Path) -> None:
+        """A row for each model and transformation, with intervals; no interval where nothing is displaced."""
+        table = pd.read_csv(folder / "summary.csv").set_index(["model", "transformation"])
+        assert list(table.index) == list(itertools.product(MANIFOLDS, TRANSFORMED))
+        assert set(table["images"]) == {20}
+        still = table.index.get_level_values("transformation") == "still"
+        assert table["undefined"].tolist() == [20 * bool(one) for one in still]
+        assert set(table["reason"][still]) == {"a value at fewer than 6 images"}
+        assert table["reason"][~still].isna().all()
+        rows = pd.read_parquet(folder / "fc4" / "angles.parquet")
+        rows = rows[rows["example"].isna() & (rows["transformation"] == "rotation")]
+        for value in ("angle_deg", "share", "score"):
+            row = table.loc[("fc4", "rotation")]
+            assert row[f"{value}_mean"] == pytest.approx(rows[value].mean())
+            assert row[f"{value}_median"] == pytest.approx(rows[value].median())
+            assert row[f"{value}_mean_low"] < row[f"{value}_mean"] < row[f"{value}_mean_high"]
+        assert row["chance_deg"] == pytest.approx(chance_angle_deg(4, 64))
+
+    def test_classes_and_pairs(self, folder: Path) -> None:
+        classes = pd.read_csv(folder / "by_class.csv", dtype={"label": str})
+        assert set(classes["label"]) == set("0123456789")
+        assert classes.groupby(["model", "transformation"])["images"].sum().eq(20).all()
+        pairs = pd.read_csv(folder / "differences.csv")
+        assert len(pairs) == 6 * len(TRANSFORMED)
+        both = pairs[(pairs["a"] == "pca2") & (pairs["transformation"] == "brightness")].iloc[0]
+        assert (both["b"], both["verdict"]) == ("pca2_uncentred", "a is smaller")  # whose score is 1 by construction
+        assert set(pairs.loc[pairs["transformation"] == "still", "verdict"]) == {"cannot tell"}
+        assert len(pd.read_csv(folder / "differences_by_class.csv")) == 10 * len(pairs)
+
     def test_section(self, measured: Study) -> None:
         section = sections.section(measured.folder / "results", measured.params)
         assert len(section.sentences) == 6
@@ -279,9 +309,9 @@ class TestGather:
 
 
 def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
-    collapsed(trained).save(study.folder / "checkpoints" / "point.safetensors")
-    succeeded(measure(study, "invariance", "point", digits_file))
-    table = pd.read_parquet(study.folder / "results" / "invariance" / "point" / "angles.parquet")
+    collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
+    succeeded(measure(study, "invariance", "fc2", digits_file))
+    table = pd.read_parquet(study.folder / "results" / "invariance" / "fc2" / "angles.parquet")
     assert len(table) == (4 + 20) * 3
     assert set(table["rank"]) == {0}
     assert set(table["chance_deg"]) == {90}

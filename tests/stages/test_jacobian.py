@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -9,15 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import Study
+from safetensors.torch import load_file
+from support import Study, options
 from surfaces import central_differences, collapsed, half_circle, measure, random, sphere, succeeded
 
 from latent_atlas.data.images import Images
 from latent_atlas.geometry.manifold import Autoencoder, PixelSpace, load_manifold
+from latent_atlas.geometry.pca import fit
 from latent_atlas.geometry.spectra import spectrum
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.report import published
 from latent_atlas.report.sections import jacobian as sections
+from latent_atlas.stages.jacobian_summary import VALUES, immersions, where_defined
+from latent_atlas.statistics.summaries import summarized
 
 MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 EXAMPLES = ("pullover", "sneaker")
@@ -60,6 +65,10 @@ def results(trained: Study, digits_file: Path) -> Path:
     for name in MANIFOLDS:
         succeeded(measure(trained, "jacobian", name, digits_file))
     succeeded(trained.run("jacobian-summary", "--folder", "results/jacobian"))
+    for name in ("fc2", "fc4"):
+        files = {"checkpoint": f"checkpoints/{name}.safetensors", "folder": f"results/layers/{name}"}
+        succeeded(trained.run(*options("layers", name=name, **files)))
+    succeeded(trained.run("layers-summary", "--folder", "results/layers"))
     return trained.folder / "results"
 
 
@@ -80,29 +89,27 @@ class TestStage:
 
     def test_spectra(self, spectra: pd.DataFrame) -> None:
         assert list(spectra.columns) == [
-            "manifold",
-            "model",
-            "seed",
-            "latent_dim",
-            "example",
-            "dtype",
-            "order",
-            "singular_value",
-        ]
+            "manifold", "model", "seed", "latent_dim", "example", "dtype", "order", "singular_value",
+            "singular_value_per_sd",
+        ]  # fmt: skip
         expected = [
-            (name, name, k, example, dtype, order)
+            (name, k, example, dtype, order)
             for name, k in zip(MANIFOLDS, (2, 4, 2, 2), strict=True)
             for dtype in ("float64", "float32")
             for example in EXAMPLES
             for order in range(1, k + 1)
         ]
-        assert list(spectra.drop(columns=["seed", "singular_value"]).itertuples(index=False, name=None)) == expected
+        keys = ["manifold", "latent_dim", "example", "dtype", "order"]
+        assert list(spectra[keys].itertuples(index=False, name=None)) == expected
         assert (spectra["singular_value"] > 0).all()
+        assert (spectra["singular_value_per_sd"] > 0).equals(spectra["dtype"] == "float64")
 
     def test_summary(self, summary: pd.DataFrame) -> None:
         assert list(summary.columns) == [
             "manifold", "model", "seed", "latent_dim", "example", "dtype", "sigma_max", "sigma_min", "rank",
-            "rank_tolerance", "condition_number", "log_volume",
+            "rank_tolerance", "condition_number", "log_volume", "effective_rank", "participation_ratio", "directions",
+            "sigma_max_per_sd", "sigma_min_per_sd", "rank_per_sd", "condition_number_per_sd", "log_volume_per_sd",
+            "effective_rank_per_sd", "participation_ratio_per_sd", "reason",
         ]  # fmt: skip
         assert len(summary) == len(MANIFOLDS) * len(EXAMPLES) * 2
         assert not summary.duplicated(["manifold", "example", "dtype"]).any()
@@ -140,19 +147,69 @@ class TestStage:
             assert rows[column].to_list() == pytest.approx([value] * 4, abs=1e-12)
         assert (rows["rank"] == 2).all()
 
+    def test_per_standard_deviation_pca_has_those_of_its_codes(self, summary: pd.DataFrame, digits: Images) -> None:
+        """So have both variants: the mean image shifts the codes alone."""
+        deviations = fit(digits.train).variance[:2].sqrt().tolist()
+        rows = summary[summary["manifold"].str.startswith("pca") & (summary["dtype"] == "float64")]
+        assert rows["sigma_max_per_sd"].to_list() == pytest.approx([deviations[0]] * 4, rel=1e-6)  # stored in float32
+        assert rows["sigma_min_per_sd"].to_list() == pytest.approx([deviations[1]] * 4, rel=1e-6)
+
+    def test_over_the_sample(self, results: Path) -> None:
+        """A row for each model: the shares, and the means that follow from the table of images."""
+        table = pd.read_csv(results / "jacobian" / "summary.csv").set_index("model")
+        assert list(table.index) == list(MANIFOLDS)
+        assert set(table["images"]) == {20}
+        assert set(table["seeds"]) == {1}
+        assert set(table["full_rank_share"]) == {1}
+        assert table["full_rank_share_low"].tolist() == pytest.approx([0.05 ** (1 / 20)] * 4)
+        for name in MANIFOLDS:
+            rows = pd.read_parquet(results / "jacobian" / name / "spectra.parquet")
+            rows = rows[rows["example"].isna()]
+            assert table.loc[name, "sigma_ratio_min"] == pytest.approx((rows["sigma_min"] / rows["sigma_max"]).min())
+            for column in ("effective_rank_per_sd", "log_volume_per_sd"):
+                assert table.loc[name, f"{column}_mean"] == pytest.approx(rows[column].mean())
+                assert table.loc[name, f"{column}_median"] == pytest.approx(rows[column].median())
+        assert ((table["rank_min"]) == table["latent_dim"]).all()
+
+    def test_bands_are_quantiles_of_the_singular_values(self, results: Path) -> None:
+        table = pd.read_csv(results / "jacobian" / "bands.csv")
+        assert table["model"].value_counts(sort=False).to_dict() == {"fc2": 2, "fc4": 4, "pca2": 2, "pca2_uncentred": 2}
+        rows = pd.read_parquet(results / "jacobian" / "fc2" / "spectra.parquet")
+        largest = rows[rows["example"].isna()]["sigma_max_per_sd"]
+        first = table[(table["model"] == "fc2") & (table["order"] == 1)].iloc[0]
+        assert [first["low"], first["median"], first["high"]] == pytest.approx(
+            largest.quantile([0.05, 0.5, 0.95]).tolist()
+        )
+
+    def test_pairs_and_classes(self, results: Path) -> None:
+        pairs = pd.read_csv(results / "jacobian" / "differences.csv")
+        assert list(zip(pairs["a"], pairs["b"], strict=True))[::6] == list(itertools.combinations(MANIFOLDS, 2))
+        assert pairs["quantity"].str.endswith("_per_sd").all()
+        classes = pd.read_csv(results / "jacobian" / "by_class.csv")
+        assert classes.groupby("model")["images"].sum().to_dict() == dict.fromkeys(MANIFOLDS, 20)
+        assert set(classes["reason"]) == {"a value at fewer than 6 images"}
+        assert classes["effective_rank_per_sd_mean"].notna().all()
+        assert classes["effective_rank_per_sd_mean_low"].isna().all()
+
     def test_pictures(self, results: Path) -> None:
+        assert (results / "jacobian" / "bands.svg").stat().st_size > 5000
         for example in EXAMPLES:
             assert (results / "jacobian" / f"spectra_{example}.svg").stat().st_size > 5000
             assert (results / "jacobian" / f"spectra_{example}.png").stat().st_size > 5000
 
     def test_section(self, results: Path, trained: Study) -> None:
+        sample = pd.read_csv(results / "jacobian" / "summary.csv")[:2]
+        name, ratio = min(zip(sample["model"], sample["sigma_ratio_min"], strict=True), key=lambda pair: pair[1])
         section = sections.section(results, trained.params)
-        assert section.sentences == [
-            "In float64 the decoder's Jacobian has full rank at all 2 examples for fc2, fc4: there these decoders are "
-            "immersions."
-        ]
-        assert len(section.pictures) == len(section.folded) == 1
+        assert section.sentences[0] == (
+            "In float64 the decoder's Jacobian has full rank at all 20 images of the test split for fc2, fc4: there "
+            "these decoders are immersions. With 95% confidence the share of such images is at least 86.0%. The "
+            f"smallest σ min / σ max met is {ratio:.2g} ({name})."
+        )
+        assert section.sentences[1:] == ["The weights alone leave this open for fc2, fc4; at these images it is so."]
+        assert (len(section.pictures), len(section.folded)) == (2, 1)
         assert "published" not in section.tables[0]
+        assert "The variation between trainings is not in them: there is one training a model" in section.tables[0]
 
 
 class TestPrecision:
@@ -160,9 +217,9 @@ class TestPrecision:
 
     def ranks(self, study: Study, digits_file: Path, checkpoint: Checkpoint) -> dict[str, set[int]]:
         """The ranks that the stage finds in each precision."""
-        checkpoint.save(study.folder / "checkpoints" / "changed.safetensors")
-        succeeded(measure(study, "jacobian", "changed", digits_file))
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
+        checkpoint.save(study.folder / "checkpoints" / "fc4.safetensors")
+        succeeded(measure(study, "jacobian", "fc4", digits_file))
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "fc4" / "examples.csv")
         return {str(dtype): set(rows["rank"]) for dtype, rows in table.groupby("dtype")}
 
     def test_coordinate_that_hardly_counts(self, study: Study, trained: Study, digits_file: Path) -> None:
@@ -176,15 +233,35 @@ class TestPrecision:
         with torch.no_grad():
             changed.model.get_parameter("decoder.dlayer1.weight")[:, 1] = 0
         assert self.ranks(study, digits_file, changed) == {"float64": {3}, "float32": {3}}
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "fc4" / "examples.csv")
         exact = table[table["dtype"] == "float64"]
         assert (exact["sigma_min"] < exact["rank_tolerance"]).all()
 
     def test_decoder_that_draws_one_image_only(self, study: Study, trained: Study, digits_file: Path) -> None:
         assert self.ranks(study, digits_file, collapsed(trained)) == {"float64": {0}, "float32": {0}}
-        table = pd.read_csv(study.folder / "results" / "jacobian" / "changed" / "examples.csv")
+        table = pd.read_csv(study.folder / "results" / "jacobian" / "fc4" / "examples.csv")
         assert set(table["condition_number"]) == {math.inf}
         assert set(table["log_volume"]) == {-math.inf}
+        assert table["effective_rank"].isna().all()
+        assert set(table["reason"]) == {"rank zero"}
+        sample = pd.read_parquet(study.folder / "results" / "jacobian" / "fc4" / "spectra.parquet")
+        sample = where_defined(sample[sample["example"].isna()])
+        found = immersions(sample).merge(summarized(sample, VALUES)).iloc[0]
+        assert (found["full_rank_share"], found["rank_min"], found["sigma_ratio_min"]) == (0, 0, 0)
+        assert found["full_rank_share_high"] == pytest.approx(1 - 0.05 ** (1 / 20))
+        assert math.isnan(found["effective_rank_per_sd_mean"])
+        assert found["reason"] == "a value at fewer than 6 images"
+
+    def test_encoder_that_gives_one_code_only(self, study: Study, trained: Study, digits_file: Path) -> None:
+        changed = Checkpoint.load(trained.folder / "checkpoints" / "fc2.safetensors")
+        with torch.no_grad():
+            changed.model.get_parameter("encoder.elayer3.weight").zero_()
+        assert self.ranks(study, digits_file, changed) == {"float64": {2}, "float32": {2}}
+        folder = study.folder / "results" / "jacobian" / "fc4"
+        table = pd.read_parquet(folder / "spectra.parquet")
+        assert set(table["reason"]) == {"the codes do not vary"}
+        assert table["effective_rank_per_sd"].isna().all()
+        assert load_file(folder / "singular_values.safetensors")["per_sd"].shape == (20, 0)
 
 
 class TestRefused:
@@ -222,35 +299,52 @@ def table(*rows: tuple[str, str, int, int, int, float]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def of_sample(model: str, share: float, low: float, high: float, rank_min: int, ratio: float) -> dict[str, object]:
+    """A row of the summary over the sample."""
+    row: dict[str, object] = {"model": model, "latent_dim": 16, "images": 1000, "rank_min": rank_min}
+    row |= {"full_rank_share": share, "full_rank_share_low": low, "full_rank_share_high": high}
+    return row | {"sigma_ratio_min": ratio}
+
+
 class TestFindings:
     """What the report finds of the ranks, and that its sentences carry the numbers."""
 
+    def test_immersions_over_the_sample(self) -> None:
+        sample = pd.DataFrame([
+            of_sample("conv", 1, 0.997, 1, 16, 2e-3), of_sample("fc", 1, 0.997, 1, 16, 3e-7),
+            of_sample("bad", 0.9, 0.88, 0.92, 12, 1e-19),
+        ])  # fmt: skip
+        first, lost, answered = sections.immersion_sentences(sample, {"conv", "bad"}, "test")
+        assert "at all 1,000 images of the test split for conv, fc: there" in first
+        assert "at least 99.7%. The smallest σ min / σ max met is 3e-07 (fc)." in first
+        assert lost == (
+            "The decoder of bad has full rank at 90.0% (88.0% to 92.0%) of 1,000 images; its lowest rank is 12 of 16."
+        )
+        assert answered == "The weights alone leave this open for conv; at these images it is so."
+
     def test_full_rank(self) -> None:
         found = sections.findings(table(("a", "x", 4, 4, 4, 0.1), ("b", "x", 9, 9, 9, 0.1)), "digits")
-        assert (found.examples, found.immersions, len(found.lost), len(found.rounding)) == (1, ["a", "b"], 0, 0)
-        (said,) = sections.sentences(found)
-        assert "a, b" in said
+        assert (found.examples, len(found.lost), len(found.rounding)) == (1, 0, 0)
+        assert sections.sentences(found) == []
 
     def test_lost_to_rounding(self) -> None:
         """By single precision alone; the example with the lowest rank is named."""
         rows = table(("a", "x", 4, 4, 4, 0.1), ("a", "y", 4, 4, 2, 1e-6), ("a", "z", 4, 4, 3, 1e-5))
         found = sections.findings(rows, "digits")
-        assert found.immersions == ["a"]
         (case,) = found.rounding.to_dict("records")
         assert (case["manifold"], case["count"], case["example"], case["rank_32"], case["rank"]) == ("a", 2, "y", 2, 4)
-        said = sections.sentences(found)[1]
+        (said,) = sections.sentences(found)
         assert all(text in said for text in ("2 of 3 examples", "at y 2 of 4", "1e-06", "1.7e-12"))
 
     def test_lost_in_both(self) -> None:
         found = sections.findings(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
-        assert found.immersions == ["b"]
         assert found.lost.to_dict("records") == [{"manifold": "a", "example": "x", "rank": 3, "latent_dim": 4}]
-        assert "3 of 4 at x" in sections.sentences(found)[1]
+        assert "3 of 4 at x" in sections.sentences(found)[0]
 
     def test_lost_in_float64_and_more_in_float32(self) -> None:
         """What float64 cannot resolve either is no matter of rounding."""
         found = sections.findings(table(("a", "x", 4, 3, 2, 1e-20), ("a", "y", 4, 4, 4, 0.1)), "digits")
-        assert (found.immersions, len(found.lost), len(found.rounding)) == ([], 1, 0)
+        assert (len(found.lost), len(found.rounding)) == (1, 0)
 
     @pytest.mark.parametrize(
         ("rows", "ranks", "ranks_32", "ratio", "words"),

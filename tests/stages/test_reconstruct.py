@@ -119,3 +119,23 @@ def test_examples_of_all_manifolds_in_one_table(folder: Path, finished: Study) -
     assert list(zip(table["manifold"], table["example"], strict=True)) == [
         (name, example) for name in MANIFOLDS for example in finished.params.examples
     ]
+
+
+def test_over_the_sample(folder: Path) -> None:
+    """Means with intervals, classes and pairs of models; the table of whole splits stays what it is."""
+    table = pd.read_csv(folder / "sample.csv").set_index("model")
+    assert list(table.index) == list(MANIFOLDS)
+    for name in MANIFOLDS:
+        rows = pd.read_parquet(folder / name / "errors.parquet")
+        rows = rows[rows["example"].isna()]
+        assert table.loc[name, "mse_mean"] == pytest.approx(rows["mse"].mean())
+        assert table.loc[name, "mse_mean_low"] < rows["mse"].mean() < table.loc[name, "mse_mean_high"]
+        assert table.loc[name, "ssim_median"] == pytest.approx(rows["ssim"].median())
+    pairs = pd.read_csv(folder / "differences.csv").query("quantity == 'mse'").set_index(["a", "b"])
+    assert len(pairs) == 6
+    assert pairs.loc[("fc2", "fc4"), "difference"] == pytest.approx(
+        table.loc["fc2", "mse_mean"] - table.loc["fc4", "mse_mean"]
+    )
+    classes = pd.read_csv(folder / "by_class.csv")
+    assert classes.groupby("model")["images"].sum().to_dict() == dict.fromkeys(MANIFOLDS, 20)
+    assert len(pd.read_csv(folder / "differences_by_class.csv")) == 10 * 2 * 6

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from surfaces import orthonormal
+from surfaces import Chart, orthonormal, sphere
 from torch import Tensor
 
 import latent_atlas
 from latent_atlas.errors import DataError, ParamsError
-from latent_atlas.geometry.manifold import Manifold, PrincipalSubspace
+from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace
+from latent_atlas.geometry.pca import fit
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
 
 SHAPE = (1, 6, 6)
@@ -59,9 +60,70 @@ def test_spectra_of_a_scaled_basis() -> None:
     table = latent_atlas.spectra(surface, PIXELS)
     assert list(table.columns) == [
         "image", "sigma_max", "sigma_min", "rank", "rank_tolerance", "condition_number", "log_volume",
+        "effective_rank", "participation_ratio", "reason",
     ]  # fmt: skip
     assert table["sigma_max"].tolist() == pytest.approx([4, 4], rel=1e-12)
     assert table["rank"].tolist() == [2, 2]
+    assert table["effective_rank"].tolist() == pytest.approx([3 / 2 ** (2 / 3)] * 2, rel=1e-12)  # of 2/3 and 1/3
+
+
+class TestPerStandardDeviation:
+    """Spectra in which the scale of the code does not count."""
+
+    NUMBERS = ("sigma_max", "sigma_min", "condition_number", "log_volume", "effective_rank", "participation_ratio")
+
+    def test_of_pca_are_the_deviations_along_the_components(self) -> None:
+        images = torch.randint(0, 256, (300, *SHAPE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        found = fit(images)
+        row = latent_atlas.spectra(found.subspace(3, centred=True), PIXELS, training=images).iloc[0]
+        deviations = found.variance[:3].sqrt()
+        assert row["sigma_max"] == pytest.approx(1, rel=1e-10)
+        assert row["sigma_max_per_sd"] == pytest.approx(float(deviations[0]), rel=1e-10)
+        assert row["sigma_min_per_sd"] == pytest.approx(float(deviations[2]), rel=1e-10)
+        assert row["log_volume_per_sd"] == pytest.approx(float(deviations.log().sum()), rel=1e-10)
+        assert (row["directions"], row["rank_per_sd"], row["reason"]) == (3, 3, None)
+
+    @pytest.mark.parametrize("columns", [None, 1])
+    def test_do_not_change_with_the_coordinates(self, columns: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those of a curved surface under a linear change of its codes, while the plain ones do change."""
+        if columns:  # of the Jacobian at a time
+            monkeypatch.setattr("latent_atlas.geometry.tangent_spaces.MEMORY", 1)
+            monkeypatch.setattr("latent_atlas.geometry.tangent_spaces.WHOLE", 0)
+        images = 0.2 + 0.6 * random_images(40)
+        change = torch.tensor([[3.0, 1.0], [-0.5, 0.02]], dtype=torch.float64)
+        back = torch.linalg.inv(change)
+        plain = sphere()
+        changed = Autoencoder(
+            Chart(lambda x: plain.encode(x) @ change.T, lambda z: plain.decoder(z @ back.T)), 2, plain.image_shape
+        )
+        one, other = (latent_atlas.spectra(surface, images, training=images) for surface in (plain, changed))
+        for number in self.NUMBERS:
+            name = f"{number}_per_sd"
+            assert other[name].tolist() == pytest.approx(one[name].tolist(), rel=1e-10)
+            assert other[number].tolist() != pytest.approx(one[number].tolist(), rel=0.01)
+
+    def test_where_codes_do_not_vary_are_null_with_a_reason(self, surface: PrincipalSubspace) -> None:
+        table = latent_atlas.spectra(surface, PIXELS, training=PIXELS[:1].expand(20, -1, -1, -1))
+        assert set(table["reason"]) == {"the codes do not vary"}
+        assert set(table["directions"]) == {0}
+        assert table[[f"{number}_per_sd" for number in self.NUMBERS]].isna().all(axis=None)
+        assert table["sigma_max"].notna().all()
+
+    def test_of_rank_zero_are_null_with_a_reason(self) -> None:
+        flat = PrincipalSubspace(torch.zeros(3, 36).double(), torch.zeros(36).double(), SHAPE)
+        table = latent_atlas.spectra(flat, PIXELS)
+        assert set(table["reason"]) == {"rank zero"}
+        assert set(table["rank"]) == {0}
+        assert table[["effective_rank", "participation_ratio"]].isna().all(axis=None)
+
+    def test_need_two_images(self, surface: PrincipalSubspace) -> None:
+        with pytest.raises(DataError, match="1 codes have no standard deviation: give the codes of at least two"):
+            latent_atlas.spectra(surface, PIXELS, training=PIXELS[:1])
+
+
+def random_images(count: int) -> Tensor:
+    """Images of 1 x 1 x 3 pixels in [0, 1]."""
+    return torch.rand(count, 1, 1, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(

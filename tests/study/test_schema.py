@@ -483,8 +483,8 @@ class TestFitsTheDataset:
              "components; choose at most 64"),
             ("sample.size", 298, "sample.size: 298 is too large, since digits has 297 test images here; choose at most "
              "297"),
-            ("geodesics.pairs", 149, "geodesics.pairs: 149 is too large, since digits has 297 test images here; choose at "
-             "most 148"),
+            ("geodesics.pairs", 149, "geodesics.pairs: 149 is too large, since digits has 297 test images here; choose "
+             "at most 148"),
             ("examples.sneaker", "test/297", "examples.sneaker: 297 is too large, since digits has 297 test images "
              "here; choose at most 296"),
         ],

@@ -29,6 +29,7 @@ rule geodesics_summary:
     output:
         pairs="results/geodesics/pairs.csv",
         summary="results/geodesics/summary.csv",
+        differences="results/geodesics/differences.csv",
         variation="results/geodesics/variation.csv",
         gains=["results/geodesics/gains.svg", "results/geodesics/gains.png"],
         pictures=expand("results/geodesics/{pair}.png", pair=STUDY.interpolate.pairs),

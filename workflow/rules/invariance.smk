@@ -62,6 +62,9 @@ rule invariance_summary:
     output:
         summary="results/invariance/summary.csv",
         examples="results/invariance/examples.csv",
+        classes="results/invariance/by_class.csv",
+        differences="results/invariance/differences.csv",
+        differences_by_class="results/invariance/differences_by_class.csv",
         steps="results/invariance/steps.csv",
         epochs="results/invariance/epochs.csv",
         maps=expand(

@@ -5,6 +5,7 @@ rule jacobian:
         sources=lambda w: sources("jacobian", *architecture_of(w.manifold)),
     output:
         spectra="results/jacobian/{manifold}/spectra.parquet",
+        singular_values="results/jacobian/{manifold}/singular_values.safetensors",
         values="results/jacobian/{manifold}/values.csv",
         examples="results/jacobian/{manifold}/examples.csv",
     log:
@@ -25,16 +26,20 @@ rule jacobian:
 rule jacobian_summary:
     input:
         spectra=every(rules.jacobian.output.spectra, manifold=MANIFOLDS),
+        singular_values=every(rules.jacobian.output.singular_values, manifold=MANIFOLDS),
         values=every(rules.jacobian.output.values, manifold=MANIFOLDS),
         examples=every(rules.jacobian.output.examples, manifold=MANIFOLDS),
         sources=sources("jacobian_summary"),
     output:
         summary="results/jacobian/summary.csv",
         examples="results/jacobian/examples.csv",
+        classes="results/jacobian/by_class.csv",
+        differences="results/jacobian/differences.csv",
+        bands="results/jacobian/bands.csv",
         values="results/jacobian/values.csv",
         pictures=expand(
-            "results/jacobian/spectra_{example}{ending}",
-            example=STUDY.examples,
+            "results/jacobian/{picture}{ending}",
+            picture=["bands", *(f"spectra_{example}" for example in STUDY.examples)],
             ending=[".svg", ".png"],
         ),
     log:

@@ -32,6 +32,10 @@ rule reconstruct_summary:
     output:
         summary="results/reconstruct/summary.csv",
         examples="results/reconstruct/examples.csv",
+        sample="results/reconstruct/sample.csv",
+        classes="results/reconstruct/by_class.csv",
+        differences="results/reconstruct/differences.csv",
+        differences_by_class="results/reconstruct/differences_by_class.csv",
         metrics="results/reconstruct/metrics.json",
         pictures=expand(
             "results/reconstruct/{split}_{picture}.png",

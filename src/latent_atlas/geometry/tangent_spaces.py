@@ -73,6 +73,12 @@ class TangentSpaces:
         """Dimension of each tangent space: singular values that are more than rounding: (N,)."""
         return (self.singular_values > self._tolerance(self.singular_values)[:, None]).sum(1)
 
+    def scaled_values(self, factor: Tensor) -> Tensor:
+        """Singular values (N, r) of the Jacobians times a matrix (k, r), largest first, in float64."""
+        if not factor.shape[1]:
+            return self.tangents.new_empty(len(self.tangents), 0)
+        return TangentSpaces(self.tangents.mT @ factor).singular_values
+
     def angles_deg(self, displacements: Tensor) -> Tensor:
         """Angles in degrees between displacements (N, t, P) and the tangent spaces (N, t); NaN where one is zero.
 
@@ -171,12 +177,15 @@ class Population:
         Angle between each displacement of the reconstructed image and the tangent space there; NaN where it is zero.
     transformations : tuple of str
         In the order of the columns.
+    scaled_values : tensor (N, r)
+        Singular values of the Jacobians times the matrix (k, r) that was asked for; of no columns if none was.
     """
 
     singular_values: Tensor
     rank: Tensor
     angles_deg: Tensor
     transformations: tuple[str, ...]
+    scaled_values: Tensor
 
 
 def measure(
@@ -185,6 +194,7 @@ def measure(
     transformations: Mapping[str, tuple[Transformation, float]],
     report: Callable[[int], None] = lambda done: None,
     device: torch.device | None = None,
+    factor: Tensor | None = None,
 ) -> Population:
     """Spectra and invariance angles at all of the images (N, C, H, W).
 
@@ -201,6 +211,9 @@ def measure(
         Called with the number of images done, after each batch.
     device : torch.device, optional
         Where to compute; by default where the manifold and the images are.
+    factor : float64 tensor (k, r), optional
+        The singular values of the Jacobians times this matrix are measured too, such as that of
+        :func:`latent_atlas.geometry.spectra.code_factor`.
 
     Raises
     ------
@@ -216,12 +229,14 @@ def measure(
     pixels = as_images(pixels, manifold.image_shape)
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
-    each = p * (20 * k + 40 * len(transformations)) + 40 * k * k  # bytes
+    factor = torch.empty(k, 0, dtype=torch.float64) if factor is None else factor
+    each = p * (20 * (k + factor.shape[1]) + 40 * len(transformations)) + 40 * k * k  # bytes
     batch = MEMORY // each or int(each <= WHOLE)
     columns = None if batch else max(1, MEMORY // (64 * p))  # of one Jacobian that are held at a time
     if columns:
         surface = surface.to(torch.float64)
-    values, ranks, angles = [], [], []
+    factor = factor.to(device or pixels.device)
+    values, ranks, scaled, angles = [], [], [], []
     exact: Manifold | None = None
 
     def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -229,9 +244,9 @@ def measure(
         moves = _displacements(surface.decode(codes), transformations) if transformations else None  # n x t x P
         if columns and len(codes):
             with suppress(LinAlgError):  # one that is rank-deficient is measured whole
-                return _blockwise(surface, codes, moves, columns), torch.zeros(1, dtype=torch.bool)
+                return _blockwise(surface, codes, moves, columns, factor), torch.zeros(1, dtype=torch.bool)
         spaces = TangentSpaces(surface.jacobian(codes))
-        found = [spaces.singular_values, spaces.rank]
+        found = [spaces.singular_values, spaces.rank, spaces.scaled_values(factor)]
         if moves is not None:
             found.append(spaces.angles_deg(moves))
         return found, spaces.uncertain
@@ -248,21 +263,24 @@ def measure(
                 surface = exact
         values.append(found[0].cpu())
         ranks.append(found[1].cpu())
-        angles += [found[2].cpu()] if transformations else []
+        scaled.append(found[2].cpu())
+        angles += [found[3].cpu()] if transformations else []
         report(sum(map(len, values)))
     return Population(
         torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
         torch.cat(ranks) if ranks else torch.empty(0, dtype=torch.int64),
         torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
         tuple(transformations),
+        torch.cat(scaled) if scaled else torch.empty(0, factor.shape[1], dtype=torch.float64),
     )
 
 
-def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: int) -> list[Tensor]:
-    """Singular values (1, k), rank (1,) and angles (1, t) at one code (1, k), from blocks of its Jacobian's columns."""
+def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: int, factor: Tensor) -> list[Tensor]:
+    """At one code (1, k), from blocks of its Jacobian's columns: what is measured of a batch."""
     space = BlockwiseTangentSpace(surface, code, columns)
     values = space.singular_values
     found = [values, (values > rank_tolerance(values, (surface.pixel_count, surface.latent_dim))).sum(1)]
+    found.append(torch.linalg.svdvals(space.triangle @ factor)[None])
     if moves is not None:
         normal = space.normal(moves[0])  # t x P
         angles = torch.rad2deg(torch.atan2(normal.norm(dim=-1), (moves[0] - normal).norm(dim=-1)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 from torch import Tensor
@@ -16,7 +15,7 @@ from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
-from latent_atlas.statistics.intervals import interval
+from latent_atlas.statistics.summaries import differences, summarized
 from latent_atlas.statistics.variation import variation
 from latent_atlas.study.manifolds import manifolds
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 DISTANCES = ("code_distance", "line_length", "length")
-SUMMARIZED = ("ratio_to_line", "ratio_to_chord")
+SUMMARIZED = ["ratio_to_line", "ratio_to_chord"]
 SHORTER, SAME = 1e-3, 1e-3  # by what share a geodesic must be shorter to count; within which two energies are the same
 
 
@@ -35,7 +34,10 @@ def geodesics_summary(params: Params, folder: Path) -> None:
     table = combined(folder, manifolds(params), "pairs.csv")
     write_table(folder / "pairs.csv", table)
     drawn = table[table["random"]] if table["random"].any() else table
-    write_table(folder / "summary.csv", summarized(drawn))
+    keyed = drawn.assign(split="pairs", image=drawn["pair"])
+    medians = summarized(keyed, SUMMARIZED, []).drop(columns=["seeds", "images"])
+    write_table(folder / "summary.csv", shares(drawn).merge(medians, on="model"))
+    write_table(folder / "differences.csv", differences(keyed, SUMMARIZED).rename(columns={"images": "pairs"}))
     write_table(folder / "variation.csv", variation(drawn, DISTANCES))
     save(plot_gains(drawn), folder / "gains.svg")
     for pair, (start, end) in params.interpolate.pairs.items():
@@ -47,28 +49,20 @@ def geodesics_summary(params: Params, folder: Path) -> None:
     log.info(f"geodesics between {table['pair'].nunique()} pairs on {table['manifold'].nunique()} manifolds: {folder}")
 
 
-def summarized(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each model: shares of pairs, and medians over pairs and trainings with their 95% intervals.
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each model: how many trainings and pairs, and of which share of them something holds.
 
-    Shares: ``converged``; ``shorter``: the curve is shorter than the line by more than :data:`SHORTER`; ``same``: both
-    starting paths lead to energies that agree within :data:`SAME`. ``stretch_of_codes`` is the median length of the
-    geodesic in the codes over the distance of the codes.
+    ``converged``; ``shorter``: the curve is shorter than the line by more than :data:`SHORTER`; ``same``: both starting
+    paths lead to energies that agree within :data:`SAME`. ``stretch_of_codes`` is the median length of the geodesic in
+    the codes over the distance of the codes.
     """
-    rows = []
-    for model, part in table.groupby("model", sort=False):
-        row = {
-            "model": model,
-            "latent_dim": part["latent_dim"].iloc[0],
-            "seeds": part["manifold"].nunique(),
-            "pairs": part["pair"].nunique(),
-            "converged": part["converged"].mean(),
-            "shorter": (part["ratio_to_line"] < 1 - SHORTER).mean(),
-            "same": ((part["other_energy_ratio"] - 1).abs() <= SAME).mean(),
-            "stretch_of_codes": (part["code_length"] / part["code_distance"]).median(),
-        }
-        for column in SUMMARIZED:
-            values = part.pivot(index="manifold", columns="pair", values=column).to_numpy(np.float64)
-            found = interval(values, "median")
-            row |= {f"{column}_median{end}": x for end, x in zip(("", "_low", "_high"), found, strict=True)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    held = table.assign(
+        shorter=table["ratio_to_line"] < 1 - SHORTER,
+        same=(table["other_energy_ratio"] - 1).abs() <= SAME,
+        stretch_of_codes=table["code_length"] / table["code_distance"],
+    ).groupby("model", sort=False)
+    counts = held[["manifold", "pair"]].nunique().set_axis(["seeds", "pairs"], axis=1)
+    means = held[["converged", "shorter", "same"]].mean()
+    return pd.concat(
+        [held["latent_dim"].first(), counts, means, held["stretch_of_codes"].median()], axis=1
+    ).reset_index()

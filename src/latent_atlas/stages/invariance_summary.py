@@ -13,12 +13,14 @@ from latent_atlas.files import write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
+from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import firsts, groups, manifolds, trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-KEYS = ["manifold", "model", "seed", "latent_dim", "transformation", "step", "unit"]
+KEYS = ["latent_dim", "transformation", "step", "unit"]
+VALUES = ["angle_deg", "share", "score"]
 
 
 @stage()
@@ -29,7 +31,11 @@ def invariance_summary(params: Params, folder: Path) -> None:
     examples = table[table["example"].notna()]
     steps = combined(folder, manifolds(params), "steps.csv")
     epochs = combined(folder, trained(params), "epochs.csv")
-    write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
+    sample = table[table["example"].isna()]
+    write_table(folder / "summary.csv", over_sample(sample))
+    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, KEYS))
+    write_table(folder / "differences.csv", differences(sample, ["score"], ["transformation"]))
+    write_table(folder / "differences_by_class.csv", by_class(differences, sample, ["score"], ["transformation"]))
     write_table(folder / "examples.csv", examples)
     write_table(folder / "steps.csv", steps)
     write_table(folder / "epochs.csv", epochs)
@@ -49,19 +55,7 @@ def invariance_summary(params: Params, folder: Path) -> None:
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 
-def summarized(table: pd.DataFrame) -> pd.DataFrame:
-    """Means and medians over the images of the sample, a row for each manifold and transformation."""
-    return (
-        table.groupby(KEYS, sort=False, dropna=False)
-        .agg(
-            images=("image", "size"),
-            undefined=("reason", "count"),
-            angle_deg_mean=("angle_deg", "mean"),
-            angle_deg_median=("angle_deg", "median"),
-            share_mean=("share", "mean"),
-            chance_deg=("chance_deg", "mean"),
-            chance_share=("chance_share", "mean"),
-            score_mean=("score", "mean"),
-        )
-        .reset_index()
-    )
+def over_sample(table: pd.DataFrame) -> pd.DataFrame:
+    """Means and medians over the images of the sample, a row for each model and transformation, and mean chance."""
+    chance = table.groupby(["model", *KEYS], sort=False)[["chance_deg", "chance_share"]].mean().reset_index()
+    return summarized(table, VALUES, KEYS).merge(chance, on=["model", *KEYS])

@@ -10,11 +10,11 @@ import torch
 
 from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_parquet, write_table
+from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import spectrum
 from latent_atlas.stages import tables
-from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns
+from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns, spread
 from latent_atlas.study.models import architectures
 
 if TYPE_CHECKING:
@@ -24,39 +24,32 @@ if TYPE_CHECKING:
 @stage("name")
 @manifold_options
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Singular values of one decoder's Jacobians: in float64 everywhere, at the examples in float32 as well."""
+    """Singular values of one decoder's Jacobians, also per standard deviation of its codes."""
     stored = load_manifold(manifold, architectures(params))
     surface = stored.to(torch.float64)
     data = Images.load(images)
     pixels, keys = tables.measured_images(params, data)
-    spectra = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"))
+    factor = spread(stored, data.train)  # k x r
+    log.info(f"codes of {len(data.train)} training images vary in {factor.shape[1]} of {surface.latent_dim} directions")
+    plain, scaled = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"), factor)
     head = tables.head(params, name, surface.latent_dim)
-    rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(spectra)], axis=1)
+    rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(plain, scaled)], axis=1)
     write_parquet(folder / "spectra.parquet", rows)
+    count = len(params.examples)
+    sample = torch.stack([one.values for one in scaled[count:]])  # images of the sample x r
+    write_safetensors(folder / "singular_values.safetensors", {"per_sd": sample}, {"manifold": name})
 
     single = stored.to(torch.float32)
     codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
-    at_examples = {
-        "float64": spectra[: len(codes)],
-        "float32": [spectrum(single.jacobian(code)[0]) for code in codes.split(1)],
-    }
-    values = [
-        pd.DataFrame(
-            head
-            | {
-                "example": example,
-                "dtype": dtype,
-                "order": range(1, surface.latent_dim + 1),
-                "singular_value": one.values.numpy(),
-            }
-        )
-        for dtype, several in at_examples.items()
-        for example, one in zip(params.examples, several, strict=True)
-    ]
-    summary = [
-        spectrum_columns(several).assign(**head, example=list(params.examples), dtype=dtype)
-        for dtype, several in at_examples.items()
-    ]
+    rough = [spectrum(single.jacobian(code)[0]) for code in codes.split(1)]
+    each, values = [], []
+    for dtype, several, per_sd in (("float64", plain[:count], scaled[:count]), ("float32", rough, None)):
+        each.append(spectrum_columns(several, per_sd).assign(**head, example=list(params.examples), dtype=dtype))
+        for number, example in enumerate(params.examples):
+            columns = {"singular_value": several[number].values, "singular_value_per_sd": torch.empty(0)}
+            columns |= {"singular_value_per_sd": per_sd[number].values} if per_sd else {}
+            rows = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in columns.items()})
+            values.append(rows.assign(**head, example=example, dtype=dtype, order=rows.index + 1))
     first = [*head, "example", "dtype"]
-    write_table(folder / "values.csv", pd.concat(values))
-    write_table(folder / "examples.csv", pd.concat(summary).set_index(first).reset_index())
+    write_table(folder / "values.csv", pd.concat(values).set_index([*first, "order"]).reset_index())
+    write_table(folder / "examples.csv", pd.concat(each).set_index(first).reset_index())

@@ -5,17 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from safetensors.numpy import load_file
 
 from latent_atlas.command import log, stage, summary_options
 from latent_atlas.files import write_table
-from latent_atlas.report.figures.jacobian import plot_spectra
+from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import groups, manifolds
+from latent_atlas.statistics import intervals
+from latent_atlas.statistics.summaries import by_class, differences, summarized
+from latent_atlas.study.manifolds import groups, manifolds, members
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+NAMES = ("sigma_max", "sigma_min", "condition_number", "log_volume", "effective_rank", "participation_ratio")
+VALUES = [*NAMES[:4], *(f"{name}_per_sd" for name in NAMES)]
 
 
 @stage()
@@ -25,31 +32,56 @@ def jacobian_summary(params: Params, folder: Path) -> None:
     table = combined(folder, manifolds(params), "spectra.parquet")
     values = combined(folder, manifolds(params), "values.csv")
     examples = combined(folder, manifolds(params), "examples.csv")
-    write_table(folder / "summary.csv", summarized(table[table["example"].isna()]))
+    sample = where_defined(table[table["example"].isna()])
+    write_table(
+        folder / "summary.csv", immersions(sample).merge(summarized(sample, VALUES), on=["model", "latent_dim"])
+    )
+    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, ["latent_dim"]))
+    write_table(folder / "differences.csv", differences(sample, [name for name in VALUES if name.endswith("_per_sd")]))
     write_table(folder / "examples.csv", examples)
     write_table(folder / "values.csv", values)
     for example in params.examples:
         spectra, tolerances = (table[table["example"] == example] for table in (values, examples))
         save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
+    drawn = bands(folder, params)
+    write_table(folder / "bands.csv", drawn)
+    save(plot_spectrum_bands(drawn, groups(params)), folder / "bands.svg")
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
 
 
-def summarized(table: pd.DataFrame) -> pd.DataFrame:
-    """What the spectra say over the images of the sample, a row for each manifold; all in float64."""
-    table = table.assign(
-        full_rank=table["rank"] == table["latent_dim"], sigma_ratio=table["sigma_min"] / table["sigma_max"]
-    )
-    return (
-        table.groupby(["manifold", "model", "seed", "latent_dim"], sort=False, dropna=False)
-        .agg(
-            images=("image", "size"),
-            full_rank_share=("full_rank", "mean"),
-            rank_min=("rank", "min"),
-            sigma_max_median=("sigma_max", "median"),
-            sigma_min_median=("sigma_min", "median"),
-            sigma_ratio_min=("sigma_ratio", "min"),
-            condition_number_median=("condition_number", "median"),
-            log_volume_mean=("log_volume", "mean"),
-        )
-        .reset_index()
-    )
+def where_defined(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of spectra with null where a condition number or a volume is that of rounding: where rank is lost."""
+    table = table.copy()
+    for full, ending in ((table["latent_dim"], ""), (table["directions"], "_per_sd")):
+        lost = table[f"rank{ending}"] != full
+        table.loc[lost, [f"condition_number{ending}", f"log_volume{ending}"]] = np.nan
+    return table
+
+
+def immersions(table: pd.DataFrame) -> pd.DataFrame:
+    """At what share of the images each model's decoder is an immersion, the lowest rank and the smallest ratio."""
+    rows = []
+    for (model, k), several in table.groupby(["model", "latent_dim"], sort=False):
+        full = [(training["rank"] == k).to_numpy() for _, training in several.groupby("seed", dropna=False)]
+        share = intervals.share(np.stack(full))  # of trainings x images
+        row = {"model": model, "latent_dim": k, "full_rank_share": share.estimate, "full_rank_share_low": share.low}
+        ratio = (several["sigma_min"] / several["sigma_max"]).fillna(0)  # 0 / 0 where rank is zero
+        row |= {"full_rank_share_high": share.high, "rank_min": several["rank"].min(), "sigma_ratio_min": ratio.min()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def bands(folder: Path, params: Params) -> pd.DataFrame:
+    """Median and 5% to 95% of the images and trainings of the singular values per standard deviation, by order."""
+    found: dict[str, list[np.ndarray]] = {}
+    for name, member in members(params).items():
+        values = load_file(folder / name / "singular_values.safetensors")["per_sd"]  # images x r
+        found.setdefault(member.model, []).append(values)
+    tables = []
+    for model, several in found.items():
+        widest = max(values.shape[1] for values in several)
+        padded = [np.pad(values, ((0, 0), (0, widest - values.shape[1]))) for values in several]
+        low, median, high = np.quantile(np.concatenate(padded), [0.05, 0.5, 0.95], axis=0)  # r each
+        columns = {"model": model, "order": range(1, widest + 1), "low": low, "median": median, "high": high}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)

@@ -16,22 +16,30 @@ from latent_atlas.files import write_table, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
+from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import firsts, groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+VALUES = ["mse", "ssim"]  # what of each image of the sample is summarized
 
 
 @stage()
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
 @summary_options
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
-    """Join the manifolds' errors into one table and draw their reconstructions side by side."""
+    """Compare the manifolds' errors over the splits and the sample, and draw their reconstructions side by side."""
     data = Images.load(images)
     errors = combined(folder, manifolds(params), "summary.csv")
     write_table(folder / "summary.csv", errors)
     each = combined(folder, manifolds(params), "errors.parquet")
     write_table(folder / "examples.csv", each[each["example"].notna()])
+    sample = each[each["example"].isna()]
+    write_table(folder / "sample.csv", summarized(sample, VALUES))
+    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, ["latent_dim"]))
+    write_table(folder / "differences.csv", differences(sample, VALUES))
+    write_table(folder / "differences_by_class.csv", by_class(differences, sample, VALUES))
     write_text(folder / "metrics.json", metrics(errors))
     examples = {name: load_file(folder / name / "shown.safetensors") for name in firsts(params)}
     for split in SPLITS:

@@ -1,16 +1,20 @@
-"""Bootstrap intervals of means and medians over images, and over images and trainings.
+"""Intervals of means, medians and shares over images, and over images and trainings.
 
 All trainings are measured at the same images, so that their values form a matrix, trainings by images. Rows and columns
-are resampled, each on its own: Owen, "The Pigeonhole Bootstrap" (2007). Percentiles of so few trainings cover too
-seldom. The interval is then the estimate plus and minus standard errors from the bootstrap, as many as Student's t has
-for the effective degrees of freedom: Satterthwaite, "An Approximate Distribution of Estimates of Variance Components"
-(1946). With one training only images are resampled, and the interval is that of the percentiles; the variation between
-trainings is not in it.
+are resampled, each on its own: Owen, "The Pigeonhole Bootstrap" (2007). The interval is the estimate plus and minus
+√(Σ t² s²) over both ways, s the standard error from the bootstrap of one way, t the quantile of Student's t for as many
+trainings or images: Howe, "Approximate Confidence Limits on the Mean of X + Y Where X and Y Are Two Tabled Independent
+Random Variables" (1974). It covers at least as often as it says, also with two trainings, and is then wide: pooled
+degrees of freedom (Satterthwaite) take two trainings that are alike by accident for ones that always are.
+
+With one training only images are resampled; the variation between trainings is not in the interval. Its limits are
+percentiles of the resamples, further out for few images: Hesterberg, "What Teachers Should Know about the Bootstrap"
+(2015). Of fewer than :data:`FEWEST` images there is no interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,12 +26,14 @@ from latent_atlas.errors import DataError
 
 LEVEL = 0.95
 RESAMPLES = 2000
+FEWEST = 6  # images: the range of five contains the median of all with less than 95%
+ROUNDING = 1e-12  # a mean difference up to this part of the largest value is one of rounding
 
 Floats = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate and its interval; all NaN where there are no values."""
+    """An estimate and its interval; all NaN where there are no values, the limits where there are too few."""
 
     estimate: float
     low: float
@@ -56,13 +62,24 @@ def interval(
         If there are more than two dimensions, or the statistic or the level is none.
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))  # S x N
-    if values.ndim != 2 or statistic not in ("mean", "median") or not 0 < level < 1:
+    return Interval(*intervals(values[..., None], statistic, level, resamples, seed)[:, 0].tolist())
+
+
+def intervals(
+    values: Floats, statistic: str = "mean", level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> Floats:
+    """As :func:`interval` for C quantities at once: values (S, N, C) to estimates, lower and upper limits (3, C)."""
+    if values.ndim != 3 or statistic not in ("mean", "median") or not 0 < level < 1:
         raise DataError(
             f"an interval needs values (trainings, images), mean or median, and a level between 0 and 1, not an array "
-            f"of shape {values.shape}, {statistic!r} and {level}"
+            f"of shape {values.shape[:2]}, {statistic!r} and {level}"
         )
-    weighted = _mean if statistic == "mean" else _median
-    return _bootstrapped(lambda ways: weighted(values, *ways), values.shape, level, resamples, seed)
+    drawn = _means if statistic == "mean" else _medians
+    images = drawn(values, 1, _counts(values.shape[1], resamples, seed))  # B x C
+    trainings = drawn(values, 0, _counts(len(values), resamples, seed + 1)) if len(values) > 1 else None
+    known = np.isfinite(values)
+    estimate = drawn(values, 1, np.ones((1, values.shape[1])))[0]
+    return _limits(estimate, images, known.any(0).sum(0), [(trainings, known.any(1).sum(0))], level)
 
 
 def difference(
@@ -87,74 +104,131 @@ def difference(
     DataError
         If they are not of the same number of images.
     """
-    a, b = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (a, b))
-    if a.shape[1] != b.shape[1]:
+    a, b = (np.atleast_2d(np.asarray(values, dtype=np.float64))[..., None] for values in (a, b))
+    found = Interval(*differences(a, b, level, resamples, seed)[:, 0].tolist())
+    return found, verdict(found.low, found.high)
+
+
+def differences(a: Floats, b: Floats, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """As :func:`difference` for C quantities at once: values (S, N, C) and (T, N, C) to a - b and its limits (3, C)."""
+    if a.shape[1:] != b.shape[1:]:
         raise DataError(f"values at {a.shape[1]} and at {b.shape[1]} images cannot be paired: measure the same images")
-    known = np.isfinite(a).all(0) & np.isfinite(b).all(0)  # N
-    a, b = a[:, known], b[:, known]
-
-    def drawn(ways: list[Floats]) -> Floats:
-        of_a, of_b, images = ways
-        return _mean(a, of_a, images) - _mean(b, of_b, images)
-
-    found = _bootstrapped(drawn, (len(a), len(b), a.shape[1]), level, resamples, seed)
-    verdict = "a is smaller" if found.high < 0 else "b is smaller" if found.low > 0 else "cannot tell"
-    return found, verdict
-
-
-def _bootstrapped(
-    drawn: Callable[[list[Floats]], Floats], sizes: Sequence[int], level: float, resamples: int, seed: int
-) -> Interval:
-    """The interval of a statistic of resamples in several ways, of which the last is that of the images.
-
-    ``drawn`` gets for each way the weights (B, n) of its n things in B resamples, or (1, n), and gives (B,) values.
-    """
-    ones = [np.ones((1, n)) for n in sizes]
-    estimate = float(drawn(ones)[0])
-    if np.isnan(estimate):
-        return Interval(estimate, estimate, estimate)
-    counts = [_counts(n, resamples, seed + way) for way, n in enumerate(sizes)]
-    values = drawn(counts)
-    if max(sizes[:-1]) == 1:
-        low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(estimate, float(low), float(high))
-    alone = ([*ones[:way], counts[way], *ones[way + 1 :]] for way in range(len(sizes)))
-    variances = np.array([np.nanvar(drawn(weights)) for weights in alone])
-    freedom = np.maximum(np.array(sizes) - 1, 1)
-    total = np.nanvar(values) + (variances / freedom).sum()  # a resample of n varies too little by (n - 1) / n
-    if not total > 0:
-        return Interval(estimate, estimate, estimate)
-    effective = variances.sum() ** 2 / (variances**2 / freedom).sum()
-    reach = float(stats.t.ppf((1 + level) / 2, effective) * np.sqrt(total))
-    return Interval(estimate, estimate - reach, estimate + reach)
-
-
-@lru_cache(maxsize=8)
-def _counts(n: int, resamples: int, seed: int) -> Floats:
-    """How often each of n things is drawn in each resample of size n: (B, n)."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-
-
-def _mean(values: Floats, trainings: Floats, images: Floats) -> Floats:
-    """Weighted means (B,) of values (S, N) for weights (B or 1, S) and (B or 1, N)."""
-    known = np.isfinite(values)
-    totals, weights = (trainings * (images @ part.T) for part in (np.where(known, values, 0), known.astype(float)))
-    with np.errstate(invalid="ignore"):
-        found: Floats = totals.sum(1) / weights.sum(1)
+    known = np.isfinite(a).all(0) & np.isfinite(b).all(0)  # N x C
+    a, b = (np.where(known, values, np.nan) for values in (a, b))
+    counts = _counts(a.shape[1], resamples, seed)
+    images = _means(a, 1, counts) - _means(b, 1, counts)  # B x C
+    estimate = (_means(a, 1, np.ones((1, a.shape[1]))) - _means(b, 1, np.ones((1, a.shape[1]))))[0]
+    trainings = [
+        (_means(values, 0, _counts(len(values), resamples, seed + way)) if len(values) > 1 else None,
+         np.full(a.shape[2], len(values)))
+        for way, values in enumerate((a, b), start=1)
+    ]  # fmt: skip
+    found = _limits(estimate, images, known.sum(0), trainings, level)
+    size = np.fmax(np.abs(a).max((0, 1), where=known, initial=0), np.abs(b).max((0, 1), where=known, initial=0))  # C
+    rounding = np.abs(estimate) <= ROUNDING * size  # which is no difference
+    found[1:, rounding] = np.stack([np.fmin(found[1, rounding], 0), np.fmax(found[2, rounding], 0)])
     return found
 
 
-def _median(values: Floats, trainings: Floats, images: Floats) -> Floats:
-    """Weighted medians (B,) of values (S, N) for weights (B or 1, S) and (B or 1, N)."""
-    rows, columns = np.isfinite(values).nonzero()
-    order = np.argsort(values[rows, columns], kind="stable")
-    rows, columns = rows[order], columns[order]
-    ranked = values[rows, columns]  # M, smallest first
-    medians = np.full(max(len(trainings), len(images)), np.nan)
-    for resample in range(len(medians)):
-        reached = (trainings[resample % len(trainings), rows] * images[resample % len(images), columns]).cumsum()  # M
-        if len(reached) and reached[-1]:
-            # The values on both sides of the middle, which are one value if the middle lies within it.
-            low, high = (reached.searchsorted(reached[-1] / 2, side) for side in ("left", "right"))
-            medians[resample] = (ranked[low] + ranked[high]) / 2
-    return medians
+def verdict(low: float, high: float) -> str:
+    """What the interval of a difference a - b says."""
+    return "a is smaller" if high < 0 else "b is smaller" if low > 0 else "cannot tell"
+
+
+def share(holds: NDArray[np.bool_], level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """The share of images at which something holds.
+
+    Wilson's score interval (1927) for one training, that of :func:`interval` for several. Where it holds at all N
+    images for all trainings, or at none, the other limit is one-sided: 1 - level to the power 1 / N, about 1 - 3 / N at
+    95% (the rule of three).
+
+    Parameters
+    ----------
+    holds : array (S, N), or (N,) for one training
+    """
+    holds = np.atleast_2d(holds)  # S x N
+    images, held = holds.shape[1], int(holds.sum())
+    if not images:
+        return Interval(np.nan, np.nan, np.nan)
+    if held in (0, holds.size):
+        sided = stats.binomtest(images if held else 0, images, alternative="greater" if held else "less")
+        return Interval(float(held > 0), *sided.proportion_ci(level, "exact"))
+    if len(holds) == 1:
+        return Interval(held / images, *stats.binomtest(held, images).proportion_ci(level, "wilson"))
+    estimate, low, high = interval(holds.astype(np.float64), "mean", level, resamples, seed)
+    return Interval(estimate, max(low, 0.0), min(high, 1.0))
+
+
+def _limits(
+    estimate: Floats, images: Floats, count: NDArray[np.int64],
+    trainings: list[tuple[Floats | None, NDArray[np.int64]]], level: float,
+) -> Floats:  # fmt: skip
+    """Estimates (C,) with their limits, (3, C), from resamples (B, C) of images and of the trainings of each manifold.
+
+    ``count`` and what stands beside the resamples of trainings are the numbers (C,) of those with values.
+    """
+    limits = np.full((2, len(estimate)), np.nan)
+    enough = count >= FEWEST
+    several = [(drawn, n) for drawn, n in trainings if drawn is not None]
+    if several:
+        squares = np.zeros(enough.sum())
+        for drawn, n in [(images, count), *several]:
+            n = np.maximum(n[enough], 2)  # one training has no variance
+            factor = n / (n - 1)  # a resample of n varies too little by (n - 1) / n
+            squares += stats.t.ppf((1 + level) / 2, n - 1) ** 2 * factor * np.nanvar(drawn[:, enough], axis=0)
+        limits[:, enough] = estimate[enough] + np.sqrt(squares) * np.array([[-1], [1]])
+    else:
+        for n in np.unique(count[enough]):
+            here = count == n
+            outer = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1))
+            limits[:, here] = np.nanquantile(images[:, here], [outer, 1 - outer], axis=0)
+    return np.vstack([estimate, limits])
+
+
+@lru_cache(maxsize=4)
+def _counts(n: int, resamples: int, seed: int) -> Floats:
+    """How often each of n things is drawn in each resample of size n: (B, n)."""
+    draw = np.random.default_rng(seed).multinomial
+    return draw(n, np.full(n, 1 / n), size=resamples).astype(np.float64) if n else np.zeros((resamples, 0))
+
+
+def _means(values: Floats, way: int, counts: Floats) -> Floats:
+    """Means (B, C) of values (S, N, C) where those along axis ``way`` are drawn so often (B, S or N)."""
+    known = np.isfinite(values)
+    totals, weights = np.where(known, values, 0).sum(1 - way), known.sum(1 - way)  # S or N x C
+    with np.errstate(invalid="ignore"):
+        found: Floats = (counts @ totals) / (counts @ weights)
+    return found
+
+
+def _medians(values: Floats, way: int, counts: Floats) -> Floats:
+    """Medians (B, C) of values (S, N, C) where those along axis ``way`` are drawn so often (B, S or N)."""
+    different, each = np.unique(counts, axis=0, return_inverse=True) if way == 0 else (counts, np.arange(len(counts)))
+    medians = np.full((len(different), values.shape[2]), np.nan)
+    for column, plane in enumerate(np.moveaxis(values, 2, 0)):
+        places = np.isfinite(plane).nonzero()
+        order = np.argsort(plane[places], kind="stable")
+        ranked, drawn = plane[places][order], places[way][order]  # M, smallest first
+        middle, reach = len(ranked) // 2, math.ceil(2.5 * len(plane) * math.sqrt(plane.shape[1]))  # five deviations
+        found = _weighted_medians(ranked, drawn, different, max(middle - reach, 0), middle + reach)
+        again = np.isnan(found)  # outside of that, or without a value
+        if again.any() and len(ranked):
+            found[again] = _weighted_medians(ranked, drawn, different[again], 0, len(ranked))
+        medians[:, column] = found
+    return medians[each]
+
+
+def _weighted_medians(ranked: Floats, drawn: NDArray[np.int64], counts: Floats, start: int, end: int) -> Floats:
+    """Medians (B,) of ascending values (M,) if the thing ``drawn`` (M,) that each is of is drawn so often (B, n).
+
+    NaN where a median is not one of the values from ``start`` to ``end``, or nothing is drawn.
+    """
+    things = np.arange(counts.shape[1] + 1)
+    below, total = (counts @ np.histogram(part, things)[0] for part in (drawn[:start], drawn))  # B
+    reached = below + counts.T[drawn[start:end]].cumsum(0)  # m x B
+    # The values on both sides of the middle, which are one value if the middle lies within it.
+    low, high = start + (2 * reached < total).sum(0), start + (2 * reached <= total).sum(0)
+    inside = (2 * below < total) & (high < min(end, len(ranked)))
+    found = np.full(len(counts), np.nan)
+    found[inside] = (ranked[low[inside]] + ranked[high[inside]]) / 2
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.geometry.manifold import Manifold
-from latent_atlas.geometry.spectra import Spectrum, rank_tolerance
+from latent_atlas.data.images import as_float, as_images
+from latent_atlas.geometry.manifold import BATCH, Manifold
+from latent_atlas.geometry.spectra import Spectrum, code_factor, rank_tolerance
 from latent_atlas.geometry.tangent_spaces import measure
 from latent_atlas.geometry.transformations import TRANSFORMATIONS, Transformation, transformation
 from latent_atlas.statistics.chance import chance_angle_deg, score
 
 UNDEFINED = "zero displacement"  # why an angle is null
+FLAT = "rank zero"  # why an effective rank is
+SAME_CODES = "the codes do not vary"  # why what is per standard deviation is
 
 
 def angles(
@@ -112,7 +115,10 @@ def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int]
 
 
 def spectra(
-    surface: Manifold, images: Tensor | np.ndarray, report: Callable[[int], None] = lambda done: None
+    surface: Manifold,
+    images: Tensor | np.ndarray,
+    report: Callable[[int], None] = lambda done: None,
+    training: Tensor | np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Singular values of the decoder's Jacobian at the codes of images, in float64.
 
@@ -120,6 +126,8 @@ def spectra(
     ----------
     surface, images, report
         As for :func:`angles`.
+    training : tensor or array (N, C, H, W), optional
+        Images over which standard deviations of the code are taken.
 
     Returns
     -------
@@ -129,25 +137,64 @@ def spectra(
     Raises
     ------
     DataError
-        If the images do not fit the manifold.
+        If the images do not fit the manifold, or the training images are fewer than two.
     """
-    table = spectrum_columns(measured_spectra(surface, images, report))
+    factor = None if training is None else spread(surface, as_images(training, surface.image_shape))
+    plain, scaled = measured_spectra(surface, images, report, factor)
+    table = spectrum_columns(plain, None if training is None else scaled)
     table.insert(0, "image", range(len(table)))
     return table
 
 
+def spread(surface: Manifold, images: Tensor) -> Tensor:
+    """A factor (k, r) of the covariance of the codes of images (N, C, H, W): see :func:`code_factor`."""
+    together = max(1, min(200, BATCH // surface.pixel_count))
+    return code_factor(surface.encode(as_float(part, surface.dtype)) for part in images.split(together))
+
+
 def measured_spectra(
-    surface: Manifold, images: Tensor | np.ndarray, report: Callable[[int], None] = lambda done: None
-) -> list[Spectrum]:
-    """The N spectra that :func:`spectra` summarizes, with all their singular values."""
+    surface: Manifold,
+    images: Tensor | np.ndarray,
+    report: Callable[[int], None] = lambda done: None,
+    factor: Tensor | None = None,
+) -> tuple[list[Spectrum], list[Spectrum]]:
+    """The N spectra that :func:`spectra` summarizes, with all their singular values.
+
+    Those of the Jacobians, and those of the Jacobians times a matrix ``factor`` (k, r).
+    """
     exact = surface if surface.dtype == torch.float64 else surface.to(torch.float64)
     shape = (surface.pixel_count, surface.latent_dim)
-    values = measure(exact, images, {}, report).singular_values  # N x k
-    return [Spectrum(one, float(rank_tolerance(one, shape))) for one in values]
+    found = measure(exact, images, {}, report, factor=factor)
+    plain, scaled = (
+        [Spectrum(one, float(rank_tolerance(one, shape)) if len(one) else 0.0) for one in values]
+        for values in (found.singular_values, found.scaled_values)
+    )
+    return plain, scaled
 
 
-def spectrum_columns(found: Iterable[Spectrum]) -> pd.DataFrame:
-    """One row per spectrum: largest and smallest singular value, rank and its tolerance, condition, log volume."""
-    columns = ("sigma_max", "sigma_min", "rank", "tolerance", "condition_number", "log_volume")
-    rows = [[getattr(one, column) for column in columns] for one in found]
-    return pd.DataFrame(rows, columns=list(columns)).rename(columns={"tolerance": "rank_tolerance"})
+def spectrum_columns(found: Sequence[Spectrum], scaled: Sequence[Spectrum] | None = None) -> pd.DataFrame:
+    """One row per spectrum, and per spectrum of the same Jacobian per standard deviation of the code.
+
+    Returns
+    -------
+    DataFrame
+        ``sigma_max, sigma_min``, the largest and smallest singular value; ``rank`` and ``rank_tolerance``;
+        ``condition_number, log_volume, effective_rank, participation_ratio``. With ``scaled``: ``directions``, in how
+        many the codes vary, and the same per standard deviation in these, as ``sigma_max_per_sd`` and so on.
+        ``reason``: why some of them are null.
+    """
+    names = ["sigma_max", "sigma_min", "rank", "tolerance", "condition_number", "log_volume", "effective_rank",
+             "participation_ratio"]  # fmt: skip
+    plain, per_sd = (
+        pd.DataFrame(
+            [[getattr(one, name) for name in names] for one in several if len(one.values)], range(len(several)), names
+        ).rename(columns={"tolerance": "rank_tolerance"})
+        for several in (found, scaled or [])
+    )
+    plain["reason"] = [None if rank else FLAT for rank in plain["rank"]]
+    if scaled is None:
+        return plain
+    same = [not len(one.values) for one in scaled]
+    table = plain.assign(directions=[len(one.values) for one in scaled], reason=plain["reason"].mask(same, SAME_CODES))
+    reason = table.pop("reason")
+    return table.join(per_sd.drop(columns="rank_tolerance").add_suffix("_per_sd")).assign(reason=reason)

@@ -56,3 +56,38 @@ def plot_spectra(
             line_of_axes[0].set_ylabel("singular value")
         fig.suptitle(f"decoder Jacobian at {example}: float64 solid, float32 dotted", color=FAINT)
         return fig
+
+
+def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | None = None) -> Figure:
+    """Singular values of the decoders' Jacobians per standard deviation of the code: medians over images, and bands.
+
+    Parameters
+    ----------
+    bands : DataFrame
+        ``model``, ``order``, ``low, median, high``: limits of the band and the median over images and trainings. It may
+        be empty.
+    groups : mapping of str to list of str, optional
+        The models of each panel; by default all in one panel. Groups without a model of the table are left out.
+    """
+    present = list(bands["model"].drop_duplicates())
+    shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
+    shown = shown or [("no code varies: no spectra", [])]
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:
+        grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(shown) :]:
+            axes.set_visible(False)
+        for axes, (group, names) in zip(grid.flat, shown, strict=False):
+            for name, colour in zip(names, palette(len(names)), strict=True):
+                rows = bands[bands["model"] == name]
+                low, median, high = (rows[column].clip(lower=1e-17) for column in ("low", "median", "high"))
+                axes.fill_between(rows["order"], low, high, color=colour, alpha=0.25, linewidth=0)
+                axes.semilogy(rows["order"], median, color=colour, label=name)
+            axes.set(title=group, xlabel="order")
+            if names:
+                axes.legend(fontsize=8)
+        for line_of_axes in grid:
+            line_of_axes[0].set_ylabel("singular value per\nstandard deviation of the code")
+        fig.suptitle("decoder Jacobians over the sample: median, and 5% to 95% of the images", color=FAINT)
+        return fig

@@ -87,7 +87,8 @@ def section(results: Path, params: Params) -> Section:
     ]
     formats = dict.fromkeys(["converged", "shorter", "same"], "{:.0%}".format) | {"stretch_of_codes": "{:.2f}".format}
     formats |= {column: "{:.3f}".format for column in summary if column.startswith("ratio")}
-    tables = [table(summary, formats, CAPTION)]
+    once = "" if summary["seeds"].max() > 1 else "; the variation between trainings is not in the intervals"
+    tables = [table(summary.drop(columns=["undefined", "reason"]).filter(regex="^(?!.*mean)"), formats, CAPTION + once)]
     if len(variation):
         tables.append(table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION))
     shown = [Picture.of(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]

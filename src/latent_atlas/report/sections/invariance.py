@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import firsts, trained
+from latent_atlas.study.manifolds import firsts, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -27,7 +28,7 @@ def section(results: Path, params: Params) -> Section:
         "space; at 90° it is orthogonal to it. A random subspace of the same rank is already closer than 90°. That "
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
-        *sample_sentences(sample[~sample["manifold"].isin(left_out)], params),
+        *sample_sentences(sample[~sample["model"].isin(left_out)], params),
         *best_sentences(angles[(angles["example"] == first) & ~angles["manifold"].isin(left_out)], first),
         *step_sentences(step_findings(steps)),
     ]
@@ -56,26 +57,27 @@ def section(results: Path, params: Params) -> Section:
 
 
 def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
-    """The best manifold of each transformation over the sample, by the mean score."""
+    """The best model of each transformation over the sample, by the mean score."""
     best = sample.dropna(subset=["score_mean"])
     if best.empty:
         return []
     best = best.loc[best.groupby("transformation", sort=False)["score_mean"].idxmax()]
     listed = ", ".join(
-        f"{row['transformation']}: {row['manifold']} ({row['score_mean']:.2f})" for _, row in best.iterrows()
+        f"{row['transformation']}: {row['model']} ({ranged(row, 'score_mean', '{:.2f}'.format)})"
+        for _, row in best.iterrows()
     )
     return [
         f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score for each "
-        f"transformation is {listed}."
+        f"transformation is {listed}. {scope(sample, pca_manifolds(params))}."
     ]
 
 
 def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     """Mean angle of each manifold and transformation over the sample, and the mean chance level."""
-    names = list(sample["manifold"].drop_duplicates())
+    names = list(sample["model"].drop_duplicates())
     kinds = list(sample["transformation"].drop_duplicates())
-    wide = sample.pivot(index="manifold", columns="transformation", values="angle_deg_mean").loc[names, kinds]
-    wide["chance"] = sample.drop_duplicates("manifold").set_index("manifold")["chance_deg"]
+    wide = sample.pivot(index="model", columns="transformation", values="angle_deg_mean").loc[names, kinds]
+    wide["chance"] = sample.drop_duplicates("model").set_index("model")["chance_deg"]
     caption = f"Mean angles in degrees over {sample['images'].max()} images of the {params.sample.split} split"
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from latent_atlas.report import published
+from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import manifolds, pca_manifolds
+from latent_atlas.study.manifolds import firsts, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -18,40 +21,84 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "jacobian"
     summary = pd.read_csv(folder / "examples.csv")
     sample = pd.read_csv(folder / "summary.csv")
-    models = [name for name in manifolds(params) if name not in pca_manifolds(params)]
+    summary = summary[summary["manifold"].isin(firsts(params))]
     first, *others = params.examples
     alike = published.comparable(params) and all(
         published.same_model(params, name) for name in published.JACOBIANS if name in params.models
     )
     dataset = params.dataset.name or "" if alike else ""
+    linear = pca_manifolds(params)
+    verdicts = pd.read_csv(results / "layers" / "summary.csv")
+    undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
         "Jacobians and ranks",
-        sentences=sentences(findings(summary[summary["manifold"].isin(models)], dataset)),
+        sentences=[
+            *immersion_sentences(
+                sample[~sample["model"].isin(linear)], set(undetermined["model"]), params.sample.split
+            ),
+            *sentences(findings(summary[summary["manifold"].isin(params.models)], dataset)),
+        ],
         tables=[_sample_table(sample, params), _table(summary, first)],
-        pictures=[_spectra(folder, first)],
+        pictures=[
+            Picture.of(
+                folder / "bands.svg",
+                "Singular values of the decoders' Jacobians per standard deviation of the code, over the sample.",
+            ),
+            _spectra(folder, first),
+        ],
         folded=[_spectra(folder, example) for example in others],
     )
 
 
+def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], split: str) -> list[str]:
+    """Whose decoder is an immersion at all images of the sample, and what the weights alone left open."""
+    said = []
+    full = sample[sample["full_rank_share"] == 1]
+    if len(full):
+        worst = full.loc[full["sigma_ratio_min"].idxmin()]
+        least = math.floor(1000 * full["full_rank_share_low"].min()) / 1000
+        said.append(
+            f"In float64 the decoder's Jacobian has full rank at all {full['images'].max():,} images of the {split} "
+            f"split for {', '.join(full['model'])}: there these decoders are immersions. With 95% confidence the share "
+            f"of such images is at least {least:.1%}. The smallest σ min / σ max met is "
+            f"{worst['sigma_ratio_min']:.2g} ({worst['model']})."
+        )
+    for _, row in sample[sample["full_rank_share"] < 1].iterrows():
+        said.append(
+            f"The decoder of {row['model']} has full rank at {ranged(row, 'full_rank_share', '{:.1%}'.format)} of "
+            f"{row['images']:,} images; its lowest rank is {row['rank_min']} of {row['latent_dim']}."
+        )
+    answered = [model for model in full["model"] if model in undetermined]
+    if answered:
+        said.append(f"The weights alone leave this open for {', '.join(answered)}; at these images it is so.")
+    return said
+
+
 def _sample_table(sample: pd.DataFrame, params: Params) -> str:
-    """Ranks and singular values over the sample."""
-    number, short = "{:.0f}".format, "{:.3g}".format
+    """Ranks and scale-free spectra over the sample."""
+    whole, short = "{:.0f}".format, "{:.3g}".format
     columns = {
-        "latent_dim": ("k", number),
-        "images": ("images", number),
         "full_rank_share": ("full rank", "{:.1%}".format),
-        "rank_min": ("lowest rank", number),
-        "sigma_max_median": ("σ max, median", short),
-        "sigma_min_median": ("σ min, median", short),
-        "sigma_ratio_min": ("σ min / σ max, lowest", short),
-        "condition_number_median": ("condition, median", short),
+        "effective_rank_per_sd_mean": ("effective rank, mean", "{:.1f}".format),
+        "participation_ratio_per_sd_mean": ("participation ratio, mean", "{:.1f}".format),
+        "condition_number_per_sd_median": ("condition, median", short),
+        "sigma_max_per_sd_median": ("σ max, median", short),
+        "sigma_min_per_sd_median": ("σ min, median", short),
     }
-    frame = sample[["manifold", *columns]].rename(columns={key: head for key, (head, _) in columns.items()})
+    frame = sample[["model", "latent_dim", "seeds", "rank_min", "sigma_ratio_min"]].rename(
+        columns={"latent_dim": "k", "seeds": "trainings", "rank_min": "lowest rank",
+                 "sigma_ratio_min": "σ min / σ max, lowest"}
+    )  # fmt: skip
+    for column, (head, written) in columns.items():
+        frame[head] = [ranged(row, column, written) for _, row in sample.iterrows()]
+    formats = {"k": whole, "trainings": whole, "lowest rank": whole, "σ min / σ max, lowest": short}
     caption = (
         f"Decoder Jacobians in float64 at {sample['images'].max()} images of the {params.sample.split} split. Full "
-        f"rank: the share of the images at which the decoder is an immersion"
+        f"rank: the share of the images at which the decoder is an immersion. From the effective rank on, per standard "
+        f"deviation of the code over the training images, which makes models comparable. "
+        f"{scope(sample, pca_manifolds(params))}"
     )
-    return table(frame, dict(columns.values()), caption)
+    return table(frame, formats, caption)
 
 
 def _spectra(folder: Path, example: str) -> Picture:
@@ -65,8 +112,6 @@ class Findings:
     Attributes
     ----------
     examples : int
-    immersions : list of str
-        Manifolds whose decoder has full rank in float64 at all examples.
     lost : DataFrame
         ``manifold, example, rank, latent_dim``: where float64 finds a lower rank.
     rounding : DataFrame
@@ -76,7 +121,6 @@ class Findings:
     """
 
     examples: int
-    immersions: list[str]
     lost: pd.DataFrame
     rounding: pd.DataFrame
     published: list[PublishedLoss]
@@ -100,16 +144,14 @@ class PublishedLoss:
 
 
 def findings(summary: pd.DataFrame, dataset: str) -> Findings:
-    """Who has full rank everywhere, where single precision loses rank, and what became of the published loss."""
+    """Where rank is lost, where single precision alone loses it, and what became of the published loss."""
     exact = summary[summary["dtype"] == "float64"]
     rough = summary[summary["dtype"] == "float32"]
-    full = (exact["rank"] == exact["latent_dim"]).groupby(exact["manifold"], sort=False).all()
     both = exact.merge(rough, on=["manifold", "example", "latent_dim"], suffixes=("", "_32"))
     lower = both[(both["rank_32"] < both["rank"]) & (both["rank"] == both["latent_dim"])]
     worst = lower.loc[lower.groupby("manifold", sort=False)["rank_32"].idxmin()]
     return Findings(
         exact["example"].nunique(),
-        list(full[full].index),
         exact[exact["rank"] < exact["latent_dim"]][["manifold", "example", "rank", "latent_dim"]],
         worst.assign(count=worst["manifold"].map(lower["manifold"].value_counts())),
         _published(exact, rough) if dataset == published.DATASET else [],
@@ -131,11 +173,6 @@ def _published(exact: pd.DataFrame, rough: pd.DataFrame) -> list[PublishedLoss]:
 def sentences(found: Findings) -> list[str]:
     """The findings in words."""
     said = []
-    if found.immersions:
-        said.append(
-            f"In float64 the decoder's Jacobian has full rank at {_every(found.examples)} for "
-            f"{', '.join(found.immersions)}: there these decoders are immersions."
-        )
     for name, rows in found.lost.groupby("manifold", sort=False):
         where = ", ".join(f"{row.rank} of {row.latent_dim} at {row.example}" for row in rows.itertuples())
         said.append(f"{name} loses rank also in float64: {where}.")
@@ -161,10 +198,6 @@ def _published_sentence(case: PublishedLoss) -> str:
         f"reason. Here {case.manifold} has {_span(case.ranks)} in float64 and {_span(case.ranks_32)} in float32 over "
         f"the examples. Its smallest singular value is at least {case.ratio:.1g} of the largest: {judged}"
     )
-
-
-def _every(examples: int) -> str:
-    return f"all {examples} examples" if examples > 1 else "the example"
 
 
 def _span(ranks: tuple[int, int]) -> str:
@@ -197,5 +230,5 @@ def _table(summary: pd.DataFrame, example: str) -> str:
         "rank, float64": "{:.0f}".format,
         "rank, float32": "{:.0f}".format,
     }
-    caption = f"Decoder Jacobians at {example}, float64. Singular values carry the scale of the latent; ratios compare"
+    caption = f"Decoder Jacobians at {example}, float64. Singular values carry the scale of the code"
     return table(frame, formats, caption)
