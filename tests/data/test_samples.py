@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from latent_atlas.data.samples import stratified
+from latent_atlas.data.samples import pairs, stratified
 from latent_atlas.errors import DataError
 
 
@@ -37,3 +37,18 @@ def test_label_without_images_and_labels_of_one() -> None:
 def test_more_than_there_are(size: int) -> None:
     with pytest.raises(DataError, match=f"sample.size: {size} images cannot be drawn of 5; choose 1 to 5"):
         stratified(torch.zeros(5, dtype=torch.int64), size, 0)
+
+
+class TestPairs:
+    """Random pairs of images."""
+
+    def test_no_image_is_drawn_twice(self) -> None:
+        found = pairs(40, 20, 3)
+        assert found.shape == (20, 2)
+        assert sorted(found.flatten().tolist()) == list(range(40))
+        assert torch.equal(found, pairs(40, 20, 3))
+        assert not torch.equal(found, pairs(40, 20, 4))
+
+    def test_more_than_there_are_is_refused(self) -> None:
+        with pytest.raises(DataError, match=r"geodesics.pairs: 21 pairs need 42 images, not 41; choose at most 20"):
+            pairs(41, 21, 0)

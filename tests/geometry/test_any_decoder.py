@@ -224,6 +224,7 @@ def test_all_derivatives_agree_with_central_differences(kind: str) -> None:
     torch.testing.assert_close(manifold.jacobian(z), wanted, **near)
     torch.testing.assert_close(manifold.pushforward(z, v), v @ wanted.mT, rtol=1e-6, atol=10 * near["atol"])
     torch.testing.assert_close(manifold.pullback(z, w), w @ wanted, rtol=1e-6, atol=10 * near["atol"])
+    torch.testing.assert_close(manifold.pullback(z, w[:, :1]), w[:, :1] @ wanted, rtol=1e-6, atol=10 * near["atol"])
     torch.testing.assert_close(manifold.metric(z), wanted.mT @ wanted, rtol=1e-5, atol=10 * near["atol"])
     assert torch.equal(z, before)
     assert not any(weight.grad is not None for weight in manifold.model.parameters())
@@ -246,7 +247,7 @@ def test_a_slower_way_is_remembered_and_said_once(kind: str, able: dict[str, int
         warnings.simplefilter("always")
         for each in (manifold, manifold, manifold.to(torch.float32)):
             each.jacobian(z.to(each.dtype))
-            each.pullback(z.to(each.dtype), random(2, 1, 64).to(each.dtype))
+            each.pullback(z.to(each.dtype), random(2, 2, 64).to(each.dtype))
             each.metric(z.to(each.dtype))
     assert manifold._able == able
     assert sum(issubclass(one.category, LatentAtlasWarning) for one in said) == bool(able)

@@ -139,6 +139,7 @@ class TestContract:
         near: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12}
         torch.testing.assert_close(surface.pushforward(z, v), v @ jacobian.mT, **near)
         torch.testing.assert_close(surface.pullback(z, w), w @ jacobian, **near)
+        torch.testing.assert_close(surface.pullback(z, w[:, :1]), w[:, :1] @ jacobian, **near)
         torch.testing.assert_close(surface.metric(z), jacobian.mT @ jacobian, **near)
 
     def test_jacobian_and_metric_in_blocks_of_columns(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,7 @@ def _small(values: dict) -> None:
     values["sample"] = {"split": "test", "size": 10, "seed": 0}
     values["examples"] = {"zero": "train/0", "one": "train/1"}
     values["interpolate"] = {"pairs": {"pair": ["zero", "one"]}, "steps": 4, "shown": 3}
+    values["geodesics"] = {"pairs": 2, "nodes": 4, "seed": 0}
     values["tangents"]["example"] = "zero"
     moves = values["invariance"]
     moves["transformations"] = {"shift_x": {"step": 1.0}, "brightness": {"step": 5.0}}

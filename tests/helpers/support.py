@@ -52,6 +52,7 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
     "reconstruct": {"shown": 9},
     "examples": EXAMPLES["FashionMNIST"],
     "interpolate": {"pairs": {"sneaker_pullover": ["sneaker", "pullover"]}, "steps": 6, "shown": 4},
+    "geodesics": {"pairs": 8, "nodes": 5, "seed": 0},
     "tangents": {"example": "pullover"},
     "invariance": {
         "transformations": {"rotation": {"step": 1.0}, "shift_x": {"step": 1.0}, "brightness": {"step": 5.0}},

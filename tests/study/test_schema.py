@@ -76,13 +76,23 @@ class TestOneMistake:
                 "training.batch_size: 1 is not allowed: input should be greater than or equal to 2",
             ),
             ("training.seed", -1, "training.seed: -1 is not allowed: input should be greater than or equal to 0"),
-            ("seeds", 0, "seeds: 0 is no number of seeds and no list of them; give a number from 1 to 10000"),
-            ("seeds", True, "seeds: True is no number of seeds"),
-            ("seeds", [], "seeds: [] is no number of seeds"),
-            ("seeds", [0, -1], "seeds: [0, -1] is no number of seeds"),
-            ("seeds", [0, 1.5], "seeds: [0, 1.5] is no number of seeds"),
+            *(
+                (
+                    key,
+                    value,
+                    f"{key}: {value!r} is no number of seeds and no list of them; give a number from 1 to 10000, or a "
+                    f"list of whole numbers from 0 such as [0, 1, 2]",
+                )
+                for key, value in (
+                    ("seeds", 0),
+                    ("seeds", True),
+                    ("seeds", []),
+                    ("seeds", [0, -1]),
+                    ("seeds", [0, 1.5]),
+                    ("models.fc2.seeds", "two"),
+                )
+            ),
             ("seeds", [3, 1, 3], "seeds: the seed 3 is listed twice; a training of the same seed is the same training"),
-            ("models.fc2.seeds", "two", "models.fc2.seeds: 'two' is no number of seeds"),
             (
                 "training.peak_learning_rate",
                 "5e-3",
@@ -248,6 +258,10 @@ class TestDataset:
             "sample.size: 20 is too large, since photos has 8 test images here; choose at most 8"
         ]
         study.edit("sample.size", 8)
+        assert complaints(study) == [
+            "geodesics.pairs: 8 is too large, since photos has 8 test images here; choose at most 4"
+        ]
+        study.edit("geodesics.pairs", 4)
         assert complaints(study)[0].startswith("examples.trousers_74: 74 is too large, since photos has 72 train")
         study.edit("models.fc4.latent_dim", 4)
         assert complaints(study) == ["models.fc4.latent_dim: 4 is too large, since an image of photos has 3 numbers; "
@@ -500,6 +514,8 @@ class TestFitsTheDataset:
              "components; choose at most 64"),
             ("sample.size", 298, "sample.size: 298 is too large, since digits has 297 test images here; choose at most "
              "297"),
+            ("geodesics.pairs", 149, "geodesics.pairs: 149 is too large, since digits has 297 test images here; choose "
+             "at most 148"),
             ("examples.sneaker", "test/297", "examples.sneaker: 297 is too large, since digits has 297 test images "
              "here; choose at most 296"),
         ],

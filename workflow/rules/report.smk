@@ -6,6 +6,7 @@ rule report:
         rules.pca.output.baselines,
         rules.pca.output.pictures,
         rules.interpolate_summary.output,
+        rules.geodesics_summary.output,
         rules.layers_summary.output,
         rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=FIRSTS),

@@ -10,6 +10,34 @@ from latent_atlas.errors import DataError
 TIES = 0x5EED  # sets the draw among equal remainders apart from that of the images
 
 
+def pairs(images: int, count: int, seed: int) -> Tensor:
+    """Random pairs of images, no image twice.
+
+    Parameters
+    ----------
+    images : int
+        How many there are.
+    count : int
+        How many pairs.
+    seed : int
+
+    Returns
+    -------
+    tensor (count, 2)
+        Indices.
+
+    Raises
+    ------
+    DataError
+        If there are too few images.
+    """
+    if 2 * count > images:
+        raise DataError(
+            f"geodesics.pairs: {count} pairs need {2 * count} images, not {images}; choose at most {images // 2}"
+        )
+    return torch.randperm(images, generator=torch.Generator().manual_seed(seed))[: 2 * count].reshape(count, 2)
+
+
 def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
     """Indices of a random sample without repeats in which each label has its share of the images.
 

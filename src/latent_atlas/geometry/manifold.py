@@ -14,7 +14,7 @@ import textwrap
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +361,26 @@ class Autoencoder(Manifold):
                 ):
                     return pushed  # N x s x CHW
         return super().pushforward(z, v)
+
+    def pullback(self, z: Tensor, w: Tensor) -> Tensor:
+        """The transposed Jacobians times vectors: codes (N, k) and vectors (N, s, C·H·W) to (N, s, k).
+
+        One vector at each code is pulled through a chain of known layers by one backward pass of a batch; otherwise as
+        for any manifold.
+        """
+        if w.shape[1] == 1 and len(z) and not torch.is_inference_mode_enabled() and self.chain() is not None:
+            with suppress(RuntimeError):  # re-entrant checkpoints refuse it
+                parts = [
+                    self._pulled(*part) for part in zip(*(t.split(self._together(1)) for t in (z, w)), strict=True)
+                ]
+                return torch.cat(parts)  # N x 1 x k
+        return super().pullback(z, w)
+
+    def _pulled(self, z: Tensor, w: Tensor) -> Tensor:
+        """Codes (n, k) and one vector at each (n, 1, C·H·W) to (n, 1, k)."""
+        with torch.enable_grad(), faster(self.model), computing(self.model, self.dtype):
+            codes = z.detach().clone().requires_grad_()
+            return torch.autograd.grad(self._decode_flat(codes), codes, w[:, 0])[0][:, None]
 
     def _decode_flat(self, z: Tensor) -> Tensor:
         with computing(self.model, self.dtype):

@@ -1,4 +1,4 @@
-"""Paths between two images: along a straight line of pixels, or along a straight line of codes, decoded."""
+"""Paths between two images: along a straight line of pixels, or of codes, decoded, or from neighbour to neighbour."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from latent_atlas.data.images import as_float, as_images
@@ -13,6 +16,7 @@ from latent_atlas.errors import DataError
 from latent_atlas.geometry.manifold import BATCH, Manifold
 
 BLOCK = 2**23  # numbers of the images that are compared at once
+NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -77,3 +81,63 @@ def distance_to_nearest(images: Tensor, others: Tensor) -> Tensor:
         nearest = rows[squares.argmin(dim=1)]  # n x P
         distance = torch.minimum(distance, (points - nearest).norm(dim=1))
     return distance
+
+
+def line(start: Tensor, end: Tensor, segments: int) -> Tensor:
+    """Points of the straight lines between codes (B, k) and (B, k): (B, segments + 1, k)."""
+    t = torch.linspace(0, 1, segments + 1, dtype=start.dtype, device=start.device)[:, None]
+    return start[:, None] * (1 - t) + end[:, None] * t
+
+
+def smooth(codes: Tensor, segments: int) -> Tensor:
+    """Points, at equal steps, of the cubic splines through the nodes (B, n + 1, k): (B, segments + 1, k)."""
+    t, fine = (np.linspace(0, 1, count) for count in (codes.shape[1], segments + 1))
+    return torch.from_numpy(CubicSpline(t, codes.double().cpu().numpy(), axis=1)(fine)).to(codes)
+
+
+def through_neighbours(manifold: Manifold, codes: Tensor, start: Tensor, end: Tensor, segments: int) -> Tensor:
+    """Shortest paths in the graph of nearest neighbours of codes, as Tenenbaum et al., "A Global Geometric Framework
+    for Nonlinear Dimensionality Reduction" (2000), where distances are those of the decoded images.
+
+    Parameters
+    ----------
+    manifold : Manifold
+    codes : tensor (N, k)
+        What the paths may lead through, such as codes of training images.
+    start, end : tensors (B, k)
+    segments : int
+
+    Returns
+    -------
+    tensor (B, segments + 1, k)
+        Points at equal steps of length. Where no path leads through neighbours, those of the straight line.
+    """
+    found = line(start, end, segments)
+    points = torch.cat([codes, start, end])  # M x k
+    images = torch.cat(
+        [manifold.decode(part).flatten(1) for part in points.split(max(1, BATCH // manifold.pixel_count))]
+    )
+    nearest = (
+        torch.cdist(images, images).fill_diagonal_(torch.inf).topk(min(NEIGHBOURS, len(points) - 1), largest=False)
+    )
+    graph = csr_array(
+        (
+            nearest.values.clamp(min=torch.finfo(images.dtype).tiny).flatten().cpu().numpy(),
+            nearest.indices.flatten().cpu().numpy(),
+            np.arange(len(points) + 1) * nearest.indices.shape[1],
+        ),
+        shape=(len(points), len(points)),
+    )
+    first, last = len(codes), len(codes) + len(start)
+    distances, before = dijkstra(graph, directed=False, indices=range(first, last), return_predecessors=True)
+    for pair in range(len(start)):
+        places = [last + pair]
+        while before[pair, places[-1]] >= 0:
+            places.append(int(before[pair, places[-1]]))
+        if places[-1] == first + pair and len(places) > 2:
+            along = distances[pair, places[::-1]]
+            equal = np.linspace(0, along[-1], segments + 1)
+            passed = points[places[::-1]].double().cpu().numpy()
+            columns = [np.interp(equal, along, column) for column in passed.T]
+            found[pair, 1:-1] = torch.from_numpy(np.stack(columns, axis=1)[1:-1]).to(found)
+    return found

@@ -15,6 +15,7 @@ from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.sections import (
     agreement,
     factors,
+    geodesics,
     interpolate,
     invariance,
     jacobian,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 SECTIONS = (
-    overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, train, pca,
+    overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train, pca,
     known_answers,
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ EXAMPLES = {
 OTHERS = {f"train_{index}": f"train/{index}" for index in range(4)}  # of a dataset whose classes are not known here
 
 SAMPLE = 1000  # images of a sample, or all if the split has fewer
+PAIRS = 100  # of random test images, or as many as there are
 
 
 def complete(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def check_fit(
         _at_most(k, most, "pca.latent_dims", f"{images}{of} have {most} components")
     if (count := counts[params.sample.split]) is not None and params.sample.size is not None:
         _at_most(params.sample.size, count, "sample.size", f"{name} has {count} {params.sample.split} images here")
+    if test is not None and params.geodesics.pairs is not None:
+        _at_most(params.geodesics.pairs, test // 2, "geodesics.pairs", f"{name} has {test} test images here")
     for example, place in params.examples.items():
         split, _, index = place.partition("/")
         if (count := counts[split]) is not None:

@@ -287,6 +287,12 @@ class InterpolateParams(Section):
     shown: Annotated[int, Field(ge=2)]
 
 
+class GeodesicsParams(Section):
+    pairs: PositiveInt | None
+    nodes: Annotated[int, Field(ge=3)]
+    seed: Seed
+
+
 class TangentsParams(Section):
     example: str
 
@@ -326,6 +332,7 @@ class Params(Section):
     sample: SampleParams
     examples: Annotated[dict[Name, Annotated[str, StringConstraints(pattern=EXAMPLE)]], Field(min_length=1)]
     interpolate: InterpolateParams
+    geodesics: GeodesicsParams
     tangents: TangentsParams
     invariance: InvarianceParams
 

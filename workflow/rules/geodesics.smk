@@ -1,0 +1,55 @@
+rule geodesics:
+    input:
+        manifold=CHECKPOINT,
+        images=IMAGES,
+        sources=lambda w: sources("geodesics", *architecture_of(w.manifold)),
+    output:
+        pairs="results/geodesics/{manifold}/pairs.csv",
+        images="results/geodesics/{manifold}/images.safetensors",
+    log:
+        "logs/geodesics/{manifold}.log",
+    group:
+        submitted_as("measure")
+    conda:
+        ENVIRONMENT
+    resources:
+        **requests("geodesics"),
+    params:
+        values=parameters(VALUES, "geodesics", "interpolate.pairs", "examples"),
+    shell:
+        "latent-atlas geodesics --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
+        "--folder results/geodesics/{wildcards.manifold} --log {log}"
+
+
+rule geodesics_summary:
+    input:
+        pairs=every(rules.geodesics.output.pairs, manifold=MANIFOLDS),
+        images=every(rules.geodesics.output.images, manifold=STUDY.models),
+        sources=sources("geodesics_summary"),
+    output:
+        pairs="results/geodesics/pairs.csv",
+        summary="results/geodesics/summary.csv",
+        differences="results/geodesics/differences.csv",
+        variation="results/geodesics/variation.csv",
+        gains=["results/geodesics/gains.svg", "results/geodesics/gains.png"],
+        pictures=expand("results/geodesics/{pair}.png", pair=STUDY.interpolate.pairs),
+    log:
+        "logs/geodesics_summary.log",
+    group:
+        submitted_as("compare")
+    conda:
+        ENVIRONMENT
+    resources:
+        **requests("geodesics_summary"),
+    params:
+        values=parameters(
+            VALUES,
+            "interpolate.pairs",
+            "examples",
+            "models",
+            "pca",
+            "seeds",
+            "training.seed",
+        ),
+    shell:
+        "latent-atlas geodesics-summary --folder results/geodesics --log {log}"
