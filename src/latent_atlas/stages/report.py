@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 SECTIONS = (
-    overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train, pca,
-    known_answers,
+    overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train,
+    pca, known_answers,
 )  # fmt: skip
 
 
