@@ -7,7 +7,6 @@ import pytest
 
 from latent_atlas.report.sections.overview import (
     collected,
-    gap_sentences,
     leader_sentences,
     leaders,
     typical,
@@ -23,7 +22,7 @@ def ends(value: str, mean: float | None, low: float | None, high: float | None) 
 def numbers() -> pd.DataFrame:
     def error(model: str, seeds: int, mse: float, gap: float) -> dict[str, Any]:
         head = {"model": model, "latent_dim": 2, "seeds": seeds, "images": 50}
-        return head | ends("mse", mse, mse - 0.01, mse + 0.01) | ends("gap", gap, gap * 0.9, gap * 1.1)
+        return head | ends("mse", mse, mse - 0.01, mse + 0.01) | ends("encoder_gap", gap, gap * 0.9, gap * 1.1)
 
     errors = pd.DataFrame([error("a", 2, 0.05, 0.2), error("b", 1, 0.06, 0.1), error("pca2", 1, 0.09, 0.0)])
     scores = pd.DataFrame([{"model": name} | ends("score", score, score - 0.1, score + 0.1)
@@ -63,14 +62,6 @@ def test_the_best_model_and_what_cannot_be_told_from_it(numbers: pd.DataFrame) -
 def test_nothing_is_the_best_of_one(numbers: pd.DataFrame) -> None:
     alone = leaders(numbers[:1], pairs("cannot tell", "cannot tell", "cannot tell"), "mse", smallest=True)
     assert leader_sentences("error", alone) == []
-
-
-def test_the_gap_of_pca_is_no_finding(numbers: pd.DataFrame) -> None:
-    (said,) = gap_sentences(numbers)
-    assert "10.0%" in said
-    assert "20.0%" in said
-    assert "pca" not in said
-    assert gap_sentences(numbers[2:]) == []
 
 
 def test_typical_examples() -> None:

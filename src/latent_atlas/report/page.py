@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -50,8 +50,6 @@ def table(
     frame: pd.DataFrame,
     formats: Mapping[str, Callable[[float], str]],
     caption: str,
-    best: Mapping[str, str] | None = None,
-    never_best: Collection[str] = (),
 ) -> str:
     """A table as HTML.
 
@@ -61,21 +59,13 @@ def table(
     formats : mapping of column to function
         How to write the numbers of a column; other columns are written as text.
     caption : str
-    best : mapping of column to {"min", "max"}, optional
-        Columns whose best value is set in bold.
-    never_best : collection of str
-        Manifolds that take no part in that.
     """
-    rivals = frame[~frame["manifold"].isin(never_best)] if never_best else frame
-    extremes = {column: getattr(rivals[column], kind)() for column, kind in (best or {}).items()}
     head = "".join(f"<th{_right(column, formats)}>{escape(str(column))}</th>" for column in frame.columns)
     body = []
     for row in frame.to_dict("records"):
         cells = []
         for column, value in row.items():
             text = escape(formats[column](value) if column in formats and pd.notna(value) else _plain(value))
-            if column in extremes and value == extremes[column] and row.get("manifold") not in never_best:
-                text = f"<b>{text}</b>"
             cells.append(f"<td{_right(column, formats)}>{text}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (

@@ -12,6 +12,7 @@ from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.report.sections.agreement import same_surface
+from latent_atlas.report.sections.reconstruct import gap_sentences
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
@@ -34,7 +35,7 @@ def section(results: Path, params: Params) -> Section:
     told = [name for name in compared(params) if name not in silent]
     numbers = collected(read["errors"], read["scores"], read["shared"], compared(params))
     able = numbers[numbers["model"].isin(told)]
-    shared = read["shared"]
+    errors, shared = read["errors"], read["shared"]
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
     left_out = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
     pictures = [
@@ -52,7 +53,7 @@ def section(results: Path, params: Params) -> Section:
         sentences=[
             *leader_sentences("error", leaders(able, read["smaller"].query("quantity == 'mse'"), "mse", smallest=True)),
             *leader_sentences("score", leaders(able, read["lower"], "score", smallest=False)),
-            *gap_sentences(able),
+            *gap_sentences(errors[~errors["model"].isin({*pca_manifolds(params), *silent})], params.sample.split),
             same_surface(shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]),
             *typical_sentences(typical(read["places"][read["places"]["model"].isin(told)]), params.invariance.pictures),
             f"The score is the mean over {', '.join(kinds)}: 0 is chance, 1 is an angle of 0°."
@@ -72,7 +73,7 @@ def collected(
     Returns
     -------
     DataFrame
-        ``model, latent_dim, seeds, images``; ``mse``, ``gap`` (the part of the error that the encoder misses),
+        ``model, latent_dim, seeds, images``; ``mse``, ``encoder_gap`` (the part of the error that the encoder misses),
         ``score``, each a mean; ``shared``, between the trainings of the model, or with centred PCA of its dimension
         where it has one training; and ``shared_with``, which of the two.
     """
@@ -80,8 +81,8 @@ def collected(
     for model in models:
         error, score = (one[one["model"] == model].iloc[0] for one in (errors, scores))
         row = {key: error[key] for key in ("model", "latent_dim", "seeds", "images")}
-        for value, of in (("mse", error), ("gap", error), ("score", score)):
-            row |= {f"{value}{end}": of.get(f"{value}_mean{end}") for end in ("", "_low", "_high")}
+        for value, of in (("mse", error), ("encoder_gap", error), ("score", score)):
+            row |= {f"{value}{end}": of[f"{value}_mean{end}"] for end in ("", "_low", "_high")}
         own = shared[(shared["a"] == model) & (shared["b"] == model)]
         linear = shared[
             (shared["kind"] == "pca")
@@ -159,22 +160,6 @@ def leader_sentences(what: str, found: list[Leader]) -> list[str]:
     return [f"The {best}: {'; '.join(said)}."]
 
 
-def gap_sentences(numbers: pd.DataFrame) -> list[str]:
-    """How the error divides, over the models that are not linear."""
-    learned = numbers.dropna(subset=["gap"])
-    learned = learned[learned["shared_with"].notna() & (learned["gap_high"] > 0)]
-    if learned.empty:
-        return []
-    low, high = learned.loc[learned["gap"].idxmin()], learned.loc[learned["gap"].idxmax()]
-    ends = f"{ranged(low, 'gap', '{:.1%}'.format)} of it for {low['model']}"
-    if low["model"] != high["model"]:
-        ends += f" to {ranged(high, 'gap', '{:.1%}'.format)} for {high['model']}"
-    return [
-        f"The error divides into what the surface cannot draw and what the encoder misses, which is {ends}: a closer "
-        f"point of the surface exists there."
-    ]
-
-
 def typical(places: pd.DataFrame) -> pd.DataFrame:
     """For each example: median, smallest and largest percentile over the models, and whether it is typical."""
     found = places.groupby("example", sort=False)["percentile"].agg(["median", "min", "max"]).reset_index()
@@ -194,7 +179,7 @@ def typical_sentences(found: pd.DataFrame, examples: Collection[str]) -> list[st
 def _table(numbers: pd.DataFrame, where: str) -> str:
     columns = {
         "mse": ("error", "{:.5f}".format),
-        "gap": ("encoder gap", "{:.1%}".format),
+        "encoder_gap": ("encoder gap", "{:.1%}".format),
         "score": ("score", "{:.2f}".format),
         "shared": ("tangents shared", "{:.0%}".format),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -21,18 +22,17 @@ def section(results: Path, params: Params) -> Section:
     errors = pd.read_csv(folder / "summary.csv")
     sample = pd.read_csv(folder / "sample.csv")
     linear = pca_manifolds(params)
-    test = errors[errors["split"] == "test"]
     warned = unlearned(results, params)
-    left_out = {case.model for case in warned}
+    told = sample[~sample["model"].isin([case.model for case in warned])]
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in warned],
         sentences=[
-            *sentences(*findings(test[~test["manifold"].isin(left_out)], set(linear))),
-            *gap_sentences(sample[~sample["model"].isin({*linear, *left_out})], params.sample.split),
+            *sentences(findings(told, pd.read_csv(folder / "differences.csv"), linear)),
+            *gap_sentences(told[~told["model"].isin(linear)], params.sample.split),
             *imported_sentences([name for name in params.models if name not in trained(params)]),
         ],
-        tables=[_table(errors, left_out), _gap_table(sample, scope(sample, linear))],
+        tables=[_table(errors), _gap_table(sample, scope(sample, linear))],
         pictures=[
             Picture.of(
                 folder / "test_comparison.png",
@@ -52,25 +52,47 @@ def section(results: Path, params: Params) -> Section:
     )
 
 
-def findings(test: pd.DataFrame, linear: set[str]) -> tuple[pd.Series, pd.Series]:
-    """The row of the smallest test error, and each model's error over that of centred PCA of its dimension."""
-    centred = test[test["manifold"].isin([name for name in linear if not name.endswith("_uncentred")])]
-    baseline = centred.set_index("latent_dim")["mse"]
-    models = test[~test["manifold"].isin(linear) & test["latent_dim"].isin(baseline.index)].set_index("manifold")
-    return test.loc[test["mse"].idxmin()], models["mse"] / models["latent_dim"].map(baseline)
+def findings(sample: pd.DataFrame, differences: pd.DataFrame, linear: Collection[str]) -> pd.DataFrame:
+    """Each model beside centred PCA of its dimension, at the images of the sample.
+
+    Parameters
+    ----------
+    sample : DataFrame
+        ``model, latent_dim, mse_mean``.
+    differences : DataFrame
+        ``a, b, quantity, verdict`` of pairs of models.
+    linear : collection of str
+        The models that are PCA.
+
+    Returns
+    -------
+    DataFrame
+        ``model``; ``ratio``, its mean error over PCA's; ``verdict``: *smaller*, *larger* or *cannot tell*. Models of
+        dimensions that PCA lacks have no row.
+    """
+    errors = sample.set_index("model")["mse_mean"]
+    pairs = differences[differences["quantity"] == "mse"].set_index(["a", "b"])["verdict"]
+    rows = []
+    for model, k in zip(sample["model"], sample["latent_dim"], strict=True):
+        if model not in linear and f"pca{k}" in errors:
+            said = pairs[model, f"pca{k}"]
+            verdict = {"a is smaller": "smaller", "b is smaller": "larger"}.get(said, said)
+            rows.append((model, errors[model] / errors[f"pca{k}"], verdict))
+    return pd.DataFrame(rows, columns=["model", "ratio", "verdict"])
 
 
-def sentences(best: pd.Series, ratio: pd.Series) -> list[str]:
+def sentences(found: pd.DataFrame) -> list[str]:
     """The findings in words."""
-    said = [
-        f"On the test images, {best['manifold']} reconstructs best: "
-        f"a mean squared error of {best['mse']:.5f} per pixel ({best['psnr_db']:.1f} dB, SSIM {best['ssim']:.3f})."
-    ]
-    for word, part in (("Better", ratio[ratio < 1]), ("Worse", ratio[ratio >= 1])):
-        if len(part):
-            listed = ", ".join(f"{name} by {abs(value - 1):.0%}" for name, value in part.items())
-            said.append(f"{word} than centred PCA of the same dimension: {listed}.")
-    return said
+    listed = {
+        verdict: ", ".join(f"{row['model']} by {abs(row['ratio'] - 1):.0%}" for _, row in rows.iterrows())
+        for verdict, rows in found.groupby("verdict")
+    }
+    words = {
+        "smaller": "Smaller errors than centred PCA of the same dimension, at the same images: {}.",
+        "larger": "Larger errors than centred PCA of the same dimension, at the same images: {}.",
+        "cannot tell": "Whether the error differs from that of centred PCA of the same dimension cannot be told of {}.",
+    }
+    return [text.format(listed[verdict]) for verdict, text in words.items() if verdict in listed]
 
 
 def gap_sentences(sample: pd.DataFrame, split: str) -> list[str]:
@@ -105,7 +127,7 @@ def imported_sentences(names: list[str]) -> list[str]:
     return [f"Imported, and perhaps trained on these test images, which cannot be known here: {', '.join(names)}."]
 
 
-def _table(errors: pd.DataFrame, left_out: set[str]) -> str:
+def _table(errors: pd.DataFrame) -> str:
     wide = errors.pivot(index="manifold", columns="split", values=["mse", "psnr_db", "ssim"])
     order = errors["manifold"].drop_duplicates()
     frame = pd.DataFrame(
@@ -125,8 +147,7 @@ def _table(errors: pd.DataFrame, left_out: set[str]) -> str:
         "test PSNR (dB)": "{:.2f}".format,
         "test SSIM": "{:.3f}".format,
     }
-    best = {"test MSE": "min", "training MSE": "min", "test PSNR (dB)": "max", "test SSIM": "max"}
-    return table(frame, formats, "Mean errors over all images of each split; the best in bold", best, left_out)
+    return table(frame, formats, "Mean errors over all images of each split")
 
 
 def _gap_table(sample: pd.DataFrame, intervals: str) -> str:
