@@ -164,7 +164,7 @@ class TestFindings:
     """What the page says, as numbers."""
 
     def test_gains_and_certificates(self) -> None:
-        found = sections.findings(summary(("a", 0.9, 1.0, 0.98), ("b", 0.95, 0.4, 1.0), ("c", 0.97, 1.0, 1.0)))
+        found = sections.findings(summary(("a", 0.9, 1.0, 0.98), ("b", 0.95, 0.4, 0.1), ("c", 0.97, 1.0, 1.0)))
         assert found.pairs == 50
         assert found.most == ("a", *(pytest.approx(x) for x in (0.1, 0.09, 0.11)))
         assert found.least == ("c", *(pytest.approx(x) for x in (0.03, 0.02, 0.04)))

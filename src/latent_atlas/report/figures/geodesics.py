@@ -36,6 +36,6 @@ def plot_gains(table: pd.DataFrame) -> Figure:
             axes.axvline(1, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
         gain.set_yticks([-number for number in range(len(models))], list(models), color=INK)
-        gain.set(title="length of the geodesic over that of the line of codes")
-        chord.set(title="length over the distance of the ends: geodesic blue, line grey")
+        gain.set(title="length: geodesic over line of codes")
+        chord.set(title="length over chord: geodesic blue, line grey")
         return fig

@@ -43,7 +43,8 @@ class Findings:
         Models with geodesics that did not converge: the share that did, and the length in the codes over the distance
         of the codes.
     same : (str, float)
-        The model at which the fewest pairs have the same geodesic from both starting paths, and their share.
+        The model at which the fewest pairs have the same geodesic from both starting paths, and their share; of those
+        whose geodesics all converged, if there are any.
     """
 
     pairs: int
@@ -107,7 +108,8 @@ def findings(summary: pd.DataFrame) -> Findings:
         gain, low, high = (1 - float(row[f"ratio_to_line_median{end}"]) for end in ("", "_high", "_low"))
         gains.append((str(row["model"]), gain, low, high))
     rows = summary[summary["converged"] < 1]
-    same = summary.loc[summary["same"].idxmin()]
+    certain = summary[summary["converged"] == 1] if (summary["converged"] == 1).any() else summary
+    same = certain.loc[certain["same"].idxmin()]
     return Findings(
         int(summary["pairs"].max()),
         max(gains, key=itemgetter(1)),
@@ -137,7 +139,8 @@ def sentences(found: Findings) -> list[str]:
             for model, share, stretch in found.unfinished
         ),
         f"From the line of codes and from a path through codes of training images, the same energy was reached in "
-        f"{found.same[1]:.0%} of the pairs on {found.same[0]}, and in no smaller share on the other models.",
+        f"{found.same[1]:.0%} of the pairs on {found.same[0]}, and in no smaller share on "
+        "any other model whose polygons all became stationary.",
     ]
 
 
