@@ -11,6 +11,7 @@ include: "workflow/rules/layers.smk"
 include: "workflow/rules/jacobian.smk"
 include: "workflow/rules/tangents.smk"
 include: "workflow/rules/invariance.smk"
+include: "workflow/rules/known_answers.smk"
 include: "workflow/rules/report.smk"
 
 

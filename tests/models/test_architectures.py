@@ -209,6 +209,10 @@ class TestClassOfTheUser:
                     def __init__(self, input_shape, latent_dim):
                         pass
 
+                class Small(nn.Module):
+                    def __init__(self, latent_dim):
+                        super().__init__()
+
                 def function(input_shape, latent_dim):
                     return Linear(input_shape, latent_dim)
 
@@ -234,6 +238,7 @@ class TestClassOfTheUser:
             ("Headless", "has no 'decoder' that is a torch.nn.Module"),
             ("Functions", "has no 'encoder' that is a torch.nn.Module"),
             ("Plain", "is not a class derived from torch.nn.Module"),
+            ("Small", "too many positional arguments; it is called with (1, 3, 3), 2 and its options"),
             ("number", "gives a int, not a torch.nn.Module"),
             ("Absent", "has no Absent"),
         ],

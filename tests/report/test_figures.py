@@ -178,6 +178,11 @@ class TestEachPlot:
         with matplotlib.rc_context({"font.size": 20, "axes.grid": False, "xtick.color": "red"}):
             assert plot()._repr_png_() == (tmp_path / "x.png").read_bytes()
 
+    def test_the_grid_is_below_what_is_drawn(self, plot: Callable[..., Any]) -> None:
+        for axes in root(plot()).axes:
+            drawn = [artist.get_zorder() for artist in (*axes.lines, *axes.collections)]
+            assert all(axis.get_zorder() < order for axis in (axes.xaxis, axes.yaxis) for order in drawn)
+
     @pytest.mark.parametrize("name", ONE_PANEL)
     def test_given_axes_are_drawn_in(self, name: str) -> None:
         other, given = Figure(layout="constrained").subplots(1, 2)

@@ -372,13 +372,3 @@ class TestFindings:
     def test_published_loss_is_not_spoken_of_elsewhere(self) -> None:
         assert sections.findings(table(("fc128", "x", 128, 128, 125, 1e-5)), "MNIST").published == []
         assert sections.findings(table(("fc32", "x", 32, 32, 31, 1e-5)), published.DATASET).published == []
-
-    def test_table_stands_beside_the_published_one(self) -> None:
-        summary = pd.concat(
-            [table(("fc128", "pullover", 128, 128, 125, 1e-5)), table(("mine", "pullover", 3, 3, 3, 0.5))]
-        ).assign(condition_number=7.0, log_volume=-1.0)
-        html = sections._table(summary, "pullover", published.DATASET)
-        assert "published rank" in html
-        assert '<td class="number">4.07e-06</td><td class="number">125</td></tr>' in html
-        assert html.count('<td class="number">–</td>') == 3  # nothing was published of the other
-        assert "published" not in sections._table(summary, "pullover", "MNIST")

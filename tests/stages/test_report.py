@@ -105,6 +105,8 @@ class TestPage:
     def test_has_a_section_of_every_kind(self, read: Page) -> None:
         for title in ("Reconstruction", "Training", "PCA, the linear baseline"):
             assert title in read.words
+        assert "Test images reconstructed by fc2, fc4." in read.words
+        assert "Known answers" not in read.words  # nothing was published of these data
 
     def test_shows_the_numbers_of_the_tables(self, read: Page, finished: Study) -> None:
         errors = pd.read_csv(finished.folder / "results" / "reconstruct" / "summary.csv")
@@ -214,6 +216,23 @@ class TestTraining:
         assert widest == name
         assert found == pytest.approx(gap)
         assert (name in train._sentence(name, gap)) == (gap > 0.05)
+
+    def test_table_says_what_was_done_not_what_was_asked_for(self, study: Study) -> None:
+        study.edit("models.fc4.training", {"epochs": None, "steps": 7, "batch_size": 32})
+        study.edit("training.min_steps", 500)
+        curves = {
+            name: pd.DataFrame(
+                {"model": name[:3], "seed": seed, "epoch": [1, epoch], "step": [3, step], "test_mse": [0.2, 0.1]}
+            )
+            for name, seed, epoch, step in (("fc2", 0, 42, 504), ("fc4", 5, 2, 7), ("fc4_seed6", 6, 2, 7))
+        }
+        html = train._table(curves, study.params)
+        cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
+        assert cells == [
+            ["fc2", "42", "504", "128", "0.005", "float32", "mse", "0", "0.10000"],
+            ["fc4", "2", "7", "32", "0.005", "float32", "mse", "5", "0.10000"],
+            ["fc4_seed6", "2", "7", "32", "0.005", "float32", "mse", "6", "0.10000"],
+        ]
 
     def test_nothing_trained(self, study: Study) -> None:
         for name in ("fc2", "fc4"):

@@ -10,6 +10,7 @@ rule report:
         rules.jacobian_summary.output,
         every(rules.tangents.output, manifold=FIRSTS),
         rules.invariance_summary.output,
+        rules.known_answers.output,
         images=IMAGES,
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),

@@ -123,7 +123,10 @@ def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **o
     try:
         inspect.signature(cls).bind(*arguments, **options)
     except TypeError as error:
-        raise ModelError(f"architecture {architecture!r} does not take these options: {error}") from error
+        raise ModelError(
+            f"architecture {architecture!r} does not take these options: {error}; it is called with "
+            f"{', '.join(map(repr, arguments))} and its options; a function may stand in its place (docs/models.md)"
+        ) from error
     try:
         return cls(*arguments, **options)
     except LatentAtlasError:

@@ -1,9 +1,11 @@
-"""Numbers that the reference study published, for the report to set beside those of this run.
+"""Numbers that are known from elsewhere, for those of a study of the same data to be held against.
 
-One training of each model, float32, FashionMNIST, at the pullover. Those of PCA do not depend on a training.
+The reference study's are of one training of each model, in float32, at one image. Those of PCA follow from the data.
 """
 
 from __future__ import annotations
+
+import pandas as pd
 
 from latent_atlas.study.schema import Params
 
@@ -11,12 +13,25 @@ DATASET = "FashionMNIST"
 EXAMPLE = "pullover"
 PLACE = "train/5"
 ARCHITECTURES = {"conv": "convolutional", "fc": "fully_connected"}
+REFERENCE = "reference study"
+SCIKIT_LEARN = "scikit-learn 1.9, PCA(svd_solver='covariance_eigh'), float64"
+MOOR = "Moor, Horn, Rieck & Borgwardt, Topological Autoencoders, ICML 2020"
+
+# Kinds of known answers, and what the tolerance of each is.
+DATA = "data alone"  # the largest difference
+TRAINING = "another training: same range expected"  # the largest factor between the two
+SCALE = "another training: in units of its own code"  # none: these are not judged
+
+
+def same_data(params: Params) -> bool:
+    """Whether a study is of all images that these numbers are of."""
+    data = params.dataset
+    return data.name == DATASET and data.limit is None and data.colour in (None, "grey")
 
 
 def comparable(params: Params) -> bool:
     """Whether a study looks at the same image of the same data."""
-    data = params.dataset
-    return data.name == DATASET and data.limit is None and params.examples.get(EXAMPLE) == PLACE
+    return same_data(params) and params.examples.get(EXAMPLE) == PLACE
 
 
 def same_model(params: Params, name: str) -> bool:
@@ -29,6 +44,11 @@ def same_model(params: Params, name: str) -> bool:
         and model.architecture == ARCHITECTURES.get(kind)
         and f"{kind}{model.latent_dim}" == name
     )
+
+
+def disagreeing(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that follow from the data alone and yet do not agree."""
+    return table[(table["kind"] == DATA) & table["agrees"].ne(True)]
 
 
 # Degrees, by manifold: rotation by 1 degree, shift by 1 pixel in x, in y.
@@ -54,3 +74,9 @@ JACOBIANS = {
     "fc32": (11.16, 0.480, 32),
     "fc128": (8.96, 4.07e-6, 125),
 }
+
+# Of PCA of the training images. Errors are mean squared ones per pixel on the test images, for k components.
+PCA_TEST_MSE = {16: 0.0204462, 32: 0.0151424, 128: 0.0063124}  # pixels in [0, 1]
+PCA2_TEST_MSE = 0.1844  # k = 2, pixels in [-1, 1]
+COMPONENTS = {0.90: 84, 0.95: 187, 0.99: 459}  # that hold this share of the variance
+PARTICIPATION_RATIO = 7.897  # of the variances

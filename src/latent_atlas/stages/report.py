@@ -12,12 +12,22 @@ from latent_atlas.command import IN, OUT, log, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
-from latent_atlas.report.sections import interpolate, invariance, jacobian, layers, pca, reconstruct, tangents, train
+from latent_atlas.report.sections import (
+    interpolate,
+    invariance,
+    jacobian,
+    known_answers,
+    layers,
+    pca,
+    reconstruct,
+    tangents,
+    train,
+)
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca)
+SECTIONS = (reconstruct, invariance, jacobian, layers, tangents, interpolate, train, pca, known_answers)
 
 
 @stage()
@@ -35,7 +45,7 @@ def report(params: Params, results: Path, images: Path, page: Path) -> None:
     html = environment.get_template("report.html").render(
         data=data,
         params=params,
-        sections=[module.section(results, params) for module in SECTIONS],
+        sections=[found for module in SECTIONS if (found := module.section(results, params))],
         versions={name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
     )
     write_text(page, html)

@@ -37,6 +37,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,  # the grid also below points
     "grid.color": "#e4e6ea",
     "xtick.color": FAINT,
     "ytick.color": FAINT,

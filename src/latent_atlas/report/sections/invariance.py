@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report import published
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
@@ -54,10 +53,7 @@ def section(results: Path, params: Params) -> Section:
         for example in params.examples
         if example not in (first, *others)
     ]
-    beside = published_table(angles, params)
-    return Section(
-        "Invariance angles", said, [_sample_table(sample, params), *([beside] if beside else [])], shown, folded
-    )
+    return Section("Invariance angles", said, [_sample_table(sample, params)], shown, folded)
 
 
 def sample_sentences(sample: pd.DataFrame, params: Params) -> list[str]:
@@ -195,34 +191,3 @@ def epoch_sentences(fell: pd.DataFrame, cases: int) -> list[str]:
             f"while the error fell from {most['test_mse_first']:.4f} to {most['test_mse']:.4f}"
         )
     return [said + "."]
-
-
-def published_table(angles: pd.DataFrame, params: Params) -> str | None:
-    """This run's angles beside the published ones, where both are of the same thing."""
-    if not published.comparable(params):
-        return None
-    here = angles[angles["example"] == published.EXAMPLE].set_index(["manifold", "transformation"])
-    moves = params.invariance.transformations
-    kinds = [
-        name
-        for name, step in published.STEPS.items()
-        if name in moves and moves[name].step == step and moves[name].function in (None, name)
-    ]
-    rows = []
-    for manifold, known in published.ANGLES_DEG.items():
-        if manifold in pca_manifolds(params) or published.same_model(params, manifold):
-            row: dict[str, object] = {"manifold": manifold}
-            for kind in kinds:
-                row[kind] = here.loc[(manifold, kind), "angle_deg"]
-                row[f"{kind}, published"] = known[kind]
-            row["chance"] = here.loc[(manifold, kinds[0]), "chance_deg"] if kinds else None
-            rows.append(row)
-    if not rows or not kinds:
-        return None
-    frame = pd.DataFrame(rows)
-    formats = {column: "{:.2f}".format for column in frame.columns if column != "manifold"}
-    caption = (
-        f"Angles at {published.EXAMPLE} in degrees, beside the reference study's. PCA's do not depend on a training "
-        f"and must agree; the autoencoders are trained anew"
-    )
-    return table(frame, formats, caption)

@@ -38,7 +38,7 @@ def section(results: Path, params: Params) -> Section:
             ),
             *sentences(findings(summary[summary["manifold"].isin(params.models)], dataset)),
         ],
-        tables=[_sample_table(sample, params), _table(summary, first, dataset)],
+        tables=[_sample_table(sample, params), _table(summary, first)],
         pictures=[
             Picture.of(
                 folder / "bands.svg",
@@ -205,7 +205,7 @@ def _span(ranks: tuple[int, int]) -> str:
     return f"rank {low}" if low == high else f"ranks {low} to {high}"
 
 
-def _table(summary: pd.DataFrame, example: str, dataset: str) -> str:
+def _table(summary: pd.DataFrame, example: str) -> str:
     here = summary[summary["example"] == example]
     exact = here[here["dtype"] == "float64"].set_index("manifold")
     rough = here[here["dtype"] == "float32"].set_index("manifold")
@@ -231,11 +231,4 @@ def _table(summary: pd.DataFrame, example: str, dataset: str) -> str:
         "rank, float32": "{:.0f}".format,
     }
     caption = f"Decoder Jacobians at {example}, float64. Singular values carry the scale of the code"
-    if dataset == published.DATASET and example == published.EXAMPLE:
-        known = published.JACOBIANS
-        frame["published σ max"] = [known.get(name, (None,))[0] for name in exact.index]
-        frame["published σ min"] = [known[name][1] if name in known else None for name in exact.index]
-        frame["published rank"] = [known[name][2] if name in known else None for name in exact.index]
-        formats |= {"published σ max": "{:.3g}".format, "published σ min": "{:.3g}".format}
-        formats |= {"published rank": "{:.0f}".format}
     return table(frame, formats, caption)

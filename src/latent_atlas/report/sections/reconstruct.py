@@ -12,6 +12,8 @@ from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
+SPLITS = {"test": "Test", "train": "Training"}
+
 
 def section(results: Path, params: Params) -> Section:
     """Errors of all manifolds on both splits, and their reconstructions side by side."""
@@ -22,7 +24,6 @@ def section(results: Path, params: Params) -> Section:
     test = errors[errors["split"] == "test"]
     warned = unlearned(results, params)
     left_out = {case.model for case in warned}
-    pictures = [(name, f"{split}_{name}.png") for split in ("test", "train") for name in groups(params)]
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in warned],
@@ -40,11 +41,12 @@ def section(results: Path, params: Params) -> Section:
         ],
         folded=[
             Picture.of(folder / f"{split}_images.png", f"{words} images, the originals.", wide=False)
-            for split, words in (("test", "Test"), ("train", "Training"))
+            for split, words in SPLITS.items()
         ]
         + [
-            Picture.of(folder / file, f"{file.split('_')[0].capitalize()} images reconstructed: {name}.")
-            for name, file in pictures
+            Picture.of(folder / f"{split}_{group}.png", f"{words} images reconstructed by {', '.join(names)}.")
+            for split, words in SPLITS.items()
+            for group, names in groups(params).items()
         ]
         + [Picture.of(folder / "train_comparison.png", "Ten training images by every manifold.")],
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.learned import unlearned
-from latent_atlas.report.page import Picture, Section
+from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import trained
+from latent_atlas.study.models import training_of
 from latent_atlas.study.schema import Params
 
 OVERFITTED = 0.05  # of the training error, up to which a gap is not spoken of
@@ -19,11 +20,12 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    curves = {str(name): table for name, table in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
+    curves = {str(name): rows for name, rows in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
     return Section(
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
         sentences=[_sentence(*widest_gap(curves))],
+        tables=[_table(curves, params)],
         pictures=[Picture.of(folder / "curves.svg", "Error on the test images in the course of each training.")],
         folded=[Picture.of(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
     )
@@ -40,3 +42,27 @@ def _sentence(name: str, gap: float) -> str:
     if gap <= OVERFITTED:
         return f"No model's test error ends more than {OVERFITTED:.0%} above its training error."
     return f"The widest gap between training and test error is that of {name}: the test error ends {gap:.0%} higher."
+
+
+def _table(curves: dict[str, pd.DataFrame], params: Params) -> str:
+    """How each training went: the epochs and steps that were done, which may be other than those asked for."""
+    rows = []
+    for name, curve in curves.items():
+        last = curve.iloc[-1]
+        own = training_of(params, last["model"])
+        rows.append(
+            {
+                "training": name,
+                "epochs": last["epoch"],
+                "steps": last["step"],
+                "batch": own.batch_size,
+                "peak learning rate": own.peak_learning_rate,
+                "precision": own.precision,
+                "objective": own.objective if isinstance(own.objective, str) else ", ".join(own.objective),
+                "seed": last["seed"],
+                "test MSE": last["test_mse"],
+            }
+        )
+    formats = dict.fromkeys(("epochs", "steps", "batch", "seed"), "{:.0f}".format)
+    formats |= {"peak learning rate": "{:g}".format, "test MSE": "{:.5f}".format}
+    return table(pd.DataFrame(rows), formats, "What each training did")

@@ -1,0 +1,23 @@
+rule known_answers:
+    input:
+        rules.pca.output.components,
+        rules.pca.output.summary,
+        rules.reconstruct_summary.output.summary,
+        rules.jacobian_summary.output.examples,
+        rules.invariance_summary.output.examples,
+        images=IMAGES,
+        sources=sources("known_answers"),
+    output:
+        summary="results/known_answers/summary.csv",
+    log:
+        "logs/known_answers.log",
+    group:
+        submitted_as("compare")
+    conda:
+        ENVIRONMENT
+    resources:
+        **requests("known_answers"),
+    params:
+        values=parameters(VALUES, "dataset", "models", "pca", "examples", "invariance"),
+    shell:
+        "latent-atlas known-answers --results results --images {input.images} --summary {output.summary} --log {log}"
