@@ -202,4 +202,4 @@ def test_over_the_sample(folder: Path) -> None:
     )
     classes = pd.read_csv(folder / "by_class.csv")
     assert classes.groupby("model")["images"].sum().to_dict() == dict.fromkeys(MANIFOLDS, 20)
-    assert len(pd.read_csv(folder / "differences_by_class.csv")) == 10 * 2 * 6
+    assert len(pd.read_csv(folder / "differences_by_class.csv")) == 10 * 4 * 6
