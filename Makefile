@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes test test-engines test-cluster test-faults check bench install clean distclean help
+.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -18,7 +18,8 @@ study: $(VENV)/installed
 ## demo: a study of one minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
 ## objectives: a study of about ten minutes that compares six objectives of training, in the folder objectives
 ## shapes: a study of about four minutes of figures whose tangent spaces are known, in the folder shapes
-demo objectives shapes: $(VENV)/installed
+## seeds: a study of about ten minutes of three models with five trainings each, in the folder seeds
+demo objectives shapes seeds: $(VENV)/installed
 	@mkdir -p $@
 	@cp studies/$@.yaml $@/params.yaml
 	@cd $@ && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
