@@ -204,7 +204,7 @@ class TestWithoutAnAdapter:
     def test_layers_that_wait_for_an_image_have_their_shapes_from_the_start(self) -> None:
         class Lazy(Parts):
             def forward(self, x: Tensor) -> Tensor:
-                return self.decoder(self.encoder(x))  # type: ignore[operator, no-any-return]
+                return self.decoder(self.encoder(x))
 
         decoder = nn.Sequential(nn.LazyLinear(PIXELS), nn.Unflatten(1, SHAPE))
         model = Lazy(nn.Sequential(nn.Flatten(), nn.LazyLinear(K), nn.LazyBatchNorm1d()), decoder)

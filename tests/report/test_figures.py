@@ -273,8 +273,8 @@ class TestLines:
         assert {(40.0, 0.0), (40.0, 1.0)} <= singles  # medians
         assert (10.25, 0.0) in singles  # the example
         assert legend(drawn) == ["coat"]
-        outline = blur.collections[0].get_paths()[0].vertices[:, 0]
-        assert 15 < outline[np.argmax(np.abs(blur.collections[0].get_paths()[0].vertices[:, 1]))] < 85
+        x, y = np.asarray(blur.collections[0].get_paths()[0].vertices).T
+        assert 15 < x[np.argmax(np.abs(y))] < 85
 
     def test_distributions_of_a_model_with_trainings_are_together(self) -> None:
         both = pd.concat([population().assign(model="fc2"), population().assign(model="fc2", manifold="fc2_seed1")])
@@ -290,7 +290,7 @@ class TestLines:
         axes = la.plot_learning_curves(several.assign(model="fc2"))
         assert lines(axes) == {"fc2": [[1, 2, 3], [0.7, 0.6, pytest.approx(1.4 / 2.4 / 1.0, rel=0.2)]]}
         (band,) = axes.collections
-        heights = band.get_paths()[0].vertices[:, 1]
+        heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
         assert (heights.min(), heights.max()) == pytest.approx((0.4 / 3, 1.0))
 
     def test_learning_curve(self) -> None:

@@ -204,7 +204,7 @@ class TestCodes:
         study.edit("models.fc2.codes", "codes.npz")
 
         def imported(**codes: np.ndarray) -> Result:
-            np.savez(study.folder / "codes.npz", **codes)
+            np.savez(study.folder / "codes.npz", allow_pickle=False, **codes)
             words = ("--name", "fc2", "--images", digits_file, "--state-dict", "weights.pth")
             return study.run("import", *words, "--codes", "codes.npz", "--checkpoint", "out.safetensors")
 

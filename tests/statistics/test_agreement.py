@@ -33,7 +33,8 @@ class TestAgreements:
         return {"a": subspace(frame[:3]), "b": subspace(frame[1:5]), "none": subspace(torch.zeros(1, 20).double())}
 
     def test_rows(self, surfaces: dict[str, PrincipalSubspace], monkeypatch: pytest.MonkeyPatch) -> None:
-        images, done = torch.rand(5, 1, 4, 5, dtype=torch.float64), []
+        images = torch.rand(5, 1, 4, 5, dtype=torch.float64)
+        done: list[int] = []
         monkeypatch.setattr(measured, "MEMORY", 2 * 8 * 20 * (8 + 16))  # two images
         table = agreements(surfaces, images, report=done.append)
         assert done == [2, 4, 5]

@@ -8,7 +8,14 @@ from latent_atlas.statistics.headline import mean_scores, percentiles
 
 
 def rows(manifold: str, seed: int | None, image: int, example: str | None, scores: dict[str, float]) -> pd.DataFrame:
-    head = {"manifold": manifold, "model": "m", "seed": seed, "latent_dim": 2, "split": "test", "image": image}
+    head: dict[str, object] = {
+        "manifold": manifold,
+        "model": "m",
+        "seed": seed,
+        "latent_dim": 2,
+        "split": "test",
+        "image": image,
+    }
     return pd.DataFrame([head | {"label": "x", "example": example, "transformation": kind, "score": score}
                          for kind, score in scores.items()])  # fmt: skip
 
