@@ -30,7 +30,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A headline, what the numbers say, and the tables and pictures they rest on."""
+    """A headline, what the numbers say, and the tables and pictures they rest on; or first the tables."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
@@ -39,6 +39,7 @@ class Section:
     folded: list[Picture] = field(default_factory=list)
     folded_tables: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    tables_first: bool = False
 
     @property
     def anchor(self) -> str:

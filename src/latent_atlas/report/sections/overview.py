@@ -62,6 +62,7 @@ def section(results: Path, params: Params) -> Section:
         ],
         tables=[_table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split")],
         pictures=pictures,
+        tables_first=True,
     )
 
 
