@@ -16,7 +16,7 @@ from latent_atlas.data.images import Images
 
 SHAPE = (3, 12, 8)
 NAMES = ("conv2", "fc2", "pca2", "pca2_uncentred")
-MEASURES = ("jacobian", "invariance", "reconstruct", "interpolate", "tangents")
+MEASURES = ("jacobian", "invariance", "reconstruct", "interpolate", "geodesics", "tangents")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "conv2": {"architecture": "convolutional", "latent_dim": 2, "options": {"kernel": 3}},
         "fc2": {"architecture": "fully_connected", "latent_dim": 2},
     })  # fmt: skip
-    study.edit("sample.size", 5)
+    study.edit("sample.size", 8)
     study.edit("examples", {"pullover": "train/5", "sneaker": "train/6"})
     pca = {name: f"results/pca/{name}" for name in ("components", "summary.csv", "baselines.csv", "spectrum.svg")}
     commands = [
@@ -42,7 +42,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     for name in ("conv2", "fc2"):
         checkpoint, train = f"results/checkpoints/{name}.safetensors", f"results/train/{name}"
-        files = {"checkpoint": checkpoint, "curve": f"{train}/curve.csv", "snapshots": f"{train}/snapshots"}
+        files = {"checkpoint": checkpoint, "curve": f"{train}/curve.csv", "snapshots": f"{train}/snapshots.safetensors"}
         commands.append(options("train", name=name, images=images, **files))
         commands.append(options("layers", name=name, checkpoint=checkpoint, folder=f"results/layers/{name}"))
         folder = f"results/invariance/{name}"
@@ -53,7 +53,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder = f"results/{stage}/{name}"
             commands.append(options(stage, name=name, manifold=manifold, images=images, folder=folder))
     commands.append(options("interpolate", name="pixels", images=images, folder="results/interpolate/pixels"))
-    for stage in ("train", "layers", "jacobian", "invariance", "interpolate"):
+    files = {"checkpoints": "results/checkpoints", "trainings": "results/train", "folder": "results/tangents"}
+    commands.append(options("tangents-shared", images=images, **files))
+    for stage in ("train", "layers", "jacobian", "invariance", "interpolate", "geodesics", "tangents"):
         commands.append(options(f"{stage}-summary", folder=f"results/{stage}"))
     commands.append(options("reconstruct-summary", images=images, folder="results/reconstruct"))
     commands.append(options("report", results="results", images=images, page="results/report/index.html"))
@@ -66,8 +68,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_table_has_a_row_for_every_manifold(results: Path) -> None:
     for stage in ("jacobian", "invariance", "reconstruct", "interpolate"):
         table = pd.read_csv(results / stage / "summary.csv")
-        assert set(NAMES) <= set(table["manifold"])
-        assert not table.drop(columns="seed", errors="ignore").select_dtypes("number").isna().any().any()
+        assert set(NAMES) <= set(table["model"])
+        assert not table.drop(columns=["seed", "reason"], errors="ignore").select_dtypes("number").isna().any().any()
     assert (results / "report" / "index.html").stat().st_size > 100_000
 
 

@@ -304,7 +304,7 @@ class TestRun:
     def test_edit_of_the_grids_does_not_train_again(self, finished: Study) -> None:
         with finished.edited("reconstruct.shown", 4):
             counts = planned(finished.snakemake("--dry-run"))
-        assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "report": 1}
+        assert counts == {"reconstruct": 4, "reconstruct_summary": 1, "known_answers": 1, "report": 1}
         assert SMALL["reconstruct"]["shown"] == 9
 
 

@@ -81,6 +81,7 @@ def test_images_of_ones_own(study: Study) -> None:
     for number in range(3):
         Path("photos", f"{number}.png").touch()
     study.edit("sample.size", 1)
+    study.edit("geodesics.pairs", None)
     study.edit("dataset.test_share", 0.4)
     study.edit("examples", {"pullover": "train/0", "sneaker": "train/1"})
     assert verdicts(study) == ["     ok  dataset: photos is here: 3 files"]

@@ -605,8 +605,9 @@ class TestStage:
 
     def test_summary_of_some_models_without_rows(self, tmp_path: Path) -> None:
         columns = TABLES["spectra.csv"]
-        row = ("fc", "decoder", "dlayer1", "Linear", 1, 0.5)
-        for name, rows in {"around": [], "fc": [row], "half": [("half", "encoder", *row[2:])]}.items():
+        row = ("fc", "fc", 0, 4, "decoder", "dlayer1", "Linear", 1, 0.5)
+        half = ("half", "half", None, 4, "encoder", *row[5:])
+        for name, rows in {"around": [], "fc": [row], "half": [half]}.items():
             (tmp_path / name).mkdir()
             pd.DataFrame(rows, columns=list(columns)).to_csv(tmp_path / name / "spectra.csv", index=False)
         table = combined(tmp_path, ["around", "fc", "half"], "spectra.csv")

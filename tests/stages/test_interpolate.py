@@ -235,9 +235,9 @@ class TestStage:
 
     def test_of_a_decoder_that_draws_one_image_only(self, study: Study, trained: Study, digits_file: Path) -> None:
         """A collapsed model: there is no straight distance to compare a length with."""
-        collapsed(trained).save(study.folder / "checkpoints" / "point.safetensors")
-        succeeded(measure(study, "interpolate", "point", digits_file))
-        table = pd.read_csv(study.folder / "results" / "interpolate" / "point" / "summary.csv")
+        collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
+        succeeded(measure(study, "interpolate", "fc2", digits_file))
+        table = pd.read_csv(study.folder / "results" / "interpolate" / "fc2" / "summary.csv")
         assert table["path_length"].tolist() == table["straight_distance"].tolist() == [0] * len(table)
         assert table["length_ratio"].isna().all()
 

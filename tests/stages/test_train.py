@@ -472,7 +472,7 @@ class TestCommand:
     def test_unknown_model(self, study: Study, digits_file: Path) -> None:
         done = study.run(*study.train_arguments("fc3", digits_file, "out"))
         assert done.exit_code == 1
-        assert "params.yaml has no model 'fc3': it has fc2, fc4" in done.stderr
+        assert "params.yaml has no manifold 'fc3': it has fc2, fc4" in done.stderr
 
     def test_architecture_beside_the_parameter_file(self, study: Study, digits_file: Path) -> None:
         (study.folder / "of_the_user.py").write_text(

@@ -213,6 +213,7 @@ class TestWorkflow:
         photos("my photos", 30)
         study.edit("dataset", {"images": "my photos", "size": [8, 8], "colour": "rgb"})
         study.edit("sample.size", 6)
+        study.edit("geodesics.pairs", None)
         study.edit("examples", None)
         study.edit("interpolate.pairs", None)
         study.edit("invariance", study.values["invariance"] | {"pictures": None})
