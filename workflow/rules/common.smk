@@ -76,6 +76,8 @@ try:
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
 
+# What says how often each model is trained. DVC takes a key that the file lacks for a change.
+SEEDS = ["training.seed", *({"seeds"} & VALUES.keys())]
 MANIFOLDS = members(STUDY)
 FIRSTS = firsts(STUDY)
 PCA = pca_manifolds(STUDY)

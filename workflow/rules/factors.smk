@@ -50,8 +50,7 @@ if STUDY.dataset.name == SHAPES:
                 "tangents",
                 "models",
                 "pca",
-                "seeds",
-                "training.seed",
+                *SEEDS,
             ),
         shell:
             "latent-atlas factors-summary --folder results/factors --log {log}"

@@ -48,8 +48,7 @@ rule geodesics_summary:
             "examples",
             "models",
             "pca",
-            "seeds",
-            "training.seed",
+            *SEEDS,
         ),
     shell:
         "latent-atlas geodesics-summary --folder results/geodesics --log {log}"

@@ -72,8 +72,7 @@ rule interpolate_summary:
             "examples",
             "models",
             "pca",
-            "seeds",
-            "training.seed",
+            *SEEDS,
         ),
     shell:
         "latent-atlas interpolate-summary --folder results/interpolate --log {log}"

@@ -100,8 +100,6 @@ rule invariance_summary:
     resources:
         **requests("invariance_summary"),
     params:
-        values=parameters(
-            VALUES, "invariance", "examples", "models", "pca", "seeds", "training.seed"
-        ),
+        values=parameters(VALUES, "invariance", "examples", "models", "pca", *SEEDS),
     shell:
         "latent-atlas invariance-summary --folder results/invariance --log {log}"

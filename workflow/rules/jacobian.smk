@@ -51,6 +51,6 @@ rule jacobian_summary:
     resources:
         **requests("jacobian_summary"),
     params:
-        values=parameters(VALUES, "examples", "models", "pca", "seeds", "training.seed"),
+        values=parameters(VALUES, "examples", "models", "pca", *SEEDS),
     shell:
         "latent-atlas jacobian-summary --folder results/jacobian --log {log}"

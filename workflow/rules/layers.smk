@@ -41,6 +41,6 @@ rule layers_summary:
     resources:
         **requests("layers_summary"),
     params:
-        values=parameters(VALUES, "models", "seeds", "training.seed"),
+        values=parameters(VALUES, "models", *SEEDS),
     shell:
         "latent-atlas layers-summary --folder results/layers --log {log}"

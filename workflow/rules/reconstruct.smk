@@ -51,8 +51,6 @@ rule reconstruct_summary:
     resources:
         **requests("reconstruct_summary"),
     params:
-        values=parameters(
-            VALUES, "reconstruct", "models", "pca", "seeds", "training.seed"
-        ),
+        values=parameters(VALUES, "reconstruct", "models", "pca", *SEEDS),
     shell:
         "latent-atlas reconstruct-summary --images {input.images} --folder results/reconstruct --log {log}"

@@ -49,9 +49,7 @@ rule tangents_shared:
     resources:
         **requests("tangents_shared"),
     params:
-        values=parameters(
-            VALUES, "sample", "examples", "models", "pca", "seeds", "training.seed"
-        ),
+        values=parameters(VALUES, "sample", "examples", "models", "pca", *SEEDS),
     shell:
         "latent-atlas tangents-shared --checkpoints results/checkpoints --trainings results/train --images {input.images} "
         "--folder results/tangents --log {log}"

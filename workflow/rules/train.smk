@@ -80,6 +80,6 @@ if TRAINED:
         resources:
             **requests("train_summary"),
         params:
-            values=parameters(VALUES, "models", "seeds", "training.seed"),
+            values=parameters(VALUES, "models", *SEEDS),
         shell:
             "latent-atlas train-summary --folder results/train --log {log}"
