@@ -218,7 +218,7 @@ def test_images_that_have_converged_are_no_longer_computed(x: Tensor, monkeypatc
     computed: list[int] = []
     pullback = type(surface).pullback
 
-    def counted(self: Manifold, z: Tensor, w: Tensor) -> Tensor:
+    def counted(self: Autoencoder, z: Tensor, w: Tensor) -> Tensor:
         computed.append(len(z))
         return pullback(self, z, w)
 
