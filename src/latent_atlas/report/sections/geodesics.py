@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.report.intervals import ranged
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.schema import Params
@@ -86,10 +87,8 @@ def section(results: Path, params: Params) -> Section:
     said += [steadiest_sentence(found) for found in steadiest(variation)] or [
         "Which of the distances varies least between trainings cannot be told from one training of each model."
     ]
-    formats = dict.fromkeys(["converged", "shorter", "same"], "{:.0%}".format) | {"stretch_of_codes": "{:.2f}".format}
-    formats |= {column: "{:.3f}".format for column in summary if column.startswith("ratio")}
     once = "" if summary["seeds"].max() > 1 else "; the variation between trainings is not in the intervals"
-    tables = [table(summary.drop(columns=["undefined", "reason"]).filter(regex="^(?!.*mean)"), formats, CAPTION + once)]
+    tables = [_table(summary, CAPTION + once)]
     if len(variation):
         tables.append(table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION))
     shown = [Picture.of(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]
@@ -99,6 +98,18 @@ def section(results: Path, params: Params) -> Section:
         for pair, (start, end) in params.interpolate.pairs.items()
     ]  # fmt: skip
     return Section("Geodesics", said, tables, shown)
+
+
+def _table(summary: pd.DataFrame, caption: str) -> str:
+    share, number, short = "{:.0%}".format, "{:.0f}".format, "{:.3f}".format
+    columns = {
+        "latent_dim": ("k", number), "pairs": ("pairs", number), "converged": ("converged", share),
+        "shorter": ("shorter", share), "same": ("same from both", share), "stretch_of_codes": ("in codes", short),
+    }  # fmt: skip
+    frame = summary[["model", *columns]].rename(columns={key: head for key, (head, _) in columns.items()})
+    for head, key in (("over the line", "ratio_to_line_median"), ("over the distance", "ratio_to_chord_median")):
+        frame[head] = [ranged(row, key, short) for _, row in summary.iterrows()]
+    return table(frame, dict(columns.values()), caption)
 
 
 def findings(summary: pd.DataFrame) -> Findings:
