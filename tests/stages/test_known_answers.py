@@ -36,16 +36,16 @@ def results(principal: PrincipalComponents, fashion_mnist: Images, tmp_path_fact
     share = principal.variance / principal.total_variance
     spectrum = pd.DataFrame({"variance": principal.variance, "cumulative_share": share.cumsum(0)})
     spectrum.to_csv(folder / "pca" / "summary.csv")
-    errors, angles = [], [("fc16", motion, 50.0) for motion in published.STEPS]
+    errors, angles = [], [("fc16", kind, 50.0) for kind in published.STEPS]
     pullover = fashion_mnist.examples({"pullover": published.PLACE}, torch.float64)
     for k in DIMENSIONS:
         flat = principal.subspace(k)
         total = sum(float((flat.reconstruct(x) - x).square().sum()) for x in batches(fashion_mnist.test, flat.dtype))
         errors.append((f"pca{k}", "test", total / fashion_mnist.test.numel()))
         image, space = tangent_space(principal.subspace(k, centred=False), pullover)
-        for motion, step in published.STEPS.items():
-            displacement = transformation(motion).displacement(image, step)
-            angles.append((f"pca{k}_uncentred", motion, float(space.angles_deg(displacement.flatten(1)[None]))))
+        for kind, step in published.STEPS.items():
+            displacement = transformation(kind).displacement(image, step)
+            angles.append((f"pca{k}_uncentred", kind, float(space.angles_deg(displacement.flatten(1)[None]))))
     pd.DataFrame(errors, columns=["manifold", "split", "mse"]).to_csv(folder / "reconstruct" / "summary.csv")
     table = pd.DataFrame(angles, columns=["manifold", "transformation", "angle_deg"]).assign(example="pullover")
     table.to_csv(folder / "invariance" / "examples.csv")

@@ -105,13 +105,14 @@ def _of_pca(params: Params, results: Path) -> Iterator[Answer]:
 def _angles(params: Params, results: Path, names: list[str], kind: str, tolerance: float) -> Iterator[Answer]:
     angles = pd.read_csv(results / "invariance" / "examples.csv")
     angles = angles[angles["example"] == published.EXAMPLE].set_index(["manifold", "transformation"])["angle_deg"]
-    moves = params.invariance.transformations
+    entries = params.invariance.transformations
     for name in names:
-        for motion, angle in published.ANGLES_DEG[name].items():
-            move = moves.get(motion)
-            if move and move.step == published.STEPS[motion] and move.function in (None, motion):
-                what = f"angle of {motion} at {published.EXAMPLE}, {name} (degrees)"
-                yield Answer(what, kind, angle, angles[name, motion], tolerance, published.REFERENCE)
+        for transformation, angle in published.ANGLES_DEG[name].items():
+            entry = entries.get(transformation)
+            same = entry and entry.step == published.STEPS[transformation] and entry.function in (None, transformation)
+            if same:
+                what = f"angle of {transformation} at {published.EXAMPLE}, {name} (degrees)"
+                yield Answer(what, kind, angle, angles[name, transformation], tolerance, published.REFERENCE)
 
 
 def _jacobians(results: Path, names: list[str]) -> Iterator[Answer]:
