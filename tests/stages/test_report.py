@@ -16,7 +16,7 @@ from support import Study
 from latent_atlas.data.images import Images
 from latent_atlas.models.registry import build
 from latent_atlas.report import page
-from latent_atlas.report.learned import judged, unlearned
+from latent_atlas.report.learned import judged, left_out, unlearned
 from latent_atlas.report.sections import pca, reconstruct, train
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.training.loop import mean_error
@@ -169,7 +169,7 @@ class TestLearnedNothing:
     def test_is_judged_against_the_best_baseline(self) -> None:
         table = errors(("a", 2, 0.07), ("b", 2, 0.059), ("c", 2, 0.06), ("d", 2, math.nan))
         found = judged(table, self.BASELINES)
-        assert [(case.model, case.baseline) for case in found] == [(name, "one component") for name in "acd"]
+        assert [(case.manifold, case.baseline) for case in found] == [(name, "one component") for name in "acd"]
         assert found[0].test_mse == 0.07
         assert found[0].baseline_mse == 0.06
 
@@ -178,11 +178,21 @@ class TestLearnedNothing:
         untrained = mean_error(build("fully_connected", digits.shape, 2), digits.test)
         baselines = pd.read_csv(finished.folder / "results" / "pca" / "baselines.csv")
         (case,) = judged(errors(("new", 2, untrained)), baselines)
-        assert case.model == "new"
+        assert case.manifold == "new"
         mean = digits.train.double().mean(0) / 255
         expected = float((digits.test / 255 - mean).square().mean())
         assert baselines.set_index("baseline").loc["mean image", "test_mse"] == pytest.approx(expected, rel=1e-6)
         assert unlearned(finished.folder / "results", finished.params) == []
+
+    def test_a_training_that_failed_leaves_out_its_model(self, finished: Study, tmp_path: Path) -> None:
+        results = tmp_path / "results"
+        shutil.copytree(finished.folder / "results", results)
+        table = pd.read_csv(results / "reconstruct" / "summary.csv")
+        failed = table[table["manifold"] == "fc2"].assign(manifold="fc2_seed1", mse=0.5)
+        pd.concat([table, failed]).to_csv(results / "reconstruct" / "summary.csv", index=False)
+        with finished.edited("seeds", 2):
+            assert [case.manifold for case in unlearned(results, finished.params)] == ["fc2_seed1"]
+            assert left_out(results, finished.params) == {"fc2"}
 
     def test_is_said_in_the_sections(self, finished: Study, tmp_path: Path) -> None:
         results = tmp_path / "results"

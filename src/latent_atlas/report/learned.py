@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.study.manifolds import networks
+from latent_atlas.study.manifolds import member, networks
 from latent_atlas.study.schema import Params
 
 
 @dataclass(frozen=True)
 class Unlearned:
-    """A model that has learned nothing.
+    """A training or imported model that has learned nothing.
 
     Attributes
     ----------
-    model : str
+    manifold : str
     test_mse : float
         Its error on the test images.
     baseline : str
@@ -25,25 +25,30 @@ class Unlearned:
     baseline_mse : float
     """
 
-    model: str
+    manifold: str
     test_mse: float
     baseline: str
     baseline_mse: float
 
     def __str__(self) -> str:
         return (
-            f"{self.model} has learned nothing: its error on the test images is {self.test_mse:.5f}; the baseline "
+            f"{self.manifold} has learned nothing: its error on the test images is {self.test_mse:.5f}; the baseline "
             f"'{self.baseline}' has {self.baseline_mse:.5f}. It is left out wherever the best manifold is named."
         )
 
 
 def unlearned(results: Path, params: Params) -> list[Unlearned]:
-    """The models of a study that have learned nothing; none where the errors or the baselines were not measured."""
+    """The networks of a study that have learned nothing; none where the errors or the baselines were not measured."""
     files = (results / "reconstruct" / "summary.csv", results / "pca" / "baselines.csv")
     if not all(file.exists() for file in files):
         return []
     errors, baselines = map(pd.read_csv, files)
     return judged(errors[errors["manifold"].isin(networks(params))], baselines)
+
+
+def left_out(results: Path, params: Params) -> set[str]:
+    """The models of which a training has learned nothing: nowhere named as the best."""
+    return {member(params, case.manifold).model for case in unlearned(results, params)}
 
 
 def judged(errors: pd.DataFrame, baselines: pd.DataFrame) -> list[Unlearned]:

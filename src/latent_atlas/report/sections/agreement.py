@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import member, trained
+from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
 SAME = 0.99  # share from which two surfaces count as the same
@@ -20,9 +20,8 @@ KINDS = {"trainings": "two trainings of a model", "models": "two models", "pca":
 def section(results: Path, params: Params) -> Section:
     """Agreement between trainings, models and PCA, and in the course of a training."""
     folder = results / "tangents"
-    shared = pd.read_csv(folder / "shared.csv", keep_default_na=False, na_values=[""])
-    silent = [member(params, case.model).model for case in unlearned(results, params)]
-    told = shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]
+    shared = pairs(results)
+    told = of_findings(shared, left_out(results, params))
     said = [
         "The share of two tangent spaces is the mean squared cosine of their principal angles: 100% if one contains "
         "the other. Random subspaces share the larger rank divided by the number of pixels. In brackets: 95% intervals "
@@ -34,7 +33,7 @@ def section(results: Path, params: Params) -> Section:
     shown = [Picture.of(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
-        said += epoch_sentences(epochs[~epochs["model"].isin(silent)])
+        said += epoch_sentences(epochs[~epochs["model"].isin(left_out(results, params))])
         shown.append(Picture.of(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
     where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
@@ -45,6 +44,16 @@ def section(results: Path, params: Params) -> Section:
         shown,
         folded_tables=[_table(shared.drop(alike.index), f"Other pairs, {where}")],
     )
+
+
+def pairs(results: Path) -> pd.DataFrame:
+    """What all pairs of models share."""
+    return pd.read_csv(results / "tangents" / "shared.csv", keep_default_na=False, na_values=[""])
+
+
+def of_findings(shared: pd.DataFrame, silent: Collection[str]) -> pd.DataFrame:
+    """The pairs that findings rest on: without a reason against them, of models that have learned something."""
+    return shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]
 
 
 def same_surface(shared: pd.DataFrame) -> str:

@@ -10,9 +10,9 @@ import pandas as pd
 from latent_atlas.data.sources import SHAPES
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.intervals import ranged, scope
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -22,8 +22,7 @@ def section(results: Path, params: Params) -> Section | None:
         return None
     folder = results / "factors"
     summary, differences = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "differences.csv")
-    left_out = [case.model for case in unlearned(results, params)]
-    kept = summary[~summary["model"].isin(left_out) & ~summary["model"].str.endswith("_uncentred")]
+    kept = summary[summary["model"].isin({*compared(params)} - left_out(results, params))]
     single, kinds = summary[summary["factor"] != ALL], pd.read_csv(folder / "by_class.csv")
     held = "Mean share of the true tangent space that is held"
     return Section(
@@ -67,12 +66,12 @@ def sentences(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     )
     said.append(f"Over {whole['images'].max()} images, the mean share of it that a tangent space holds is: {listed}.")
     verdicts = differences[differences["factor"] == ALL].set_index(["a", "b"])["verdict"]
-    compared = []
+    against = []
     for more, less in pairwise(whole["model"]):
         told = verdicts.get((more, less), verdicts.get((less, more))) != "cannot tell"
-        compared.append(f"{more} holds more than {less}" if told else f"between {more} and {less} one cannot tell")
-    if compared:
-        said.append(f"Compared at the same images by the score: {'; '.join(compared)}.")
+        against.append(f"{more} holds more than {less}" if told else f"between {more} and {less} one cannot tell")
+    if against:
+        said.append(f"Compared at the same images by the score: {'; '.join(against)}.")
     least: dict[str, list[str]] = {}
     for model, rows in single.groupby("model", sort=False):
         first, second = rows.sort_values("score_mean").iloc[:2].to_dict("records")

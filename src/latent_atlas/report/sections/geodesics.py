@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.intervals import ranged
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.schema import Params
 
@@ -79,9 +79,8 @@ def section(results: Path, params: Params) -> Section:
     """Geodesics of random pairs and of the pairs of examples."""
     folder = results / "geodesics"
     summary, variation = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "variation"))
-    left_out = {case.model for case in unlearned(results, params)}
     said = []
-    learned = summary[summary["model"].isin(set(params.models) - left_out)]
+    learned = summary[summary["model"].isin(set(params.models) - left_out(results, params))]
     if len(learned):
         said = sentences(findings(learned))
     said += [steadiest_sentence(found) for found in steadiest(variation)] or [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.schema import Params
 
@@ -41,10 +41,10 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "interpolate"
     summary = pd.read_csv(folder / "summary.csv")
     paths = pd.read_csv(folder / "paths.csv")
-    left_out = [case.model for case in unlearned(results, params)]
+    silent = left_out(results, params)
     said, shown, folded = [], [], []
     for pair, (start, end) in params.interpolate.pairs.items():
-        tables = (rows[(rows["pair"] == pair) & ~rows["manifold"].isin(left_out)] for rows in (summary, paths))
+        tables = (rows[(rows["pair"] == pair) & ~rows["model"].isin(silent)] for rows in (summary, paths))
         said.append(sentence(findings(*tables), f"{start} to {end}"))
         shown.append(Picture.of(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
         folded.append(Picture.of(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "

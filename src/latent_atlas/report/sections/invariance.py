@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope, tied
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds, trained
@@ -20,8 +20,8 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "invariance"
     steps = pd.read_csv(folder / "steps.csv")
     sample = pd.read_csv(folder / "summary.csv")
-    left_out = [case.model for case in unlearned(results, params)]
-    told = [name for name in compared(params) if name not in left_out]
+    silent = left_out(results, params)
+    told = [name for name in compared(params) if name not in silent]
     first, *others = params.invariance.pictures or list(params.examples)
     said = [
         "A transformation changes an image by a displacement. At an angle of 0° the displacement lies in the tangent "
@@ -34,7 +34,7 @@ def section(results: Path, params: Params) -> Section:
     shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
-        said += epoch_sentences(*epoch_findings(epochs[~epochs["manifold"].isin(left_out)]))
+        said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
         shown.append(Picture.of(folder / "epochs.svg", "Angle and test error in the course of each training."))
     shown.append(Picture.of(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
     kinds = list(params.invariance.transformations)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope, tied
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out, unlearned
 from latent_atlas.report.page import Picture, Section, table
-from latent_atlas.report.sections.agreement import same_surface
+from latent_atlas.report.sections.agreement import of_findings, pairs, same_surface
 from latent_atlas.report.sections.reconstruct import gap_sentences
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds
@@ -25,19 +25,18 @@ def section(results: Path, params: Params) -> Section:
     files = {
         "errors": "reconstruct/sample.csv",
         "scores": "invariance/scores.csv",
-        "shared": "tangents/shared.csv",
         "smaller": "reconstruct/differences.csv",
         "lower": "invariance/score_differences.csv",
         "places": "invariance/percentiles.csv",
     }
     read = {name: pd.read_csv(results / file, keep_default_na=False, na_values=[""]) for name, file in files.items()}
-    silent = {case.model for case in unlearned(results, params)}
+    silent, shared = left_out(results, params), pairs(results)
     told = [name for name in compared(params) if name not in silent]
-    numbers = collected(read["errors"], read["scores"], read["shared"], compared(params))
+    numbers = collected(read["errors"], read["scores"], shared, compared(params))
     able = numbers[numbers["model"].isin(told)]
-    errors, shared = read["errors"], read["shared"]
+    errors = read["errors"]
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
-    left_out = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
+    without = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
     pictures = [
         Picture.of(
             results / "invariance" / "distributions.svg",
@@ -54,10 +53,10 @@ def section(results: Path, params: Params) -> Section:
             *leader_sentences("error", leaders(able, read["smaller"].query("quantity == 'mse'"), "mse", smallest=True)),
             *leader_sentences("score", leaders(able, read["lower"], "score", smallest=False)),
             *gap_sentences(errors[~errors["model"].isin({*pca_manifolds(params), *silent})], params.sample.split),
-            same_surface(shared[shared["reason"].isna() & ~shared[["a", "b"]].isin(silent).any(axis=1)]),
+            same_surface(of_findings(shared, silent)),
             *typical_sentences(typical(read["places"][read["places"]["model"].isin(told)]), params.invariance.pictures),
             f"The score is the mean over {', '.join(kinds)}: 0 is chance, 1 is an angle of 0°."
-            + (f" {', '.join(left_out)} is left out: linear subspaces hold it by construction." if left_out else "")
+            + (f" {', '.join(without)} is left out: linear subspaces hold it by construction." if without else "")
             + f" {scope(numbers, pca_manifolds(params))}.",
         ],
         tables=[_table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split")],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope
-from latent_atlas.report.learned import unlearned
+from latent_atlas.report.learned import left_out, unlearned
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
@@ -22,11 +22,10 @@ def section(results: Path, params: Params) -> Section:
     errors = pd.read_csv(folder / "summary.csv")
     sample = pd.read_csv(folder / "sample.csv")
     linear = pca_manifolds(params)
-    warned = unlearned(results, params)
-    told = sample[~sample["model"].isin([case.model for case in warned])]
+    told = sample[~sample["model"].isin(left_out(results, params))]
     return Section(
         "Reconstruction",
-        warnings=[str(case) for case in warned],
+        warnings=[str(case) for case in unlearned(results, params)],
         sentences=[
             *sentences(findings(told, pd.read_csv(folder / "differences.csv"), linear)),
             *gap_sentences(told[~told["model"].isin(linear)], params.sample.split),

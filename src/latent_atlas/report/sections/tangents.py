@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_atlas.report.page import Picture, Section
-from latent_atlas.study.manifolds import firsts, groups
+from latent_atlas.study.manifolds import compared, firsts, groups
 from latent_atlas.study.schema import Params
 
 
@@ -20,7 +20,7 @@ def section(results: Path, params: Params) -> Section:
             Picture.of(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
             Picture.of(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
         ]
-        open_here = name in open_ones and not name.endswith("_uncentred")
+        open_here = name in open_ones and name in compared(params)
         shown += pictures[:1] if open_here else []
         folded += pictures[1:] if open_here else pictures
     said = (

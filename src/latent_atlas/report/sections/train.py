@@ -23,7 +23,7 @@ def section(results: Path, params: Params) -> Section:
     curves = {str(name): rows for name, rows in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
     return Section(
         "Training",
-        warnings=[str(case) for case in unlearned(results, params) if case.model in curves],
+        warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
         tables=[_table(curves, params)],
         pictures=[Picture.of(folder / "curves.svg", "Error on the test images in the course of each training.")],
