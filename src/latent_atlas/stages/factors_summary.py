@@ -15,8 +15,8 @@ from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
-from latent_atlas.statistics.summaries import by_class, differences, summarized
-from latent_atlas.study.manifolds import firsts, manifolds
+from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
+from latent_atlas.study.manifolds import compared, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -36,11 +36,9 @@ def factors_summary(params: Params, folder: Path) -> None:
     write_table(folder / "examples.csv", table[table["example"].notna()])
     write_table(folder / "by_class.csv", by_class(means, sample, VALUES, KEYS))
     write_table(folder / "differences.csv", differences(sample, ["score"], ["factor"]))
-    variant = summary["model"].str.endswith("_uncentred")
-    save(plot_factors(summary[~variant]), folder / "factors.svg")
+    save(plot_factors(summary[summary["model"].isin(compared(params))]), folder / "factors.svg")
     example = params.tangents.example
-    shown = [name for name in firsts(params) if not name.endswith("_uncentred")]
-    pictures = {name: load_file(folder / name / "pictures.safetensors") for name in shown}
+    pictures = {name: load_file(folder / name / "pictures.safetensors") for name in compared(params)}
     true = next(iter(pictures.values()))["true"]
     rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
     save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")
@@ -49,7 +47,7 @@ def factors_summary(params: Params, folder: Path) -> None:
 
 def means(sample: pd.DataFrame, values: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
     """A row for each model and factor, and one for all factors together, which have no angle; with the mean chance."""
-    together, by = sample["factor"] == ALL, ["model", *keys]
+    together = sample["factor"] == ALL
     whole = summarized(sample[together], [value for value in values if value != "angle_deg"], keys)
     found = pd.concat([summarized(sample[~together], values, keys), whole], ignore_index=True)
-    return found.merge(sample.groupby(by, sort=False)[["chance_deg", "chance_share"]].mean().reset_index(), on=by)
+    return with_chance(found, sample, keys)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from safetensors.torch import load_file
 
 from latent_atlas.command import log, stage, summary_options
@@ -15,7 +14,7 @@ from latent_atlas.report.figures.population import plot_class_map, plot_distribu
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.statistics.headline import mean_scores, percentiles
-from latent_atlas.statistics.summaries import by_class, differences, summarized
+from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
 from latent_atlas.study.manifolds import compared, firsts, groups, manifolds, trained
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def invariance_summary(params: Params, folder: Path) -> None:
     steps = combined(folder, manifolds(params), "steps.csv")
     epochs = combined(folder, trained(params), "epochs.csv")
     sample = table[table["example"].isna()]
-    write_table(folder / "summary.csv", over_sample(sample))
+    write_table(folder / "summary.csv", with_chance(summarized(sample, VALUES, KEYS), sample, KEYS))
     write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, KEYS))
     write_table(folder / "differences.csv", differences(sample, ["score"], ["transformation"]))
     write_table(folder / "differences_by_class.csv", by_class(differences, sample, ["score"], ["transformation"]))
@@ -66,9 +65,3 @@ def invariance_summary(params: Params, folder: Path) -> None:
             path = folder / "displacements" / example / f"{kind}.png"
             save(plot_displacements(rows, angles, f"{kind} of {example}"), path)
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
-
-
-def over_sample(table: pd.DataFrame) -> pd.DataFrame:
-    """Means and medians over the images of the sample, a row for each model and transformation, and mean chance."""
-    chance = table.groupby(["model", *KEYS], sort=False)[["chance_deg", "chance_share"]].mean().reset_index()
-    return summarized(table, VALUES, KEYS).merge(chance, on=["model", *KEYS])

@@ -125,6 +125,12 @@ def by_class(
     return pd.concat(made, ignore_index=True)
 
 
+def with_chance(summary: pd.DataFrame, table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """A summary by ``model`` and keys, with the means of ``chance_deg`` and ``chance_share`` of the same rows."""
+    by = ["model", *keys]
+    return summary.merge(table.groupby(by, sort=False)[["chance_deg", "chance_share"]].mean().reset_index(), on=by)
+
+
 def _cubes(table: pd.DataFrame, values: Sequence[str], keys: Sequence[str]) -> Iterator[_Cube]:
     """The values of each model, in the order of the table; the images are the same for all."""
     image = table.groupby(["split", "image"]).ngroup().to_numpy()

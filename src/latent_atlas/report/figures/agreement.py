@@ -31,20 +31,11 @@ def plot_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     size = max(4.0, min(style.PAGE_WIDTH, 0.72 * len(names) + 1.4))
     font = min(8.0, 0.62 * 72 * (size - 1.4) / len(names) / 3)
     with style.panel(ax, size + 0.6, 0.8 * size) as axes:
-        drawn = axes.imshow(shared, cmap=style.SHARE_COLOURS, vmin=0, vmax=1, aspect="auto")
-        for (line, column), value in np.ndenumerate(shared):
-            known = not np.isnan(value)
-            ink = style.INK if not known or value > 0.6 else "white"
-            text = f"{100 * value:.0f}%" if known else "–"
-            axes.text(column, line, text, ha="center", va="bottom" if known else "center", fontsize=font, color=ink)
-            if known:
-                level = f"({100 * chance[line, column]:.0f}%)"
-                axes.text(column, line, level, ha="center", va="top", fontsize=0.8 * font, color=ink)
-        axes.set_xticks(range(len(names)), names, color=style.INK, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names, color=style.INK)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
+        levels = [[f"({100 * level:.0f}%)" for level in line] for line in chance]
+        drawn = style.draw_cells(
+            axes, shared, names, names, lambda share: f"{100 * share:.0f}%", lambda share: share <= 0.6,
+            style.SHARE_COLOURS, 1, levels, font, rotation=45, ha="right", rotation_mode="anchor",
+        )  # fmt: skip
         axes.set_title("share of the tangent spaces in common (in brackets: by chance)")
         axes.figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, ticks=[0, 0.5, 1], format="{x:.0%}")
         return axes

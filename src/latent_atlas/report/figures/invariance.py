@@ -74,18 +74,10 @@ def plot_angles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ]
     )
     with style.panel(ax, style.PAGE_WIDTH, 0.33 * len(names) + 1.1) as axes:
-        drawn = axes.imshow(cells, cmap=style.ANGLE_COLOURS, vmin=0, vmax=90, aspect="auto")
-        for (line, column), value in np.ndenumerate(cells):
-            text = "–" if np.isnan(value) else f"{value:.1f}"
-            axes.text(
-                column, line, text, ha="center", va="center", fontsize=8, color="white" if value > 45 else style.INK
-            )
+        drawn = style.draw_cells(
+            axes, cells, names, [*kinds, "chance"], "{:.1f}".format, lambda angle: angle > 45, style.ANGLE_COLOURS, 90
+        )
         axes.axvline(len(kinds) - 0.5, color="white", linewidth=4)
-        axes.set_xticks(range(len(kinds) + 1), [*kinds, "chance"], color=style.INK)
-        axes.set_yticks(range(len(names)), names, color=style.INK)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
         axes.set_title(f"angle between displacements of {example} and the tangent space, degrees")
         axes.figure.colorbar(drawn, ax=axes, fraction=0.02, pad=0.01, ticks=[0, 30, 60, 90])
         return axes

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latent_atlas.report.figures.style import FAINT, INK, PAGE_WIDTH, distinct, figure, only_example, palette
+from latent_atlas.report.figures.style import FAINT, INK, distinct, only_example, palette, panels
 
 LINES = {"float64": "-", "float32": ":"}
 OVERLAY: Any = {"color": INK, "linewidth": 1.0}
@@ -32,12 +32,7 @@ def plot_spectra(
     """
     groups = groups or {"": distinct(spectra, "manifold")}
     example = only_example(spectra)
-    columns = min(2, len(groups))
-    lines = -(-len(groups) // columns)
-    with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:
-        grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
-        for axes in grid.flat[len(groups) :]:
-            axes.set_visible(False)
+    with panels(len(groups), 2, 2.9, 0.4, sharey=True) as (fig, grid):
         for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
             for name, colour in zip(names, palette(len(names)), strict=True):
                 for dtype, style in (("float64", {"color": colour, "label": name}), ("float32", OVERLAY)):
@@ -73,12 +68,7 @@ def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | N
     present = list(bands["model"].drop_duplicates())
     shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
     shown = shown or [("no code varies: no spectra", [])]
-    columns = min(2, len(shown))
-    lines = -(-len(shown) // columns)
-    with figure(PAGE_WIDTH, 2.9 * lines + 0.4) as fig:
-        grid = fig.subplots(lines, columns, squeeze=False, sharey=True)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_visible(False)
+    with panels(len(shown), 2, 2.9, 0.4, sharey=True) as (fig, grid):
         for axes, (group, names) in zip(grid.flat, shown, strict=False):
             for name, colour in zip(names, palette(len(names)), strict=True):
                 rows = bands[bands["model"] == name]

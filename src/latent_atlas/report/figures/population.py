@@ -26,13 +26,8 @@ def plot_distributions(table: pd.DataFrame, examples: pd.DataFrame | None = None
     kinds, models = style.distinct(table, "transformation"), style.by_model(table)
     marked = {} if examples is None or examples.empty else style.by_model(examples)
     names = [] if examples is None else list(examples["example"].drop_duplicates())
-    columns = min(4, len(kinds))
-    lines = -(-len(kinds) // columns)
     colours = style.palette(len(models))
-    with style.figure(style.PAGE_WIDTH, lines * (0.24 * len(models) + 0.7) + 0.5) as fig:
-        grid = fig.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-        for axes in grid.flat[len(kinds) :]:
-            axes.set_axis_off()
+    with style.panels(len(kinds), 4, 0.24 * len(models) + 0.7, 0.5, sharex=True, sharey=True) as (fig, grid):
         for axes, kind in zip(grid.flat, kinds, strict=False):
             for place, ((name, rows), colour) in enumerate(zip(models.items(), colours, strict=True)):
                 rows = rows[rows["transformation"] == kind].dropna(subset=["angle_deg"])
@@ -82,16 +77,10 @@ def plot_class_map(table: pd.DataFrame, value: str = "score_mean", ax: Axes | No
     models, labels = style.distinct(table, "model"), style.distinct(table, "label")
     cells = table.pivot(index="model", columns="label", values=value).loc[models, labels].to_numpy(dtype=float)
     with style.panel(ax, style.PAGE_WIDTH, 0.3 * len(models) + 1.3) as axes:
-        drawn = axes.imshow(cells, cmap=style.SHARE_COLOURS, vmin=0, vmax=1, aspect="auto")
-        for (line, column), number in np.ndenumerate(cells):
-            text = "–" if np.isnan(number) else f"{number:.2f}"
-            ink = style.INK if np.isnan(number) or number > 0.6 else "white"
-            axes.text(column, line, text, ha="center", va="center", fontsize=8, color=ink)
-        axes.set_xticks(range(len(labels)), labels, color=style.INK, rotation=30, ha="right")
-        axes.set_yticks(range(len(models)), models, color=style.INK)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
+        drawn = style.draw_cells(
+            axes, cells, models, labels, "{:.2f}".format, lambda score: score <= 0.6, style.SHARE_COLOURS, 1,
+            rotation=30, ha="right",
+        )  # fmt: skip
         axes.set_title("mean score by class: 0 is chance, 1 an angle of 0°")
         axes.figure.colorbar(drawn, ax=axes, fraction=0.02, pad=0.01)
         return axes

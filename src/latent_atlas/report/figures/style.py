@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from latent_atlas.errors import DataError
@@ -84,6 +85,21 @@ def figure(
 
 
 @contextmanager
+def panels(count: int, most: int, height: float, rest: float, **shared: Any) -> Iterator[tuple[Picture, np.ndarray]]:
+    """A new figure and its grid of axes, at most so many in a row; those left over are invisible.
+
+    Heights are in inches: of a row, and of what is beside the rows.
+    """
+    columns = min(most, count)
+    lines = -(-count // columns)
+    with figure(PAGE_WIDTH, height * lines + rest) as fig:
+        grid = fig.subplots(lines, columns, squeeze=False, **shared)
+        for axes in grid.flat[count:]:
+            axes.set_visible(False)
+        yield fig, grid
+
+
+@contextmanager
 def panel(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
     """The axes ``ax``, or, if None, the axes of a new figure of this size in inches."""
     with figure(width, height) as fig:
@@ -130,6 +146,48 @@ def draw_spread(axes: Axes, rows: pd.DataFrame, x: str, y: str, **line: Any) -> 
     (drawn,) = axes.plot(over.index, over["mean"], **line)
     if (over["min"] < over["max"]).any():
         axes.fill_between(over.index, over["min"], over["max"], color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def draw_cells(
+    axes: Axes,
+    cells: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    written: Callable[[float], str],
+    dark: Callable[[float], bool],
+    colours: str,
+    most: float,
+    below: Sequence[Sequence[str]] | None = None,
+    size: float = 8,
+    **labels: Any,
+) -> AxesImage:
+    """A map of numbers (rows, columns) from 0 to ``most`` with each number written in its cell; – where it is NaN.
+
+    Parameters
+    ----------
+    written, dark : callables
+        How to write a number, and whether white is readable on its colour.
+    below : rows of str, optional
+        Smaller texts below the numbers.
+    size : float
+        Of the font in points.
+    **labels
+        How the names of the columns are written, such as ``rotation``.
+    """
+    drawn = axes.imshow(cells, cmap=colours, vmin=0, vmax=most, aspect="auto")
+    for (line, column), value in np.ndenumerate(cells):
+        ink = "white" if dark(value) else INK
+        both = below is not None and not np.isnan(value)
+        text, aligned = "–" if np.isnan(value) else written(value), "bottom" if both else "center"
+        axes.text(column, line, text, ha="center", va=aligned, fontsize=size, color=ink)
+        if below is not None and both:
+            axes.text(column, line, below[line][column], ha="center", va="top", fontsize=0.8 * size, color=ink)
+    axes.set_xticks(range(len(columns)), columns, color=INK, **labels)
+    axes.set_yticks(range(len(rows)), rows, color=INK)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return drawn
 
 
 def only_example(table: pd.DataFrame) -> str:
