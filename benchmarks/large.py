@@ -76,8 +76,15 @@ def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
             for stage in ("jacobian", "invariance", "reconstruct", "interpolate", "tangents")
         ]  # fmt: skip
     found += [
-        (f"{stage}-summary", "", f"--folder results/{stage}" + (" --images images" if stage == "reconstruct" else ""))
-        for stage in ("train", "layers", "jacobian", "invariance", "reconstruct", "interpolate")
+        (f"{stage}-summary", "", f"--folder results/{stage}{more}")
+        for stage, more in {
+            "train": "",
+            "layers": "",
+            "jacobian": "",
+            "invariance": " --jacobians results/jacobian",
+            "reconstruct": " --images images",
+            "interpolate": "",
+        }.items()
     ]
     return [*found, ("report", "", "--results results --images images --page results/report/index.html")]
 

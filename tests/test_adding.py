@@ -107,7 +107,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         moves["step_study"]["transformations"] = moves["epoch_study"]["transformations"] = ["fade"]
 
     copy.edit_params(change)
-    copy.snakemake("results/invariance/mine/angles.parquet", "results/mean_pixel/summary.csv")
+    copy.snakemake("results/jacobian/mine/angles.parquet", "results/mean_pixel/summary.csv")
     return copy
 
 
@@ -116,7 +116,7 @@ def test_each_thing_is_used(study: Repository) -> None:
     assert means.between(100, 160).all()  # of the dataset's random bytes
     curve = pd.read_csv(study.root / "results" / "train" / "mine" / "curve.csv")
     assert "squared" in curve  # the metric of the objective
-    angles = pd.read_parquet(study.root / "results" / "invariance" / "mine" / "angles.parquet")
+    angles = pd.read_parquet(study.root / "results" / "jacobian" / "mine" / "angles.parquet")
     assert set(angles["transformation"]) == {"fade"}
     assert angles["angle_deg"].notna().all()
 

@@ -56,7 +56,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {"checkpoints": "results/checkpoints", "trainings": "results/train", "folder": "results/tangents"}
     commands.append(options("tangents-shared", images=images, **files))
     for stage in ("train", "layers", "jacobian", "invariance", "interpolate", "geodesics", "tangents"):
-        commands.append(options(f"{stage}-summary", folder=f"results/{stage}"))
+        more = {"jacobians": "results/jacobian"} if stage == "invariance" else {}
+        commands.append(options(f"{stage}-summary", folder=f"results/{stage}", **more))
     commands.append(options("reconstruct-summary", images=images, folder="results/reconstruct"))
     commands.append(options("report", results="results", images=images, page="results/report/index.html"))
     for command in commands:

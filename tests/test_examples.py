@@ -58,5 +58,5 @@ def test_whole_study(example: str, results: str, model: str, tmp_path: Path) -> 
     assert (tmp_path / results / "report" / "index.html").stat().st_size > 10_000
     table = pd.read_csv(tmp_path / results / "reconstruct" / "summary.csv").set_index(["manifold", "split"])["mse"]
     assert 0 < table[model, "test"] < 0.05
-    angles = pd.read_parquet(tmp_path / results / "invariance" / model / "angles.parquet")
+    angles = pd.read_parquet(tmp_path / results / "jacobian" / model / "angles.parquet")
     assert angles["angle_deg"].between(0, 90).all()

@@ -164,3 +164,19 @@ def test_more_coordinates_than_the_rank(memory: int, monkeypatch: pytest.MonkeyP
 def test_what_is_no_batch_of_jacobians(jacobian: Tensor) -> None:
     with pytest.raises(ValueError, match="Jacobian"):
         TangentSpaces(jacobian)
+
+
+def test_jacobian_that_is_the_same_everywhere_is_decomposed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    basis = torch.linalg.qr(random(100, 5)).Q.T
+    surface = PrincipalSubspace(basis * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1])[:, None].double(), random(100), SHAPE)
+    pixels, factor = random(7, *SHAPE, seed=3).sigmoid(), random(5, 3, seed=4)
+    sizes: list[int] = []
+    whole = TangentSpaces.__init__
+    monkeypatch.setattr(TangentSpaces, "__init__", lambda self, j: (sizes.append(len(j)), whole(self, j))[1])
+    together = measure(surface, pixels, MOTIONS, factor=factor)
+    assert set(sizes) == {1}
+    for number in range(7):
+        alone = measure(surface, pixels[number : number + 1], MOTIONS, factor=factor)
+        for field in ("singular_values", "rank", "angles_deg", "scaled_values"):
+            value = getattr(together, field)[number : number + 1]
+            torch.testing.assert_close(value, getattr(alone, field), rtol=1e-12, atol=1e-10)

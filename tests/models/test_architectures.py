@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv_transpose2d
 
 from latent_atlas.errors import ModelError
 from latent_atlas.kernels import convolutions
@@ -361,6 +362,20 @@ class TestConvolutions:
         inner = (conv2d_valid(x, weight) * y).sum()
         assert torch.allclose((x * conv_transpose2d_valid(y, weight)).sum(), inner)
         assert torch.allclose((kernel_gradient(x, y, weight) * weight).sum(), inner)
+
+    @pytest.mark.parametrize(
+        "size", [(5, 8, 7, 5, 20, 20), (3, 2, 6, 4, 1, 9), (4, 20, 5, 3, 6, 1), (0, 3, 9, 2, 4, 4)]
+    )
+    def test_transposed_in_double_precision(self, size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+        """To more channels than are thin, in parts of a few images that do not divide their number."""
+        count, channels, out, kernel, height, width = size
+        weight = torch.randn(channels, out, kernel, kernel + 1, dtype=torch.float64)
+        x = torch.randn(count, channels, height, width, dtype=torch.float64)
+        expected = conv_transpose2d(x, weight) if count else x.new_empty(0, out, height + 1, width + 2)
+        for cache in (1, 8 * 2 * (expected[:1].numel() + x[:1].numel() * 2), 2**30):
+            monkeypatch.setattr(convolutions, "CACHE", cache)
+            found = conv_transpose2d_valid(x.contiguous(memory_format=torch.channels_last), weight)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 class TestFaster:

@@ -26,6 +26,7 @@ MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 MODELS = ("fc2", "fc4")
 EXAMPLES = {"pullover": "train/5", "sneaker": "train/6"}
 
+SUMMARY = ("--jacobians", "results/jacobian", "--folder", "results/invariance")
 MEASURED = ("angle_deg", "share", "rank", "chance_deg", "chance_share", "score", "reason")
 
 MOTIONS = """
@@ -58,8 +59,8 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
     study.edit("invariance.transformations", TRANSFORMED)
     study.edit("invariance.step_study.transformations", ["rotation", "brightness", "blur", "still"])
     study.edit("invariance.epoch_study.transformations", ["rotation", "still"])
-    for name in MANIFOLDS:
-        succeeded(measure(study, "invariance", name, digits_file))
+    for name, stage in itertools.product(MANIFOLDS, ("jacobian", "invariance")):
+        succeeded(measure(study, stage, name, digits_file))
     for model in MODELS:
         files = {
             "checkpoint": f"checkpoints/{model}.safetensors",
@@ -69,7 +70,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
             "folder": f"results/invariance/{model}",
         }
         succeeded(study.run(*options("invariance-epochs", name=model, **files)))
-    succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
+    succeeded(study.run("invariance-summary", *SUMMARY))
     return study
 
 
@@ -261,7 +262,7 @@ class TestGather:
         assert table["undefined"].tolist() == [20 * bool(one) for one in still]
         assert set(table["reason"][still]) == {"a value at fewer than 6 images"}
         assert table["reason"][~still].isna().all()
-        rows = pd.read_parquet(folder / "fc4" / "angles.parquet")
+        rows = pd.read_parquet(folder.parent / "jacobian" / "fc4" / "angles.parquet")
         rows = rows[rows["example"].isna() & (rows["transformation"] == "rotation")]
         for value in ("angle_deg", "share", "score"):
             row = table.loc[("fc4", "rotation")]
@@ -300,9 +301,10 @@ class TestGather:
         study.edit("invariance.pictures", [])
         assert trained(study.params) == []
         for name in manifolds(study.params):
+            succeeded(measure(study, "jacobian", name, digits_file))
             succeeded(measure(study, "invariance", name, digits_file))
             assert load_file(tmp_path / "results" / "invariance" / name / "pictures.safetensors") == {}
-        succeeded(study.run("invariance-summary", "--folder", "results/invariance"))
+        succeeded(study.run("invariance-summary", *SUMMARY))
         section = sections.section(tmp_path / "results", study.params)
         assert len(section.pictures) == 3  # both examples, and the steps
         assert section.folded == []
@@ -310,8 +312,8 @@ class TestGather:
 
 def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
     collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
-    succeeded(measure(study, "invariance", "fc2", digits_file))
-    table = pd.read_parquet(study.folder / "results" / "invariance" / "fc2" / "angles.parquet")
+    succeeded(measure(study, "jacobian", "fc2", digits_file))
+    table = pd.read_parquet(study.folder / "results" / "jacobian" / "fc2" / "angles.parquet")
     assert len(table) == (4 + 20) * 3
     assert set(table["rank"]) == {0}
     assert set(table["chance_deg"]) == {90}

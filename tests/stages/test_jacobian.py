@@ -252,6 +252,23 @@ class TestPrecision:
         assert math.isnan(found["effective_rank_per_sd_mean"])
         assert found["reason"] == "a value at fewer than 6 images"
 
+    def test_of_the_sample(self, study: Study, trained: Study, digits_file: Path) -> None:
+        """float32 gives the same to its rounding; the examples are in float64 in either case."""
+        (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
+        found = {}
+        for precision in ("float64", "float32"):
+            study.edit("sample.precision", precision)
+            succeeded(measure(study, "jacobian", "fc4", digits_file))
+            folder = study.folder / "results" / "jacobian" / "fc4"
+            found[precision] = [pd.read_parquet(folder / f"{name}.parquet") for name in ("spectra", "angles")]
+        for exact, rough in zip(*found.values(), strict=True):
+            examples, measures = exact["example"].notna(), ["sigma_min", "angle_deg", "effective_rank_per_sd"]
+            pd.testing.assert_frame_equal(exact[examples], rough[examples])
+            columns = exact.columns.intersection(measures)
+            assert not exact[~examples][columns].equals(rough[~examples][columns])
+            pd.testing.assert_frame_equal(exact[columns], rough[columns], rtol=1e-4)
+            pd.testing.assert_series_equal(exact["rank"], rough["rank"])
+
     def test_encoder_that_gives_one_code_only(self, study: Study, trained: Study, digits_file: Path) -> None:
         changed = Checkpoint.load(trained.folder / "checkpoints" / "fc2.safetensors")
         with torch.no_grad():

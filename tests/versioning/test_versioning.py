@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -185,6 +186,14 @@ def test_early_cutoff_by_dvc(study: Repository) -> None:
     done = study.repro()
     assert "Running stage 'fetch'" in done.stdout
     assert "Running stage 'train-fc4'" not in done.stdout
+    assert study.stale() == set()
+
+
+def test_dvc_where_nobody_has_activated_the_environment(study: Repository) -> None:
+    tools = Path(sys.executable).parent
+    (study.root / ".venv").mkdir()
+    (study.root / ".venv" / "bin").symlink_to(tools)
+    study.run("env", "PATH=/usr/bin:/bin", str(tools / "dvc"), "repro", "--single-item", "--force", "jacobian_summary")
     assert study.stale() == set()
 
 

@@ -6,7 +6,6 @@ rule invariance:
             "invariance", *architecture_of(w.manifold), *TRANSFORMATIONS
         ),
     output:
-        angles="results/invariance/{manifold}/angles.parquet",
         steps="results/invariance/{manifold}/steps.csv",
         pictures="results/invariance/{manifold}/pictures.safetensors",
     log:
@@ -18,7 +17,7 @@ rule invariance:
     resources:
         **requests("invariance"),
     params:
-        values=parameters(VALUES, "invariance", "sample", "examples"),
+        values=parameters(VALUES, "invariance", "examples"),
     shell:
         "latent-atlas invariance --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/invariance/{wildcards.manifold} --log {log}"
@@ -54,7 +53,7 @@ rule invariance_epochs:
 
 rule invariance_summary:
     input:
-        angles=every(rules.invariance.output.angles, manifold=MANIFOLDS),
+        angles=every(rules.jacobian.output.angles, manifold=MANIFOLDS),
         steps=every(rules.invariance.output.steps, manifold=MANIFOLDS),
         pictures=every(rules.invariance.output.pictures, manifold=MANIFOLDS),
         epochs=every(rules.invariance_epochs.output.epochs, manifold=TRAINED),
@@ -102,4 +101,4 @@ rule invariance_summary:
     params:
         values=parameters(VALUES, "invariance", "examples", "models", "pca", *SEEDS),
     shell:
-        "latent-atlas invariance-summary --folder results/invariance --log {log}"
+        "latent-atlas invariance-summary --jacobians results/jacobian --folder results/invariance --log {log}"

@@ -2,9 +2,12 @@ rule jacobian:
     input:
         manifold=CHECKPOINT,
         images=IMAGES,
-        sources=lambda w: sources("jacobian", *architecture_of(w.manifold)),
+        sources=lambda w: sources(
+            "jacobian", *architecture_of(w.manifold), *TRANSFORMATIONS
+        ),
     output:
         spectra="results/jacobian/{manifold}/spectra.parquet",
+        angles="results/jacobian/{manifold}/angles.parquet",
         singular_values="results/jacobian/{manifold}/singular_values.safetensors",
         values="results/jacobian/{manifold}/values.csv",
         examples="results/jacobian/{manifold}/examples.csv",
@@ -17,7 +20,9 @@ rule jacobian:
     resources:
         **requests("jacobian"),
     params:
-        values=parameters(VALUES, "sample", "examples"),
+        values=parameters(
+            VALUES, "sample", "examples", "invariance.transformations"
+        ),
     shell:
         "latent-atlas jacobian --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/jacobian/{wildcards.manifold} --log {log}"

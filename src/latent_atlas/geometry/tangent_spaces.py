@@ -245,11 +245,15 @@ def measure(
         if columns and len(codes):
             with suppress(LinAlgError):  # one that is rank-deficient is measured whole
                 return _blockwise(surface, codes, moves, columns, factor), torch.zeros(1, dtype=torch.bool)
-        spaces = TangentSpaces(surface.jacobian(codes))
+        jacobian = surface.jacobian(codes)  # n x P x k
+        same = len(codes) > 1 and jacobian.stride(0) == 0  # everywhere, as that of a subspace
+        spaces = TangentSpaces(jacobian[:1] if same else jacobian)
         found = [spaces.singular_values, spaces.rank, spaces.scaled_values(factor)]
         if moves is not None:
-            found.append(spaces.angles_deg(moves))
-        return found, spaces.uncertain
+            found.append(spaces.angles_deg(moves.flatten(0, 1)[None] if same else moves).reshape(moves.shape[:2]))
+        if same:
+            found[:3] = [part.expand(len(codes), *part.shape[1:]).clone() for part in found[:3]]
+        return found, spaces.uncertain.expand(len(codes))
 
     for part in pixels.split(max(1, batch)):
         part = part.to(device)

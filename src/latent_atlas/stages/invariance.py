@@ -1,8 +1,7 @@
-"""invariance: angles between small displacements of images and the tangent spaces of a manifold."""
+"""invariance: small displacements of the examples, split at the tangent spaces of a manifold; angles over steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +10,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import manifold_options, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_parquet, write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces
-from latent_atlas.geometry.transformations import Transformation, transformation
+from latent_atlas.geometry.transformations import Transformation
 from latent_atlas.stages import tables
-from latent_atlas.statistics.measurements import angle_columns, angles
+from latent_atlas.statistics.measurements import angle_columns
 from latent_atlas.study.models import architectures
+from latent_atlas.study.transformations import transformations
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -28,15 +28,10 @@ if TYPE_CHECKING:
 @stage("name")
 @manifold_options
 def invariance(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Angles between small displacements of the sample and the examples and one manifold's tangent spaces."""
+    """Displacements of the examples, split at one manifold's tangent spaces, and angles over the size of the step."""
     surface = load_manifold(manifold, architectures(params)).to(torch.float64)
     data = Images.load(images)
-    pixels, keys = tables.measured_images(params, data)
-    chosen = transformations(params)
-    found = angles(surface, pixels, chosen, lambda done: log.info(f"{done} of {len(pixels)} images"))
-    head = tables.head(params, name, surface.latent_dim)
-    rows = keys.loc[found.pop("image")].reset_index(drop=True).assign(**head)[[*head, *keys.columns]]
-    write_parquet(folder / "angles.parquet", pd.concat([rows, found], axis=1))
+    chosen, head = transformations(params), tables.head(params, name, surface.latent_dim)
     steps: list[pd.DataFrame] = []
     drawn: dict[str, Tensor] = {}
     for example in params.examples:
@@ -47,14 +42,6 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
             steps += _over_steps(params, image, space, head | {"example": example})
     write_safetensors(folder / "pictures.safetensors", drawn, {"manifold": name})
     write_table(folder / "steps.csv", pd.concat(steps))
-
-
-def transformations(params: Params) -> Mapping[str, tuple[Transformation, float]]:
-    """The transformations that params.yaml names, with the step of each."""
-    return {
-        name: (transformation(entry.function or name), entry.step)
-        for name, entry in params.invariance.transformations.items()
-    }
 
 
 def tangent_space(surface: Manifold, x: Tensor) -> tuple[Tensor, TangentSpaces]:

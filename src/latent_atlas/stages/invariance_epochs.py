@@ -16,9 +16,9 @@ from latent_atlas.files import write_table
 from latent_atlas.geometry.manifold import Autoencoder
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages import tables
-from latent_atlas.stages.invariance import transformations
 from latent_atlas.statistics.measurements import angles
 from latent_atlas.study.models import architectures
+from latent_atlas.study.transformations import transformations
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params

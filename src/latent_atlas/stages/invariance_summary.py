@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import folder_option, log, stage, summary_options
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
@@ -25,10 +25,11 @@ VALUES = ["angle_deg", "share", "score"]
 
 
 @stage()
+@folder_option("--jacobians", "A folder for each manifold with its angles, as written by jacobian.")
 @summary_options
-def invariance_summary(params: Params, folder: Path) -> None:
+def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
     """Summarize the manifolds' angles and draw displacements, heat maps and studies."""
-    table = combined(folder, manifolds(params), "angles.parquet")
+    table = combined(jacobians, manifolds(params), "angles.parquet")
     examples = table[table["example"].notna()]
     steps = combined(folder, manifolds(params), "steps.csv")
     epochs = combined(folder, trained(params), "epochs.csv")

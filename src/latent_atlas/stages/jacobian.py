@@ -1,4 +1,4 @@
-"""jacobian: singular values of the decoder's Jacobian at the examples and the sample."""
+"""jacobian: the decoder's Jacobian at the examples and the sample: its singular values, and angles to its span."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import spectrum
 from latent_atlas.stages import tables
-from latent_atlas.statistics.measurements import measured_spectra, spectrum_columns, spread
+from latent_atlas.statistics.measurements import at_images, spectrum_columns, spread
 from latent_atlas.study.models import architectures
+from latent_atlas.study.transformations import transformations
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -24,32 +25,44 @@ if TYPE_CHECKING:
 @stage("name")
 @manifold_options
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
-    """Singular values of one decoder's Jacobians, also per standard deviation of its codes."""
+    """Spectra of one decoder's Jacobians, also per standard deviation of its codes, and angles to their columns' span.
+
+    The examples are measured in float64, the sample in the precision that params.yaml gives.
+    """
     stored = load_manifold(manifold, architectures(params))
     surface = stored.to(torch.float64)
-    data = Images.load(images)
+    data, chosen = Images.load(images), transformations(params)
     pixels, keys = tables.measured_images(params, data)
     factor = spread(stored, data.train)  # k x r
     log.info(f"codes of {len(data.train)} training images vary in {factor.shape[1]} of {surface.latent_dim} directions")
-    plain, scaled = measured_spectra(surface, pixels, lambda done: log.info(f"{done} of {len(pixels)} images"), factor)
-    head = tables.head(params, name, surface.latent_dim)
-    rows = pd.concat([keys.assign(**head)[[*head, *keys.columns]], spectrum_columns(plain, scaled)], axis=1)
-    write_parquet(folder / "spectra.parquet", rows)
     count = len(params.examples)
-    sample = torch.stack([one.values for one in scaled[count:]])  # images of the sample x r
+    first = at_images(surface, pixels[:count], chosen, factor=factor)
+    rest = at_images(
+        surface if params.sample.precision == "float64" else stored.to(torch.float32), pixels[count:], chosen,
+        lambda done: log.info(f"{done} of {len(pixels) - count} images of the sample"), factor,
+    )  # fmt: skip
+    plain, scaled = first.spectra, first.scaled
+    head = tables.head(params, name, surface.latent_dim)
+    spectra = spectrum_columns(plain + rest.spectra, scaled + rest.scaled)
+    columns = keys.assign(**head)[[*head, *keys.columns]]
+    write_parquet(folder / "spectra.parquet", pd.concat([columns, spectra], axis=1))
+    angles = pd.concat([first.angles, rest.angles.assign(image=rest.angles["image"] + count)], ignore_index=True)
+    rows = columns.loc[angles.pop("image")].reset_index(drop=True)
+    write_parquet(folder / "angles.parquet", pd.concat([rows, angles], axis=1))
+    sample = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
     write_safetensors(folder / "singular_values.safetensors", {"per_sd": sample}, {"manifold": name})
 
     single = stored.to(torch.float32)
     codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
     rough = [spectrum(single.jacobian(code)[0]) for code in codes.split(1)]
     each, values = [], []
-    for dtype, several, per_sd in (("float64", plain[:count], scaled[:count]), ("float32", rough, None)):
+    for dtype, several, per_sd in (("float64", plain, scaled), ("float32", rough, None)):
         each.append(spectrum_columns(several, per_sd).assign(**head, example=list(params.examples), dtype=dtype))
         for number, example in enumerate(params.examples):
             columns = {"singular_value": several[number].values, "singular_value_per_sd": torch.empty(0)}
             columns |= {"singular_value_per_sd": per_sd[number].values} if per_sd else {}
             rows = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in columns.items()})
             values.append(rows.assign(**head, example=example, dtype=dtype, order=rows.index + 1))
-    first = [*head, "example", "dtype"]
-    write_table(folder / "values.csv", pd.concat(values).set_index([*first, "order"]).reset_index())
-    write_table(folder / "examples.csv", pd.concat(each).set_index(first).reset_index())
+    keys = [*head, "example", "dtype"]
+    write_table(folder / "values.csv", pd.concat(values).set_index([*keys, "order"]).reset_index())
+    write_table(folder / "examples.csv", pd.concat(each).set_index(keys).reset_index())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,18 +53,11 @@ def angles(
     ParamsError
         If a transformation is unknown.
     """
-    chosen = _with_steps(transformations)
-    exact = surface if surface.dtype == torch.float64 else surface.to(torch.float64)
-    found = measure(exact, images, chosen, report)
-    count, kinds = found.angles_deg.shape
-    head = {
-        "image": np.repeat(np.arange(count), kinds),
-        "transformation": [*chosen] * count,
-        "step": [step for _, step in chosen.values()] * count,
-        "unit": [entry.unit for entry, _ in chosen.values()] * count,
-    }
-    ranks = found.rank.repeat_interleave(kinds).tolist()
-    return pd.DataFrame(head | angle_columns(found.angles_deg.flatten().numpy(), ranks, surface.pixel_count))
+    return at_images(_exact(surface), images, _with_steps(transformations), report).angles
+
+
+def _exact(surface: Manifold) -> Manifold:
+    return surface if surface.dtype == torch.float64 else surface.to(torch.float64)
 
 
 def _with_steps(
@@ -140,8 +133,8 @@ def spectra(
         If the images do not fit the manifold, or the training images are fewer than two.
     """
     factor = None if training is None else spread(surface, as_images(training, surface.image_shape))
-    plain, scaled = measured_spectra(surface, images, report, factor)
-    table = spectrum_columns(plain, None if training is None else scaled)
+    found = at_images(_exact(surface), images, {}, report, factor)
+    table = spectrum_columns(found.spectra, None if training is None else found.scaled)
     table.insert(0, "image", range(len(table)))
     return table
 
@@ -152,24 +145,54 @@ def spread(surface: Manifold, images: Tensor) -> Tensor:
     return code_factor(surface.encode(as_float(part, surface.dtype)) for part in images.split(together))
 
 
-def measured_spectra(
+class AtImages(NamedTuple):
+    """What was measured at N images.
+
+    Attributes
+    ----------
+    angles : DataFrame
+        As of :func:`angles`.
+    spectra : list of N Spectrum
+        Of the Jacobians.
+    scaled : list of N Spectrum
+        Of the Jacobians times the matrix that was asked for.
+    """
+
+    angles: pd.DataFrame
+    spectra: list[Spectrum]
+    scaled: list[Spectrum]
+
+
+def at_images(
     surface: Manifold,
     images: Tensor | np.ndarray,
+    transformations: Mapping[str, tuple[Transformation, float]],
     report: Callable[[int], None] = lambda done: None,
     factor: Tensor | None = None,
-) -> tuple[list[Spectrum], list[Spectrum]]:
-    """The N spectra that :func:`spectra` summarizes, with all their singular values.
+) -> AtImages:
+    """Angles and spectra from the same Jacobians, which are computed in the precision of the manifold.
 
-    Those of the Jacobians, and those of the Jacobians times a matrix ``factor`` (k, r).
+    Parameters
+    ----------
+    surface, images, transformations, report, factor
+        As for :func:`latent_atlas.geometry.tangent_spaces.measure`.
     """
-    exact = surface if surface.dtype == torch.float64 else surface.to(torch.float64)
+    found = measure(surface, images, transformations, report, factor=factor)
+    count, kinds = found.angles_deg.shape
+    head = {
+        "image": np.repeat(np.arange(count), kinds),
+        "transformation": [*transformations] * count,
+        "step": [step for _, step in transformations.values()] * count,
+        "unit": [entry.unit for entry, _ in transformations.values()] * count,
+    }
+    ranks = found.rank.repeat_interleave(kinds).tolist()
     shape = (surface.pixel_count, surface.latent_dim)
-    found = measure(exact, images, {}, report, factor=factor)
     plain, scaled = (
         [Spectrum(one, float(rank_tolerance(one, shape)) if len(one) else 0.0) for one in values]
         for values in (found.singular_values, found.scaled_values)
     )
-    return plain, scaled
+    columns = angle_columns(found.angles_deg.flatten().numpy(), ranks, surface.pixel_count)
+    return AtImages(pd.DataFrame(head | columns), plain, scaled)
 
 
 def spectrum_columns(found: Sequence[Spectrum], scaled: Sequence[Spectrum] | None = None) -> pd.DataFrame:

@@ -271,6 +271,7 @@ class SampleParams(Section):
     split: Literal["train", "test"]
     size: PositiveInt | None
     seed: Seed
+    precision: Literal["float64", "float32"] = "float64"
 
 
 class PCAParams(Section):

@@ -268,7 +268,7 @@ class LockFilePersistence(FilePersistence):
             if job.rule.shellcmd is None:
                 raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # No threads or resources: they belong to the machine, so a command may not contain them.
-            command = snakemake_format(
+            command = pipeline.FIND + snakemake_format(
                 job.rule.shellcmd,
                 input=job.input,
                 output=job.output,

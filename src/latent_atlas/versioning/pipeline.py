@@ -19,6 +19,8 @@ HEADER = """\
 # Kept as they are: stages of your own, whose names begin with no rule and a hyphen, and `frozen`.
 """
 RULES = "# Rules: "
+# Before each command, so that `dvc repro` also runs where the environment that `make` sets up has not been activated.
+FIND = 'export PATH="$PATH:.venv/bin"; '
 
 
 @dataclass(frozen=True)
