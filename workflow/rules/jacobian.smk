@@ -20,9 +20,7 @@ rule jacobian:
     resources:
         **requests("jacobian"),
     params:
-        values=parameters(
-            VALUES, "sample", "examples", "invariance.transformations"
-        ),
+        values=parameters(VALUES, "sample", "examples", "invariance.transformations"),
     shell:
         "latent-atlas jacobian --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/jacobian/{wildcards.manifold} --log {log}"
