@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check bench install clean distclean help
+.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check web bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -41,14 +41,19 @@ test-cluster: $(VENV)/installed-dev
 test-faults: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "slurm and slow" -rs
 
-## check: formatting, lints, types, and dvc.yaml against the Snakefile
-check: $(VENV)/installed-dev
+## web: build the scripts and styles of the page from web/ into the package
+web: $(VENV)/installed-dev
+	cd web && PATH="$(CURDIR)/$(BIN):$$PATH" sh -c 'npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent check && npm run --silent build'
+
+## check: formatting, lints, types, dvc.yaml against the Snakefile, and the scripts of the page against their sources
+check: $(VENV)/installed-dev web
 	$(BIN)/ruff format --check src tests examples setup.py
 	$(BIN)/ruff check src tests examples setup.py
 	$(BIN)/snakefmt --check Snakefile workflow src/latent_atlas/study/templates/Snakefile
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
+	git diff --exit-code --stat -- src/latent_atlas/report/static
 
 ## bench: measure the cost, compared with a baseline and the hardware limit; needs a finished run (half an hour)
 bench: $(VENV)/installed-bench
