@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import latent_atlas
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.models.checkpoints import read_safetensors
+from latent_atlas.files import read_safetensors
 from latent_atlas.models.registry import build
 
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")

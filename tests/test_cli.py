@@ -66,8 +66,8 @@ class TestErrors:
         assert done.returncode == 1
         assert done.stdout == ""
         (line,) = [line for line in done.stderr.splitlines() if "error" in line]
-        assert line.startswith("[train fc2] error: absent.safetensors is not a readable file of images")
-        assert "fetch the dataset again" in line
+        assert line.startswith("[train fc2] error: absent.safetensors is not a readable safetensors file")
+        assert "delete it and run the workflow again" in line
         assert "Traceback" not in done.stderr
         log = (study.folder / "logs" / "deep" / "train.log").read_text()
         assert f"ERROR {line.partition('] ')[2]}" in log

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,8 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support import process, quoted, sealed
 
-from latent_atlas.errors import OutputError
-from latent_atlas.files import atomic_write, write_safetensors, write_table, write_text
+from latent_atlas.errors import FileError, OutputError
+from latent_atlas.files import (
+    CHECKSUM,
+    atomic_write,
+    read_safetensors,
+    read_table,
+    write_parquet,
+    write_safetensors,
+    write_table,
+    write_text,
+)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -98,6 +109,47 @@ class TestTable:
         assert (tmp_path / "t.csv").read_bytes() == b"name,x,n\na,0.333333333333,1\nb,1e-09,2\n"
 
 
+class TestTables:
+    """Tables of earlier stages: read whole, or refused by name."""
+
+    TABLE = pd.DataFrame({"name": ["NA", "nan", "x"], "value": [0.5, math.nan, -1.25]})
+
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_read_as_written(self, ending: str, tmp_path: Path) -> None:
+        path = tmp_path / f"t.{ending}"
+        (write_table if ending == "csv" else write_parquet)(path, self.TABLE)
+        pd.testing.assert_frame_equal(read_table(path, ["name"]), self.TABLE, check_dtype=False)
+        with pytest.raises(FileError, match=rf"t\.{ending} has no column other \(it has name, value\): delete it"):
+            read_table(path, ["name", "other"])
+
+    @pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3,4\n5\n1,2,3,4,5\n", b"\xff\xfe\x00", b"PAR1", b"PAR1" * 9])
+    @pytest.mark.parametrize("ending", ["csv", "parquet"])
+    def test_that_are_none(self, ending: str, content: bytes, tmp_path: Path) -> None:
+        path = tmp_path / f"t.{ending}"
+        path.write_bytes(content)
+        with pytest.raises(FileError, match=rf"t\.{ending} (is not a readable table|has no column)"):
+            read_table(path, ["value"])
+
+    def test_missing(self, tmp_path: Path) -> None:
+        for name in ("t.csv", "t.parquet"):
+            with pytest.raises(FileError, match="is not a readable table"):
+                read_table(tmp_path / name)
+
+    def test_numbers_whose_bits_flip_in_parquet(self, tmp_path: Path) -> None:
+        """The pages have checksums: a changed number is refused."""
+        path = tmp_path / "t.parquet"
+        numbers = np.random.default_rng(0).random(400)
+        write_parquet(path, pd.DataFrame({"value": numbers}))
+        whole = path.read_bytes()
+        place = whole.index(numbers[200].tobytes())
+        for bit in range(64):
+            flipped = bytearray(whole)
+            flipped[place + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            with pytest.raises(FileError, match="is not a readable table"):
+                read_table(path)
+
+
 class TestSafetensors:
     """Tensors with metadata."""
 
@@ -117,7 +169,7 @@ class TestSafetensors:
         first, second = (tmp_path / "1.safetensors").read_bytes(), (tmp_path / "2.safetensors").read_bytes()
         assert first == second
         size = int.from_bytes(first[:8], "little")
-        assert list(json.loads(first[8 : 8 + size])["__metadata__"]) == sorted(self.METADATA)
+        assert list(json.loads(first[8 : 8 + size])["__metadata__"]) == sorted([*self.METADATA, CHECKSUM])
 
     def test_read_back_by_the_library(self, tmp_path: Path) -> None:
         path = tmp_path / "x.safetensors"
@@ -130,8 +182,9 @@ class TestSafetensors:
         }
         write_safetensors(path, tensors, self.METADATA)
         with safe_open(path, framework="pt") as file:
-            assert file.metadata() == self.METADATA
-        loaded = load_file(path)
+            assert set(file.metadata()) == {*self.METADATA, CHECKSUM}
+        metadata, loaded = read_safetensors(path)
+        assert metadata == self.METADATA
         assert loaded.keys() == tensors.keys()
         for name, tensor in tensors.items():
             assert loaded[name].dtype == tensor.dtype
@@ -147,9 +200,42 @@ class TestSafetensors:
         }
         ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
         write_safetensors(ours, tensors, {"one": "1"})
-        save_file(tensors, theirs, {"one": "1"})
-        assert ours.read_bytes()[-1000:] == theirs.read_bytes()[-1000:]
-        assert ours.read_bytes() == theirs.read_bytes()  # of one entry, the metadata have one order
+        with safe_open(ours, framework="pt") as file:
+            metadata = file.metadata()
+        save_file(tensors, theirs, metadata)
+        size = int.from_bytes(ours.read_bytes()[:8], "little")
+        assert json.loads(ours.read_bytes()[8 : 8 + size]) == json.loads(theirs.read_bytes()[8 : 8 + size])
+        assert ours.read_bytes()[8 + size :] == theirs.read_bytes()[8 + size :]
+
+    def test_bits_that_flip_are_noticed(self, tmp_path: Path) -> None:
+        """Each bit of a small file: refused, or of no consequence, as a blank at the end of the header is."""
+        path = tmp_path / "x.safetensors"
+        tensors = {"a": torch.arange(3.0), "b": torch.arange(4, dtype=torch.uint8).view(2, 2)}
+        write_safetensors(path, tensors, {"kind": "x"})
+        whole, refused = path.read_bytes(), 0
+        for place in range(8 * len(whole)):
+            flipped = bytearray(whole)
+            flipped[place // 8] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            try:
+                metadata, found = read_safetensors(path)
+            except FileError:
+                refused += 1
+                continue
+            assert metadata == {"kind": "x"}
+            assert found.keys() == tensors.keys()
+            assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+        assert refused > 0.95 * 8 * len(whole)
+
+    def test_file_of_another_program(self, tmp_path: Path) -> None:
+        save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
+        with pytest.raises(FileError, match=r"x\.safetensors has no checksum"):
+            read_safetensors(tmp_path / "x.safetensors")
+
+    def test_tensor_that_is_needed(self, tmp_path: Path) -> None:
+        write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
+        with pytest.raises(FileError, match=r"x\.safetensors has no tensor b"):
+            read_safetensors(tmp_path / "x.safetensors", names=["a", "b"])
 
     def test_no_second_copy_is_held(self, tmp_path: Path) -> None:
         if not Path("/proc/self/status").exists():

@@ -21,6 +21,10 @@ class TrainingError(LatentAtlasError):
     """A training that cannot start or that diverges."""
 
 
+class FileError(LatentAtlasError):
+    """A file that an earlier stage wrote and that is missing, damaged or of another form."""
+
+
 class OutputError(LatentAtlasError):
     """A result that could not be written."""
 

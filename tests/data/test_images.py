@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from latent_atlas import files
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
+from latent_atlas.files import write_safetensors
 
 
 def test_file_gives_back_what_was_saved(digits: Images, tmp_path: Path) -> None:
@@ -43,19 +44,23 @@ def test_one_pixel_changes_the_checksum(digits: Images) -> None:
 def test_truncated_file_is_named(digits_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.safetensors"
     path.write_bytes(digits_file.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"short\.safetensors is not a readable file of images"):
+    with pytest.raises(DataError, match=r"short\.safetensors is not a readable safetensors file"):
         Images.load(path)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.safetensors is not a readable file of images"):
+    with pytest.raises(DataError, match=r"absent\.safetensors is not a readable safetensors file"):
         Images.load(tmp_path / "absent.safetensors")
 
 
 def test_other_safetensors_are_refused(tmp_path: Path) -> None:
-    save_file({"weights": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(DataError, match=r"other\.safetensors is not a readable file of images"):
-        Images.load(tmp_path / "other.safetensors")
+    path = tmp_path / "other.safetensors"
+    save_file({"weights": torch.zeros(3)}, path)
+    with pytest.raises(DataError, match=r"other\.safetensors has no checksum"):
+        Images.load(path)
+    write_safetensors(path, {"weights": torch.zeros(3)}, {})
+    with pytest.raises(DataError, match=r"other\.safetensors is not a file of images"):
+        Images.load(path)
 
 
 def test_impossible_datasets_are_refused(digits: Images) -> None:

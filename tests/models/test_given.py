@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError, DataError
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
 from latent_atlas.models.adapters import Adapted, adapted
-from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
+from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.export import export
 from latent_atlas.models.foreign import read_codes
 from latent_atlas.models.given import GivenCodes
@@ -150,7 +151,7 @@ class TestCheckpoint:
     )
     def test_damage_is_refused(self, name: str, value: Tensor, says: str, path: Path) -> None:
         metadata, tensors = read_safetensors(path)
-        save_file(tensors | {name: value.contiguous()}, path, metadata)
+        write_safetensors(path, tensors | {name: value}, metadata)
         with pytest.raises(CheckpointError, match=says):
             load_manifold(path, {f"{__name__}:Net"})
 

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latent_atlas.errors import ModelError
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import Autoencoder
-from latent_atlas.models.checkpoints import read_safetensors
 from latent_atlas.models.registry import build
 from latent_atlas.models.surroundings import copied
 from latent_atlas.models.trial import trial

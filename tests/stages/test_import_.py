@@ -19,9 +19,9 @@ from torch import nn
 
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import CheckpointError
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.models.checkpoints import load_state, read_safetensors
+from latent_atlas.models.checkpoints import load_state
 from latent_atlas.models.registry import build
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from torch import Tensor, nn
 
 from latent_atlas.data.images import Images
 from latent_atlas.errors import CheckpointError, TrainingError
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.models.checkpoints import Checkpoint, read_safetensors
+from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
 from latent_atlas.training.loop import Progress, Schedule, mean_error, train
 from latent_atlas.training.schedule import BETA1_HIGH, BETA1_LOW, BETA2, one_cycle
-from latent_atlas.training.state import remove, source_files
+from latent_atlas.training.state import State, remove, source_files
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(epochs=3, batch_size=128, peak_learning_rate=0.005, precision="float32", seed=0)
@@ -146,6 +147,82 @@ class TestState:
         model, _ = trained(digits, report=watcher, resume=state)
         assert watcher.heard == [1, 2, 3]
         assert same_state(model, straight["fully_connected"][0])
+
+    @pytest.mark.parametrize("name", ["model.resume", "model.resume.snapshots/1.pt"])
+    def test_damaged(
+        self,
+        name: str,
+        digits: Images,
+        straight: dict[str, Trained],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A flipped bit anywhere, a file cut short: said in one line, removed, and trained from the beginning."""
+        state = tmp_path / "model.resume"
+        with pytest.raises(KeyboardInterrupt):
+            trained(digits, report=Interruption(2), resume=state)
+        kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        content = kept[tmp_path / name]
+        draw = random.Random(0)  # noqa: S311
+        for place in (0, 60, len(content) // 2, len(content) - 1, draw.randrange(len(content))):
+            for path, whole in kept.items():
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(whole)
+            changed = bytearray(content)
+            changed[place] ^= 1 << draw.randrange(8)
+            (tmp_path / name).write_bytes(changed if place != 60 else content[:60])
+            caplog.clear()
+            watcher = Interruption(None)
+            model, _ = trained(digits, report=watcher, resume=state)
+            assert watcher.heard == [1, 2, 3]
+            assert "is damaged (" in caplog.text
+            assert "it is removed, and the training begins anew" in caplog.text
+            assert same_state(model, straight["fully_connected"][0])
+
+    @pytest.mark.parametrize("wrong", ["missing", "curve", "shape", "optimizer", "snapshots"])
+    def test_that_does_not_fit(
+        self,
+        wrong: str,
+        digits: Images,
+        straight: dict[str, Trained],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A state that verifies, but whose content is not that of a training, leaves no trace in the new one."""
+
+        def save(self: State, path: Path, content: Mapping[str, Any]) -> None:
+            content = dict(content)
+            if "model" in content:
+                weights = {key: value + 1 for key, value in content["model"].items()}
+                first = next(iter(weights))
+                changes: dict[str, dict[str, Any]] = {
+                    "missing": {"model": weights, "cycle": None},
+                    "curve": {"model": weights, "curve": []},
+                    "shape": {"model": weights | {first: weights[first][:1]}},
+                    "optimizer": {"model": weights, "optimizer": {"state": {}, "param_groups": []}},
+                    "snapshots": {"model": weights, "snapshots": [77]},
+                }
+                content |= changes[wrong]
+            original(self, path, content)
+
+        original = State._save
+        state = tmp_path / "model.resume"
+        with monkeypatch.context() as patch:
+            patch.setattr(State, "_save", save)
+            with pytest.raises(KeyboardInterrupt):
+                trained(digits, report=Interruption(2), resume=state)
+        watcher = Interruption(None)
+        model, _ = trained(digits, report=watcher, resume=state)
+        assert watcher.heard == [1, 2, 3]
+        assert same_state(model, straight["fully_connected"][0])
+
+    def test_that_cannot_be_written(
+        self, digits: Images, straight: dict[str, Trained], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        model, _ = trained(digits, resume=tmp_path / "file" / "model.resume")
+        assert same_state(model, straight["fully_connected"][0])
+        assert caplog.text.count("cannot be resumed if it is interrupted") == 1
 
     def test_code_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         helper = tmp_path / "helper_of_a_user.py"

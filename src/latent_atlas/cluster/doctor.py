@@ -186,19 +186,13 @@ def dataset(params: Any) -> Iterator[Finding]:
 
 def _wrong_images(path: Path, name: str) -> str:
     """Why a file is not the images of a dataset; empty if it is. The whole file is read for its checksum."""
-    from safetensors import safe_open
-
     from latent_atlas.data.images import Images
 
     try:
         images = Images.load(path)
-        with safe_open(path, framework="pt") as file:
-            stored = file.metadata()["sha256"]
-    except (LatentAtlasError, KeyError, ValueError):
-        return "is not a readable file of images"
-    if images.name != name:
-        return f"holds {images.name}, but params.yaml names {name}"
-    return "" if images.checksum == stored else "is damaged: its checksum is not the one it states"
+    except LatentAtlasError as error:
+        return str(error).removeprefix(f"{path} ")
+    return "" if images.name == name else f"holds {images.name}, but params.yaml names {name}"
 
 
 def remote() -> Iterator[Finding]:

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latent_atlas.errors import DataError
-from latent_atlas.files import parts, write_safetensors
+from latent_atlas.files import parts, read_safetensors, write_safetensors
 
 SPLITS = ("train", "test")
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
@@ -141,17 +140,15 @@ class Images:
         Raises
         ------
         DataError
-            If the file is missing, cut short, or not a file of images.
+            If the file is missing, damaged, or not a file of images.
         """
+        metadata, tensors = read_safetensors(path, DataError)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             classes, made = json.loads(metadata["classes"]), json.loads(metadata["made"])
             return cls(name=metadata["name"], classes=tuple(classes), made=made, **tensors)
-        except (OSError, SafetensorError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{path} is not a readable file of images ({error}): delete it and fetch the dataset again"
+                f"{path} is not a file of images ({error}): delete it and fetch the dataset again"
             ) from error
 
 

@@ -27,12 +27,12 @@ from torch.nn.functional import one_hot
 
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import CheckpointError, DataError, LatentAtlasWarning
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.adapters import of_functions
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
-from latent_atlas.models.checkpoints import Checkpoint, check_numbers, image_shape, read_safetensors
+from latent_atlas.models.checkpoints import Checkpoint, check_numbers, image_shape
 from latent_atlas.models.surroundings import computing, copied, differentiable, is_known
 from latent_atlas.models.trial import trial
 
@@ -496,7 +496,7 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     CheckpointError
         If the file is missing, damaged, holds no manifold, or names an architecture that is not trusted.
     """
-    metadata, tensors = read_safetensors(path)
+    metadata, tensors = read_safetensors(path, CheckpointError)
     kind = metadata.get("kind")
     if kind == AUTOENCODER:
         checkpoint = Checkpoint.load(path, trust)

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from latent_atlas.errors import CheckpointError
-from latent_atlas.files import write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.imports import ADAPTERS
 from latent_atlas.models import registry
 from latent_atlas.models.adapters import Adapted
@@ -83,7 +82,7 @@ class Checkpoint:
             If the file is missing, damaged, no autoencoder, names an architecture or an adapter that is not trusted,
             does not fit those that it names, or holds weights that are no numbers.
         """
-        metadata, state = read_safetensors(path)
+        metadata, state = read_safetensors(path, CheckpointError)
         if metadata.get("kind") != KIND:
             raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
         architecture, adapter = metadata.get("architecture", ""), metadata.get("adapter")
@@ -121,17 +120,6 @@ def image_shape(text: str) -> tuple[int, int, int]:
         raise ValueError(f"{text} is no shape of an image")
     channels, height, width = shape
     return channels, height, width
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file, or a clear error."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable safetensors file ({error}): delete it and run the workflow again"
-        ) from error
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

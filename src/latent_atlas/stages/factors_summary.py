@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from safetensors.torch import load_file
 
 from latent_atlas.command import log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
@@ -38,7 +37,7 @@ def factors_summary(params: Params, folder: Path) -> None:
     write_table(folder / "differences.csv", differences(sample, ["score"], ["factor"]))
     save(plot_factors(summary[summary["model"].isin(compared(params))]), folder / "factors.svg")
     example = params.tangents.example
-    pictures = {name: load_file(folder / name / "pictures.safetensors") for name in compared(params)}
+    pictures = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in compared(params)}
     true = next(iter(pictures.values()))["true"]
     rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
     save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")

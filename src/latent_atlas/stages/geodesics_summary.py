@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from safetensors.torch import load_file
 from torch import Tensor
 
 from latent_atlas.command import log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
 from latent_atlas.report.figures.style import save
@@ -43,7 +42,7 @@ def geodesics_summary(params: Params, folder: Path) -> None:
     for pair, (start, end) in params.interpolate.pairs.items():
         rows: dict[str, Tensor] = {}
         for model in params.models:
-            shown = load_file(folder / model / "images.safetensors")
+            shown = read_safetensors(folder / model / "images.safetensors")[1]
             rows |= {f"{model}, {path}": shown[f"{pair}_{path}"] for path in ("line", "geodesic")}
         save(plot_interpolation(rows, f"{start} to {end}"), folder / f"{pair}.png")
     log.info(f"geodesics between {table['pair'].nunique()} pairs on {table['manifold'].nunique()} manifolds: {folder}")

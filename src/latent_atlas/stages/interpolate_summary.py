@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
 from latent_atlas.command import log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.interpolate import PIXELS
@@ -30,7 +28,9 @@ def interpolate_summary(params: Params, folder: Path) -> None:
     write_table(folder / "summary.csv", summary)
     for pair, (start, end) in params.interpolate.pairs.items():
         title = f"{start} to {end}"
-        rows = {name: load_file(folder / name / "images.safetensors")[pair] for name in [PIXELS, *firsts(params)]}
+        rows = {
+            name: read_safetensors(folder / name / "images.safetensors")[1][pair] for name in [PIXELS, *firsts(params)]
+        }
         save(plot_interpolation(rows, title), folder / f"{pair}.png")
         save(plot_path(table[table["pair"] == pair], title), folder / f"{pair}_curves.svg")
     log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 
 from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, read_table, write_table
 from latent_atlas.geometry.manifold import Autoencoder
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages import tables
@@ -36,8 +35,8 @@ def invariance_epochs(
 ) -> None:
     """Angles at one example after each epoch of a training, beside the test error."""
     final = Checkpoint.load(checkpoint, architectures(params))
-    errors = pd.read_csv(curve).set_index("epoch")["test_mse"]
-    states = load_file(snapshots)
+    errors = read_table(curve).set_index("epoch")["test_mse"]
+    states = read_safetensors(snapshots)[1]
     study = params.invariance.epoch_study
     chosen = {kind: entry for kind, entry in transformations(params).items() if kind in study.transformations}
     data = Images.load(images)

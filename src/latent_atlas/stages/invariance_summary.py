@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file
-
 from latent_atlas.command import folder_option, log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
 from latent_atlas.report.figures.style import save
@@ -57,7 +55,7 @@ def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
     save(plot_steps(steps, groups(params)), folder / "steps.svg")
     if len(epochs):
         save(plot_epochs(epochs), folder / "epochs.svg")
-    panels = {name: load_file(folder / name / "pictures.safetensors") for name in firsts(params)}
+    panels = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in firsts(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
             chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]

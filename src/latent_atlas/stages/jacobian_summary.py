@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file
 
 from latent_atlas.command import log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
@@ -76,7 +75,7 @@ def bands(folder: Path, params: Params) -> pd.DataFrame:
     """Median and 5% to 95% of the images and trainings of the singular values per standard deviation, by order."""
     found: dict[str, list[np.ndarray]] = {}
     for name, member in members(params).items():
-        values = load_file(folder / name / "singular_values.safetensors")["per_sd"]  # images x r
+        values = read_safetensors(folder / name / "singular_values.safetensors")[1]["per_sd"].numpy()  # images x r
         found.setdefault(member.model, []).append(values)
     tables = []
     for model, several in found.items():

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import pandas as pd
-from safetensors.torch import load_file
 
 from latent_atlas.command import IN, OUT, folder_option, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_table
+from latent_atlas.files import read_safetensors, read_table, write_table
 from latent_atlas.geometry import reconstruction
 from latent_atlas.geometry.manifold import PrincipalSubspace
 from latent_atlas.report import published
@@ -68,7 +67,7 @@ def judged(known: list[Answer]) -> pd.DataFrame:
 
 def plane(components: Path, data: Images) -> Answer:
     """The error of the first two principal components."""
-    stored = load_file(components)
+    stored = read_safetensors(components)[1]
     surface = PrincipalSubspace(stored["components"][:2], stored["mean"], data.shape)
     error = 4 * reconstruction.summary(surface, data.test)["mse"]  # pixels in [-1, 1] differ by twice as much
     what = "test MSE of PCA, k = 2, pixels in [-1, 1]"
@@ -88,8 +87,8 @@ def answers(params: Params, results: Path) -> list[Answer]:
 
 
 def _of_pca(params: Params, results: Path) -> Iterator[Answer]:
-    spectrum = pd.read_csv(results / "pca" / "summary.csv")
-    errors = pd.read_csv(results / "reconstruct" / "summary.csv")
+    spectrum = read_table(results / "pca" / "summary.csv")
+    errors = read_table(results / "reconstruct" / "summary.csv")
     errors = errors[errors["split"] == "test"].set_index("manifold")["mse"]
     source = published.SCIKIT_LEARN
     for k, error in published.PCA_TEST_MSE.items():
@@ -103,7 +102,7 @@ def _of_pca(params: Params, results: Path) -> Iterator[Answer]:
 
 
 def _angles(params: Params, results: Path, names: list[str], kind: str, tolerance: float) -> Iterator[Answer]:
-    angles = pd.read_csv(results / "invariance" / "examples.csv")
+    angles = read_table(results / "invariance" / "examples.csv")
     angles = angles[angles["example"] == published.EXAMPLE].set_index(["manifold", "transformation"])["angle_deg"]
     entries = params.invariance.transformations
     for name in names:
@@ -116,7 +115,7 @@ def _angles(params: Params, results: Path, names: list[str], kind: str, toleranc
 
 
 def _jacobians(results: Path, names: list[str]) -> Iterator[Answer]:
-    found = pd.read_csv(results / "jacobian" / "examples.csv")
+    found = read_table(results / "jacobian" / "examples.csv")
     found = found[(found["example"] == published.EXAMPLE) & (found["dtype"] == "float64")].set_index("manifold")
     for name in names:
         largest, smallest, rank = published.JACOBIANS[name]

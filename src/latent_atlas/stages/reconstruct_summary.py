@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
-from safetensors.torch import load_file
 
 from latent_atlas.command import IN, log, stage, summary_options
 from latent_atlas.data.images import SPLITS, Images, as_float
-from latent_atlas.files import write_table, write_text
+from latent_atlas.files import read_safetensors, write_table, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
@@ -44,7 +43,7 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     write_table(folder / "differences.csv", differences(sample, VALUES))
     write_table(folder / "differences_by_class.csv", by_class(differences, sample, VALUES))
     write_text(folder / "metrics.json", metrics(errors))
-    examples = {name: load_file(folder / name / "shown.safetensors") for name in firsts(params)}
+    examples = {name: read_safetensors(folder / name / "shown.safetensors")[1] for name in firsts(params)}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
         save(plot_images({f"{split} images": originals}), folder / f"{split}_images.png")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
+from latent_atlas.files import read_table
 from latent_atlas.study.defaults import SAMPLE
 from latent_atlas.study.manifolds import member
 
@@ -48,12 +49,7 @@ def head(params: Params, name: str, latent_dim: int) -> dict[str, object]:
 
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     """The rows of ``folder/NAME/file`` (CSV or Parquet) for each name, in that order, as one long table."""
-    tables = [
-        pd.read_parquet(folder / name / file)
-        if file.endswith(".parquet")
-        else pd.read_csv(folder / name / file, keep_default_na=False, na_values=[""])
-        for name in names
-    ]
+    tables = [read_table(folder / name / file) for name in names]
     rows = [table for table in tables if len(table)] or tables[:1]
     for table in rows:
         if "seed" in table:

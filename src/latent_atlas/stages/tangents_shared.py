@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 from torch import Tensor
 
 from latent_atlas.command import IN, folder_option, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_parquet
+from latent_atlas.files import read_safetensors, write_parquet
 from latent_atlas.geometry.agreement import Agreement
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, load_manifold
 from latent_atlas.stages.tables import head, measured_images
@@ -53,7 +52,7 @@ def tangents_shared(params: Params, checkpoints: Path, trainings: Path, images: 
     for name in trained(params):
         finished = surfaces[name]
         assert isinstance(finished, Autoencoder)
-        epochs = over_epochs(finished, load_file(trainings / name / "snapshots.safetensors"))
+        epochs = over_epochs(finished, read_safetensors(trainings / name / "snapshots.safetensors")[1])
         pairs = [(epoch, "finished") for epoch in epochs]
         found = agreements(epochs | {"finished": finished}, pixels[some], pairs)
         found = found.rename(columns={"a": "epoch", "rank_a": "rank", "rank_b": "rank_finished"})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log, stage, summary_options
-from latent_atlas.files import write_table
+from latent_atlas.files import read_table, write_table
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
 from latent_atlas.statistics.agreement import ANGLES, pairs_of_models
@@ -28,11 +28,11 @@ BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
 @summary_options
 def tangents_summary(params: Params, folder: Path) -> None:
     """Summarize the shared tangent spaces by pairs of models, and draw them."""
-    table = pd.read_parquet(folder / "shared.parquet")
+    table = read_table(folder / "shared.parquet")
     sample, pca = table[table["example"].isna()], pca_manifolds(params)
     shared = judged(pairs_of_models(sample), pca)
     by_class = [pairs_of_models(rows).assign(label=label) for label, rows in sample.groupby("label")]
-    epochs = pd.read_parquet(folder / "epochs.parquet")
+    epochs = read_table(folder / "epochs.parquet")
     if len(epochs):
         epochs = summarized(epochs, ["shared", *ANGLES], ["latent_dim", "epoch"])
         save(plot_agreement_epochs(epochs), folder / "epochs.svg")

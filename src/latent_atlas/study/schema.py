@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -26,7 +27,9 @@ from pydantic import (
     model_validator,
 )
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent
 
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
 from latent_atlas.errors import DataError, ParamsError
@@ -48,6 +51,7 @@ EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MOST_SEEDS = 10_000
+LARGEST, DEEPEST = 1_000_000, 20  # bytes and levels of a parameter file
 
 
 def _known_architecture(name: str) -> str:
@@ -401,25 +405,78 @@ class Params(Section):
         return self
 
 
+class _Composer(Composer):
+    """Composes what a file says, without aliases, and not deeper than parameters are."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.parser.peek_event()
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            raise ParamsError(f"line {event.start_mark.line + 1}: anchors and aliases (& and *) are not read here: "
+                              f"write the values out, and text that begins with * or & in quotes")  # fmt: skip
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ParamsError(f"line {event.start_mark.line + 1}: more than {DEEPEST} levels of nesting")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
 def read(path: Path | str = "params.yaml") -> dict[str, Any]:
     """The parameter file as plain values, read as YAML 1.2 (``5e-3`` is a number).
 
     Raises
     ------
     ParamsError
-        If the file is missing or not YAML.
+        If the file is missing, no regular file, larger than :data:`LARGEST`, or not YAML; if it has anchors, more than
+        :data:`DEEPEST` levels, or a value that
+        JSON cannot hold.
     """
+    parser = YAML(typ="safe", pure=True)
+    parser.Composer = _Composer
     try:
-        values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ParamsError(f"{path} is no regular file: name a text file")
+        if status.st_size > LARGEST:
+            raise ParamsError(f"{path} has {status.st_size:,} bytes; a parameter file has at most {LARGEST:,}")
+        values = parser.load(Path(path).read_text(encoding="utf-8"))
+        _check_plain(values, ())
     except FileNotFoundError as error:
         raise ParamsError(f"there is no {path} here: run in the project's folder, or name the file") from error
     except YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} cannot be read as a text file: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # numbers, dates or keys that Python cannot hold
+        raise ParamsError(f"{path} is not valid YAML: {str(error).partition(chr(10))[0][:200]}") from error
+    except ParamsError as error:
+        text = str(error)
+        raise ParamsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     if not isinstance(values, dict):
         raise ParamsError(f"{path} must be a mapping of sections, not {type(values).__name__}")
     return values
+
+
+def _check_plain(values: Any, place: tuple[str, ...]) -> None:
+    """Refuse what JSON, which carries the values to the jobs, cannot hold, and numbers that no library can."""
+    where = ".".join(place) or "the file"
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if not isinstance(key, str):
+                raise ParamsError(f"{where}: the key {str(key)[:40]} is no text: put it in quotes")
+            _check_plain(value, (*place, key[:40]))
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            _check_plain(value, (*place, str(number)))
+    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+        raise ParamsError(f"{where}: a whole number of {values.bit_length()} bits; 64 are allowed")
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise ParamsError(f"{where}: {values} is no number that can be used here")
+    elif not isinstance(values, (str, int, float, type(None))):
+        raise ParamsError(f"{where}: a value of type {type(values).__name__}: give a number, text, list or mapping")
 
 
 def load(path: Path | str = "params.yaml") -> Params:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 import json
+import logging
 import shutil
 import sys
 import sysconfig
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import latent_atlas
 from latent_atlas.data.images import Images
+from latent_atlas.errors import OutputError
 from latent_atlas.files import atomic_write
 from latent_atlas.training.devices import describe
 from latent_atlas.training.schedule import Schedule
@@ -23,7 +28,9 @@ from latent_atlas.training.schedule import Schedule
 LIBRARY = Path(latent_atlas.__file__).resolve().parent
 TAKE_PART = ("training/**/*.py", "kernels/*.py", "models/**/*.py", "data/images.py")  # in the library
 INSTALLED = {"site-packages", "dist-packages"}
+HEAD = "latent-atlas resume sha256"  # what a file of a state begins with
 STANDARD = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "scripts")]
+log = logging.getLogger("latent_atlas")
 
 
 def fingerprint(model: nn.Module, images: Images, schedule: Schedule, device: torch.device) -> str:
@@ -58,6 +65,10 @@ def _is_the_users(path: Path) -> bool:
     return path.is_file() and not any(path.is_relative_to(folder) for folder in STANDARD)
 
 
+class OtherTrainingError(Exception):
+    """A stored state belongs to a training of other arguments, images or code."""
+
+
 class Done(NamedTuple):
     """What whole epochs have left behind."""
 
@@ -84,19 +95,55 @@ class State:
     ) -> None:
         self.path, self.fingerprint, self.device = path, fingerprint, device
         self.model, self.optimizer, self.cycle, self.generators = model, optimizer, cycle, generators
+        self.warned = False
 
     def store(self, done: Done) -> None:
         """Write the snapshot of the last epoch, where it is kept, and the current state."""
         if self.path is None:
             return
+        try:
+            self._store(self.path, done)
+        except OutputError as error:  # it is there for convenience: the training does not end for it
+            if not self.warned:
+                log.warning(f"warning: {error}; until then this training cannot be resumed if it is interrupted")
+            self.warned = True
+
+    def _store(self, path: Path, done: Done) -> None:
         if (epoch := int(done.curve[-1]["epoch"])) in done.snapshots:
-            with atomic_write(self._snapshot(self.path, epoch)) as aside:
-                torch.save({"fingerprint": self.fingerprint, "weights": done.snapshots[epoch]}, aside)
+            self._save(self._snapshot(path, epoch), {"weights": done.snapshots[epoch]})
         state = {
-            "fingerprint": self.fingerprint,
             "start_error": done.start_error,
             "curve": done.curve,
             "snapshots": list(done.snapshots),
+            **self._current(),
+        }
+        self._save(path, state)
+
+    def restore(self) -> Done | None:
+        """Take up the stored state, if it is whole and belongs to this training; else remove it."""
+        if self.path is None or not self.path.exists():
+            return None
+        before = copy.deepcopy(self._current())
+        try:
+            state = self._load(self.path)
+            snapshots = {epoch: self._load(self._snapshot(self.path, epoch))["weights"] for epoch in state["snapshots"]}
+            self._take(state)
+            done = Done(float(state["start_error"]), list(state["curve"]), snapshots)
+            int(done.curve[-1]["epoch"])
+        except OtherTrainingError:
+            log.info(f"{self.path} belongs to another training: it is removed, and this one begins anew")
+        except Exception as error:  # whatever damage does
+            reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+            log.warning(f"warning: {self.path} is damaged ({reason}): it is removed, and the training begins anew")
+        else:
+            return done
+        self._take(before)
+        remove(self.path)
+        return None
+
+    def _current(self) -> dict[str, Any]:
+        """All that changes in the course of a training."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "cycle": {"last_epoch": self.cycle.last_epoch, "_step_count": self.cycle._step_count},
@@ -104,18 +151,9 @@ class State:
             "generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        with atomic_write(self.path) as aside:
-            torch.save(state, aside)
 
-    def restore(self) -> Done | None:
-        """Take up the stored state, if it is whole and belongs to this training."""
-        if self.path is None or not self.path.exists():
-            return None
-        try:
-            state = self._load(self.path)
-            snapshots = {epoch: self._load(self._snapshot(self.path, epoch))["weights"] for epoch in state["snapshots"]}
-        except Exception:  # a damaged state, or that of another training, is worth no more than none
-            return None
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`_current` gave."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.cycle.load_state_dict(state["cycle"])
@@ -124,12 +162,32 @@ class State:
         torch.set_rng_state(state["generator"])
         if state["cuda_generator"] is not None:
             torch.cuda.set_rng_state(state["cuda_generator"], self.device)
-        return Done(state["start_error"], state["curve"], snapshots)
 
-    def _load(self, path: Path) -> dict:
-        stored = torch.load(path, weights_only=True)
+    def _save(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a file: a line with the checksum of the rest, then what torch makes of the content."""
+        payload = io.BytesIO()
+        torch.save({"fingerprint": self.fingerprint, **content}, payload)
+        with atomic_write(path) as aside, aside.open("wb") as file:
+            file.write(f"{HEAD} {hashlib.sha256(payload.getbuffer()).hexdigest()}\n".encode())
+            file.write(payload.getbuffer())
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """The content of a file, verified.
+
+        Raises
+        ------
+        OtherTrainingError
+            If it was written by another training.
+        ValueError
+            If its content does not have the checksum that it names.
+        """
+        with path.open("rb") as file:
+            head, payload = file.readline(len(HEAD) + 70), file.read()
+        if head != f"{HEAD} {hashlib.sha256(payload).hexdigest()}\n".encode():
+            raise ValueError(f"the content of {path.name} does not have the checksum that it names")
+        stored: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
         if stored["fingerprint"] != self.fingerprint:
-            raise ValueError(f"{path} belongs to another training")
+            raise OtherTrainingError(path)
         return stored
 
     @staticmethod
