@@ -19,8 +19,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    FiniteFloat,
-    PositiveFloat,
     PositiveInt,
     StringConstraints,
     ValidationError,
@@ -49,6 +47,8 @@ TRANSFORMATION_NAMES = tuple(
 )
 EXAMPLE = r"^(train|test)/[0-9]+$"  # a split and an index in it
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Length = Annotated[int, Field(gt=0, le=10**9)]  # of a training, in epochs or steps
+Step = Annotated[float, Field(ge=-(10**6), le=10**6)]  # of a transformation, in its unit
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MOST_SEEDS = 10_000
 LARGEST, DEEPEST = 1_000_000, 20  # bytes and levels of a parameter file
@@ -212,17 +212,17 @@ class DatasetParams(Section):
 
 
 class TrainingParams(Section):
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    min_steps: PositiveInt = 1
+    epochs: Length | None = None
+    steps: Length | None = None
+    min_steps: Length = 1
     batch_size: Annotated[int, Field(ge=2)]
     peak_learning_rate: Rate
     precision: Literal["float32", "bfloat16"]
     objective: Objective
-    snapshot_every: PositiveInt | None
+    snapshot_every: Length | None
     seed: Seed
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-    threads: PositiveInt
+    threads: Annotated[int, Field(ge=1, le=1024)]
 
     @model_validator(mode="after")
     def _has_one_length(self) -> TrainingParams:
@@ -232,14 +232,14 @@ class TrainingParams(Section):
 
 
 class TrainingOverrides(Section):
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    min_steps: PositiveInt | None = None
+    epochs: Length | None = None
+    steps: Length | None = None
+    min_steps: Length | None = None
     batch_size: Annotated[int, Field(ge=2)] | None = None
     peak_learning_rate: Rate | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     objective: Objective = None
-    snapshot_every: PositiveInt | None = None
+    snapshot_every: Length | None = None
     seed: Seed | None = None
 
     @model_validator(mode="after")
@@ -288,13 +288,13 @@ class ReconstructParams(Section):
 
 class InterpolateParams(Section):
     pairs: Annotated[dict[Name, Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=1)]
-    steps: PositiveInt
+    steps: Annotated[int, Field(ge=1, le=10_000)]
     shown: Annotated[int, Field(ge=2)]
 
 
 class GeodesicsParams(Section):
     pairs: PositiveInt | None
-    nodes: Annotated[int, Field(ge=3)]
+    nodes: Annotated[int, Field(ge=3, le=1000)]
     seed: Seed
 
 
@@ -303,14 +303,14 @@ class TangentsParams(Section):
 
 
 class TransformationParams(Section):
-    step: FiniteFloat
+    step: Step
     function: str | None = None
 
 
 class StepStudyParams(Section):
     example: str
     transformations: Annotated[list[str], Field(min_length=1)]
-    steps: Annotated[list[PositiveFloat], Field(min_length=1)]
+    steps: Annotated[list[Annotated[Step, Field(gt=0)]], Field(min_length=1)]
 
 
 class EpochStudyParams(Section):
