@@ -1,4 +1,4 @@
-"""What MkDocs asks while it builds the site: formulas as MathML, which needs no script, and names in docstrings as code."""
+"""What MkDocs asks while it builds the site: formulas as MathML, which needs no script; names in docstrings as code."""
 
 from __future__ import annotations
 
