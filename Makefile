@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check web bench install clean distclean help
+.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check web docs bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -45,10 +45,15 @@ test-faults: $(VENV)/installed-dev
 web: $(VENV)/installed-dev
 	cd web && PATH="$(CURDIR)/$(BIN):$$PATH" sh -c 'npm ci --ignore-scripts --no-audit --no-fund --silent && npm run --silent check && npm run --silent build'
 
-## check: formatting, lints, types, dvc.yaml against the Snakefile, and the scripts of the page against their sources
-check: $(VENV)/installed-dev web
-	$(BIN)/ruff format --check src tests examples setup.py
-	$(BIN)/ruff check src tests examples setup.py
+## docs: build the documentation into build/docs, with warnings as errors
+docs: $(VENV)/installed-dev
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation: $(CURDIR)/build/docs/index.html"
+
+## check: formatting, lints, types, dvc.yaml against the Snakefile, the scripts of the page against their sources, the documentation
+check: $(VENV)/installed-dev web docs
+	$(BIN)/ruff format --check src tests examples docs notebooks setup.py
+	$(BIN)/ruff check src tests examples docs notebooks setup.py
 	$(BIN)/snakefmt --check Snakefile workflow src/latent_atlas/study/templates/Snakefile
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy

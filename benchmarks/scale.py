@@ -6,7 +6,7 @@ the whole pipeline from nothing; its time and its peak memory are measured.
     .venv/bin/python benchmarks/scale.py --models 10 100 1000
     .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
 
-The first writes ``benchmarks/scale.csv`` and ``scale.png``, the second ``benchmarks/scale_slurm.csv``.
+The first writes ``benchmarks/scale.csv`` and ``docs/pictures/scale.png``, the second ``benchmarks/scale_slurm.csv``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from repository import Repository
 
 HERE = Path(__file__).resolve().parent
+PICTURES = HERE.parent / "docs" / "pictures"
 
 
 def with_models(values: dict[str, Any], count: int) -> None:
@@ -77,7 +78,7 @@ def draw(table: pd.DataFrame) -> None:
         axis.set(xlabel="models", ylabel=label)
         axis.grid(which="both", color="#e4e6ea")
     figure.suptitle("snakemake -n of a whole study")
-    figure.savefig(HERE / "scale.png", dpi=110)
+    figure.savefig(PICTURES / "scale.png", dpi=110)
 
 
 def trainings(count: int) -> dict[str, float]:

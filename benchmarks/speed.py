@@ -40,6 +40,7 @@ from latent_atlas.models import registry
 from latent_atlas.training.loop import Progress, Schedule, train
 
 HERE = Path(__file__).parent
+PICTURES = HERE.parent / "docs" / "pictures"
 MODELS = ("conv16", "conv32", "conv128", "fc16", "fc32", "fc128")
 FLAT = ("pca16", "pca32", "pca128")
 MOTIONS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "shift_y")}
@@ -386,7 +387,8 @@ def main() -> None:
         )
     if path.exists():
         try:
-            draw(pd.read_csv(path), pd.read_csv(scaled) if scaled.exists() else None, path.with_suffix(".png"))
+            folder = PICTURES if arguments.out == HERE else arguments.out
+            draw(pd.read_csv(path), pd.read_csv(scaled) if scaled.exists() else None, folder / f"{path.stem}.png")
         except ImportError:
             print("no matplotlib here: no picture", file=sys.stderr)
 
