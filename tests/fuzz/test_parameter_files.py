@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -20,7 +20,7 @@ from latent_atlas.study import schema
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))  # of each test; many thousands for a long search
 SHIPPED = schema.read(ROOT / "params.yaml")
-NASTY = (
+NASTY: tuple[Any, ...] = (
     0, -1, 1, 2, 10**6, 2**62, 2**64, -(2**64), 10**400, 1e-300, 1e300, 0.5, True, None, "", "x", [], {}, [[1]],
     "../../x", "a b", "$(touch X)", "{x}", "ü" * 300, "x" * 10_000, {"a": {"b": 1}}, ["x"] * 300, "\u202e",
     "evil:Evil", "os:system", "train/99999999999999999999", "module:", float("inf"), float("nan"), "*.png", "&x", "~",
@@ -77,7 +77,9 @@ def test_shipped_file_with_other_values(changes: list[tuple[tuple[Any, ...], Any
             if how == "gone":
                 del around[place[-1]]
             elif how == "key" and isinstance(around, dict):
-                around[value if isinstance(value, (str, int, float)) else "other"] = around.pop(place[-1])
+                cast(dict[Any, Any], around)[value if isinstance(value, (str, int, float)) else "other"] = around.pop(
+                    place[-1]
+                )
             else:
                 around[place[-1]] = copy.deepcopy(value)
         except (KeyError, IndexError, TypeError):
