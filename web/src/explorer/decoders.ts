@@ -127,6 +127,11 @@ export class Decoder {
     return found;
   }
 
+  /** Whether the tangent space at a code is computed already. */
+  has(code: ArrayLike<number>): boolean {
+    return this.spaces.has(Array.prototype.join.call(code, " "));
+  }
+
   /** The standard deviation of the codes of the sample along a direction. */
   spread(direction: ArrayLike<number>): number {
     const along = this.codes.map((code) => code.reduce((sum, x, i) => sum + x * direction[i], 0));
