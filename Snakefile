@@ -14,6 +14,7 @@ include: "workflow/rules/tangents.smk"
 include: "workflow/rules/invariance.smk"
 include: "workflow/rules/factors.smk"
 include: "workflow/rules/known_answers.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/report.smk"
 
 

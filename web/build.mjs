@@ -1,7 +1,8 @@
 // Builds each folder of src into ../src/latent_atlas/report/static, one script and one style sheet, which go with the package.
 // Classic scripts, since browsers load no modules from a page that is opened from disk.
 import { build } from "esbuild";
-import { existsSync, readdirSync } from "node:fs";
+import { gzipSync } from "fflate";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 
 const to = "../src/latent_atlas/report/static";
 
@@ -21,3 +22,8 @@ for (const part of readdirSync("src")) {
     });
   }
 }
+
+// The WebAssembly of ONNX Runtime as a classic script. fflate packs to the same bytes on every machine, unlike node's zlib.
+const wasm = readFileSync("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm");
+const packed = Buffer.from(gzipSync(wasm, { level: 9, mtime: 0 })).toString("base64");
+writeFileSync(`${to}/runtime.js`, `(globalThis.atlas ??= {}).runtime="${packed}";\n`);

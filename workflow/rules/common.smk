@@ -10,6 +10,7 @@ from latent_atlas.data.sources import SHAPES
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.study import resources, schema
 from latent_atlas.study.manifolds import (
+    compared,
     firsts,
     groups,
     members,
@@ -80,6 +81,7 @@ except LatentAtlasError as error:
 SEEDS = ["training.seed", *({"seeds"} & VALUES.keys())]
 MANIFOLDS = members(STUDY)
 FIRSTS = firsts(STUDY)
+COMPARED = compared(STUDY)
 PCA = pca_manifolds(STUDY)
 NETWORKS = networks(STUDY)
 TRAINED = trained(STUDY)

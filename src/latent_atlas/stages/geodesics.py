@@ -68,7 +68,7 @@ def geodesics(params: Params, name: str, manifold: Path, images: Path, folder: P
     }
     table = pd.DataFrame(tables.head(params, name, surface.latent_dim) | columns)
     write_table(folder / "pairs.csv", table)
-    shown: dict[str, Tensor] = {}
+    shown = {"codes": found.codes}  # B x nodes x k
     for number, pair in enumerate(params.interpolate.pairs):
         shown |= {f"{pair}_line": surface.decode(straight[number]), f"{pair}_geodesic": found.images[number]}
     write_safetensors(folder / "images.safetensors", {key: x.float() for key, x in shown.items()}, {"manifold": name})

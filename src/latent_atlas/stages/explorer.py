@@ -1,0 +1,97 @@
+"""explorer: the decoder of one manifold as graphs that a browser runs, and the codes that the explorer starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latent_atlas.command import folder_option, log, manifold_options, stage
+from latent_atlas.data.images import Images, as_float
+from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.geometry.bases import with_fixed_signs
+from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.geometry.paths import smooth
+from latent_atlas.report.graphs import graphs
+from latent_atlas.stages import tables
+from latent_atlas.study.models import architectures
+from latent_atlas.study.transformations import transformations
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+RANDOM_PAIRS = 10  # of test images whose geodesics are shown
+IMAGES, NUMBERS = 240, 2**20  # the most images to pick from, and the most numbers that they may have together
+SEGMENTS = 28  # of a geodesic
+
+
+@stage("name")
+@manifold_options
+@folder_option("--geodesics", "The results of the stage geodesics for this manifold.")
+def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Path, geodesics: Path) -> None:
+    """Export one manifold's decoder and its Jacobian for the explorer, with the codes of the images to pick from."""
+    surface = load_manifold(manifold, architectures(params))
+    data = Images.load(images)
+    pairs = shown_pairs(geodesics)
+    exact = surface.to(torch.float64)
+    pixels = torch.stack([data.pixels(split)[index] for split, index in shown_places(params, data, pairs)])
+    codes = exact.encode(as_float(pixels, exact.dtype))  # n x k
+    nodes = load_file(geodesics / "images.safetensors")["codes"][pairs.index.to_numpy()]  # pairs x nodes x k
+    found = graphs(surface, codes, transformations(params))
+    centre = codes.mean(0)  # k
+    axes = torch.linalg.svd(codes - centre, full_matrices=False).Vh[:2]  # 1 or 2 x k
+    parts = {
+        "decoder": _bytes(found.decoder),
+        "jacobian": _bytes(found.jacobian),
+        "weights": _bytes(found.weights),
+        "codes": codes.float(),
+        "geodesics": smooth(nodes, SEGMENTS).float(),  # pairs x points x k
+        "centre": centre.float(),
+        "axes": with_fixed_signs(axes.T).T.float(),
+    }
+    write_safetensors(folder / "graphs.safetensors", parts, {"manifold": name})
+    row = {
+        "exported": not found.reason,
+        "with_jacobian": bool(found.jacobian),
+        "weights": found.stored,
+        "precision": found.precision,
+        "bytes": len(found.decoder) + len(found.jacobian) + len(found.weights),
+        "largest_pixel_error": found.pixel_error,
+        "largest_angle_error_deg": found.angle_error,
+        "reason": found.reason or found.jacobian_reason,
+    }
+    write_table(folder / "export.csv", pd.DataFrame([tables.head(params, name, surface.latent_dim) | row]))
+    if found.reason:
+        log.warning(f"warning: this decoder has no form that a browser runs: {found.reason}")
+    elif found.jacobian_reason:
+        log.warning(f"warning: the derivative of this decoder has no form that a browser runs: {found.jacobian_reason}")
+    else:
+        log.info(
+            f"weights in {found.stored}, computed in {found.precision}; at most {255 * found.pixel_error:.2f} of 255 "
+            f"and {found.angle_error:.3f} degrees from float64"
+        )
+
+
+def shown_pairs(geodesics: Path) -> pd.DataFrame:
+    """The pairs of images whose geodesics are shown, by the row of each in the table: those of examples, then random ones."""
+    pairs = pd.read_csv(geodesics / "pairs.csv")
+    return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
+
+
+def shown_places(params: Params, data: Images, pairs: pd.DataFrame) -> list[tuple[str, int]]:
+    """Split and index of the images to pick from: examples, ends of the pairs, then the sample, each once."""
+    ends = pairs[["first", "second"]].to_numpy().flatten().tolist()
+    needed = dict.fromkeys([*data.places(params.examples), *data.places({place: place for place in ends})])
+    _, keys = tables.measured_images(params, data)
+    sampled = zip(keys["split"], keys["image"].astype(int), strict=True)
+    most = min(IMAGES, NUMBERS // int(np.prod(data.shape)))
+    return list(dict.fromkeys([*needed, *sampled]))[: max(most, len(needed))]
+
+
+def _bytes(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)

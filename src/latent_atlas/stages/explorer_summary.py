@@ -1,0 +1,107 @@
+"""explorer_summary: the explorer, a page that runs the decoders of the study, and what was exported for it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pandas as pd
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latent_atlas.command import IN, folder_option, log, stage, summary_options
+from latent_atlas.data.images import Images
+from latent_atlas.files import write_table, write_text
+from latent_atlas.geometry.transformations import TRANSFORMATIONS
+from latent_atlas.stages.explorer import shown_pairs, shown_places
+from latent_atlas.stages.tables import combined
+from latent_atlas.statistics.chance import chance_angle_deg
+from latent_atlas.study.manifolds import compared
+from latent_atlas.study.transformations import transformations
+
+if TYPE_CHECKING:
+    from latent_atlas.study.schema import Params
+
+STATIC = ("explorer.js", "explorer.css", "runtime.js")
+
+
+@stage()
+@summary_options
+@folder_option("--geodesics", "The results of the stage geodesics.")
+@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@folder_option("--report", "The folder of the report.")
+def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path, report: Path) -> None:
+    """Write the explorer: its page, its scripts, the decoders, and the images to pick from."""
+    names = compared(params)
+    data = Images.load(images)
+    table = combined(folder, names, "export.csv")
+    write_table(folder / "summary.csv", table)
+    pairs = shown_pairs(geodesics / names[0])
+    places = shown_places(params, data, pairs)
+    numbers = {f"{split}/{index}": number for number, (split, index) in enumerate(places)}
+    named = {place: example for example, place in params.examples.items()}
+    sample = {
+        "dataset": data.name,
+        "shape": data.shape,
+        "images": _base64(torch.stack([data.pixels(split)[index] for split, index in places])),
+        "labels": [data.classes[int(data.labels(split)[index])] for split, index in places],
+        "names": [named.get(place) or place for place in numbers],
+        "pairs": [
+            [numbers[first], numbers[second]] for first, second in pairs[["first", "second"]].itertuples(index=False)
+        ],
+        "transformations": [
+            {"name": name, "step": step, "unit": entry.unit, "function": entry.name if entry is TRANSFORMATIONS.get(entry.name) else None}
+            for name, (entry, step) in transformations(params).items()
+        ],
+        "manifolds": [_described(row) for row in table.to_dict("records")],
+        "chance": _chance(int(table["latent_dim"].max()), data.shape),
+    }
+    _write_script(report / "explorer" / "sample.js", "sample", sample)
+    for name in names:
+        tensors = load_file(folder / name / "graphs.safetensors")
+        _write_script(report / "explorer" / f"decoder_{name}.js", f"decoder_{name}", {
+            "geodesicPoints": tensors["geodesics"].shape[1],
+            **{part: _base64(tensor) for part, tensor in tensors.items()},
+        })  # fmt: skip
+    static = files("latent_atlas.report") / "static"
+    for file in STATIC:
+        write_text(report / "explorer" / file, (static / file).read_text(encoding="utf-8"))
+    environment = Environment(loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined)
+    write_text(report / "explorer.html", environment.get_template("explorer.html").render(data=data))
+    size = sum(file.stat().st_size for file in (report / "explorer").iterdir())
+    log.info(f"{int(table['exported'].sum())} of {len(table)} decoders, {size / 1e6:.1f} MB: {report / 'explorer.html'}")
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of one manifold; numbers that were not measured are null."""
+    return {
+        "name": row["manifold"],
+        "latentDim": int(row["latent_dim"]),
+        "exported": bool(row["exported"]),
+        "withJacobian": bool(row["with_jacobian"]),
+        "precision": None if pd.isna(row["precision"]) else row["precision"],
+        "angleError": None if pd.isna(row["largest_angle_error_deg"]) else row["largest_angle_error_deg"],
+        "reason": None if pd.isna(row["reason"]) else row["reason"],
+    }
+
+
+def _chance(most: int, shape: tuple[int, int, int]) -> list[float]:
+    """Chance levels in degrees by the rank of a tangent space, from 0 to the largest."""
+    pixels = shape[0] * shape[1] * shape[2]
+    return [round(chance_angle_deg(rank, pixels), 4) for rank in range(min(most, pixels) + 1)]
+
+
+def _base64(tensor: Tensor) -> str:
+    """The bytes of a tensor, little-endian."""
+    return base64.b64encode(tensor.contiguous().numpy().tobytes()).decode()
+
+
+def _write_script(path: Path, name: str, value: dict[str, Any]) -> None:
+    """A classic script that leaves a value for the page, since a page that is opened from disk cannot read files."""
+    write_text(path, f"(globalThis.atlas ??= {{}})[{json.dumps(name)}] = {json.dumps(value, ensure_ascii=True)};\n")
