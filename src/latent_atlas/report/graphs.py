@@ -75,9 +75,7 @@ class Graphs:
     jacobian_reason: str = ""
 
 
-def graphs(
-    surface: Manifold, codes: Tensor, transformations: Mapping[str, tuple[Transformation, float]]
-) -> Graphs:
+def graphs(surface: Manifold, codes: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Graphs:
     """The graphs of a manifold's decoder, in the smallest and fastest types that are exact enough.
 
     Parameters
