@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from support import ROOT, Study, options
 from surfaces import measure, succeeded
@@ -37,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def digits(trained: Study, digits_file: Path) -> Path:
+def small_report(trained: Study, digits_file: Path) -> Path:
     """The report of a small study, where the decoder fc2 could not be exported."""
     for name in MANIFOLDS:
         succeeded(measure(trained, "geodesics", name, digits_file))
@@ -56,9 +57,9 @@ def digits(trained: Study, digits_file: Path) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, digits: Path) -> Iterator[Page]:
+def page(browser: Browser, small_report: Path) -> Iterator[Page]:
     """The explorer of the small study, loaded; nothing may stand in the console."""
-    yield from opened(browser, digits)
+    yield from opened(browser, small_report)
 
 
 def opened(browser: Browser, report: Path) -> Iterator[Page]:
@@ -180,6 +181,25 @@ def test_singular_direction_is_pushed_after_a_rest(page: Page) -> None:
     page.locator("#amount").fill("2")
     page.wait_for_timeout(1000)
     assert shown(page, "fc4") != before
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_bars_a_reader(page: Page, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    for panel in ("images", "map", "transformation", "decoders"):
+        page.locator(f"#{panel} summary").click()
+    page.wait_for_timeout(800)
+    found = Axe().run(page).response["violations"]
+    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("width", [380, 768, 1280])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for panel in ("images", "map", "transformation", "decoders"):
+        page.locator(f"#{panel} summary").click()
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_map_decodes_and_picks(page: Page) -> None:
