@@ -78,7 +78,7 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
 
 
 def shown_pairs(geodesics: Path) -> pd.DataFrame:
-    """The pairs of images whose geodesics are shown, by the row of each in the table: those of examples, then random ones."""
+    """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
     pairs = pd.read_csv(geodesics / "pairs.csv")
     return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 
