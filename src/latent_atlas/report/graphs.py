@@ -211,8 +211,8 @@ class _Jacobian(nn.Module):
         self.eval()
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        images, tangents = jvp(self.decode, (z.repeat(self.k, 1),), (torch.eye(self.k, dtype=z.dtype),))
-        return images[:1], tangents
+        pushed = jvp(self.decode, (z.repeat(self.k, 1),), (torch.eye(self.k, dtype=z.dtype),))
+        return pushed[0][:1], pushed[1]  # 1 x CHW, k x CHW
 
 
 def _decoder(surface: Manifold) -> onnx.ModelProto:
