@@ -86,7 +86,7 @@ def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
             "interpolate": "",
         }.items()
     ]
-    return [*found, ("report", "", "--results results --images images --page results/report/index.html")]
+    return [*found, ("report", "", "--results results --images images --folder results/report")]
 
 
 def main() -> None:
