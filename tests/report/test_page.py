@@ -1,0 +1,137 @@
+"""The page in Chromium, opened from disk: what a reader does with it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+from support import Study
+
+pytestmark = pytest.mark.browser
+
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+@pytest.fixture
+def folder(finished: Study) -> Path:
+    """The report of a small study."""
+    return finished.folder / "results" / "report"
+
+
+@pytest.fixture
+def page(browser: Browser, folder: Path) -> Iterator[Page]:
+    """The page; nothing may stand in the console."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"file://{folder / 'index.html'}")
+    yield page
+    assert said == []
+    page.close()
+
+
+def column(page: Page, place: int) -> list[str]:
+    """The cells of a column of the first table."""
+    return page.locator("table").first.locator(f"tbody tr td:nth-child({place + 1})").all_text_contents()
+
+
+def test_links_and_pictures_resolve(page: Page, folder: Path) -> None:
+    links = page.eval_on_selector_all("a[href]", "links => links.map(link => link.getAttribute('href'))")
+    assert {link for link in links if not link.startswith("#")} == {"explorer.html", "data.json"}
+    assert all((folder / link).is_file() for link in links if not link.startswith("#"))
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    pictures = page.locator("img")
+    for number in range(pictures.count()):
+        pictures.nth(number).scroll_into_view_if_needed()
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_first_view_is_small(page: Page, folder: Path) -> None:
+    loaded = page.evaluate("[...document.images].filter(image => image.complete && image.naturalWidth).length")
+    assert loaded < page.locator("img").count()
+    assert (folder / "index.html").stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("key", ["click", "Enter", "Space"])
+def test_tables_sort(key: str, page: Page) -> None:
+    content = json.loads(page.evaluate("JSON.stringify([...document.querySelector('table').rows[0].cells].map(c => "
+                                       "c.textContent))"))  # fmt: skip
+    place = content.index("error")
+    button = page.locator("table").first.locator("th button").nth(place)
+    before = column(page, place)
+
+    def press() -> None:
+        if key == "click":
+            button.click()
+        else:
+            button.focus()
+            page.keyboard.press(key)
+
+    press()
+    up = column(page, place)
+    assert up == sorted(before, key=lambda text: float(text.split()[0]))
+    assert button.locator("..").get_attribute("aria-sort") == "ascending"
+    press()
+    assert column(page, place) == up[::-1]
+    assert button.locator("..").get_attribute("aria-sort") == "descending"
+
+
+def test_tables_are_downloaded_with_their_limits(page: Page, folder: Path, tmp_path: Path) -> None:
+    with page.expect_download() as download:
+        page.locator("a.csv").first.click()
+    download.value.save_as(tmp_path / "table.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text("utf-8"))))
+    table = json.loads((folder / "data.json").read_text("utf-8"))["sections"][0]["tables"][0]
+    place = table["columns"].index("error")
+    assert len(rows) == len(table["rows"]) > 2
+    for row, cells in zip(rows, table["rows"], strict=True):
+        assert row["model"] == cells[0]["text"]
+        for ending, key in (("", "value"), (" low", "low"), (" high", "high")):
+            assert float(row[f"error{ending}"]) == cells[place][key]
+
+
+def test_link_to_a_folded_part_opens_it(page: Page, folder: Path) -> None:
+    page.evaluate("document.querySelector('details figure').id = 'folded'")
+    assert not page.locator("#folded").is_visible()
+    page.evaluate("location.hash = '#folded'")
+    page.wait_for_function("document.getElementById('folded').getBoundingClientRect().height > 0")
+    assert page.locator("#folded").is_visible()
+
+
+def test_theme_is_switched(page: Page) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(colour)
+    page.locator("#theme").click()
+    assert page.evaluate(colour) != before
+    page.reload()
+    assert page.evaluate(colour) != before  # it is remembered
+    page.locator("#theme").click()
+    assert page.evaluate(colour) == before
+
+
+@pytest.mark.parametrize("width", [380, 768, 1280])
+def test_nothing_is_wider_than_the_window(width: int, page: Page) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    beyond = (
+        "[...document.querySelectorAll('body *')].filter(part => !part.closest('.scroll, .skip') && "
+        f"part.getBoundingClientRect().right > {width} + 1).map(part => part.outerHTML.slice(0, 80))"
+    )
+    assert page.evaluate(beyond) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_accessible(theme: Literal["light", "dark"], browser: Browser, folder: Path) -> None:
+    page = browser.new_page(color_scheme=theme)
+    page.goto(f"file://{folder / 'index.html'}")
+    found = Axe().run(page).response["violations"]
+    grave = [(one["id"], one["nodes"][0]["html"][:120]) for one in found if one["impact"] in ("serious", "critical")]
+    assert grave == []
+    page.close()
