@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults check web docs bench install clean distclean help
+.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -40,6 +40,10 @@ test-cluster: $(VENV)/installed-dev
 ## test-faults: check failures of nodes and jobs on the same SLURM (15 minutes)
 test-faults: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "slurm and slow" -rs
+
+## test-page: open the report in Chromium, which must be installed
+test-page: $(VENV)/installed-dev
+	@$(BIN)/pytest -m browser
 
 ## web: build the scripts and styles of the page from web/ into the package
 web: $(VENV)/installed-dev

@@ -59,7 +59,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         more = {"jacobians": "results/jacobian"} if stage == "invariance" else {}
         commands.append(options(f"{stage}-summary", folder=f"results/{stage}", **more))
     commands.append(options("reconstruct-summary", images=images, folder="results/reconstruct"))
-    commands.append(options("report", results="results", images=images, page="results/report/index.html"))
+    commands.append(options("report", results="results", images=images, folder="results/report"))
     for command in commands:
         done = study.run(*command)
         assert done.exit_code == 0, (command, done.output)

@@ -540,8 +540,8 @@ class TestStage:
         ]
         first, second = section.folded_tables
         count = sum(p.numel() for p in build("fully_connected", (1, 8, 8), 2).parameters())
-        assert f"fc2: {count:,} parameters; dimensions 64 → 256 → 128 → 2 → 128 → 256 → 64" in first
-        assert "fc4: " in second
+        assert f"fc2: {count:,} parameters; dimensions 64 → 256 → 128 → 2 → 128 → 256 → 64" in first.words
+        assert "fc4: " in second.words
 
     def test_network_with_a_skip_connection_is_not_judged(self, study: Study, digits_file: Path) -> None:
         (study.folder / "network_with_a_skip.py").write_text(

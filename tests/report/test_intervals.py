@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from latent_atlas.report.intervals import ranged, scope
+from latent_atlas.report.intervals import Interval, ranged, scope
 
 
 def test_number_with_its_limits() -> None:
     row = pd.Series({"x_mean": 0.731, "x_mean_low": 0.72, "x_mean_high": 0.744})
-    assert ranged(row, "x_mean", "{:.2f}".format) == "0.73 (0.72 to 0.74)"
+    assert str(ranged(row, "x_mean", "{:.2f}".format)) == "0.73 (0.72 to 0.74)"
+    assert ranged(row, "x_mean", "{:.2f}".format) == Interval(0.731, 0.72, 0.744, "0.73 (0.72 to 0.74)")
     row[["x_mean_low", "x_mean_high"]] = np.nan
-    assert ranged(row, "x_mean", "{:.2f}".format) == "0.73"
+    assert str(ranged(row, "x_mean", "{:.2f}".format)) == "0.73"
     row["x_mean"] = np.nan
-    assert ranged(row, "x_mean", "{:.2f}".format) == "–"
+    assert str(ranged(row, "x_mean", "{:.2f}".format)) == "–"
 
 
 def test_what_is_not_in_them_is_said() -> None:

@@ -118,8 +118,8 @@ def test_the_section_is_of_studies_with_known_factors_only(measured: Study, stud
     summary = pd.read_csv(results / "factors" / "summary.csv").set_index(["model", "factor"])
     assert f"fc4 {summary.loc[('fc4', 'all'), 'share_mean']:.1%}" in found.sentences[1]
     assert all("uncentred" not in said for said in found.sentences)
-    assert "pca3_uncentred" in found.tables[0]
-    assert "<th>ring</th>" in found.folded_tables[0]
+    assert "pca3_uncentred" in found.tables[0].words
+    assert "ring" in found.folded_tables[0].columns
     assert len(found.pictures) == 2
     assert sections.section(results, study.params) is None
 

@@ -231,7 +231,7 @@ class TestStage:
         assert len(section.sentences) == 1
         assert "From sneaker to pullover, the path of fc" in section.sentences[0]
         assert "3 of 5 paths are straight" in section.sentences[0]
-        assert "1.000" in section.tables[0]
+        assert "1.000" in section.tables[0].words
 
     def test_of_a_decoder_that_draws_one_image_only(self, study: Study, trained: Study, digits_file: Path) -> None:
         """A collapsed model: there is no straight distance to compare a length with."""

@@ -208,8 +208,10 @@ class TestStage:
         )
         assert section.sentences[1:] == ["The weights alone leave this open for fc2, fc4; at these images it is so."]
         assert (len(section.pictures), len(section.folded)) == (2, 1)
-        assert "published" not in section.tables[0]
-        assert "The variation between trainings is not in them: there is one training a model" in section.tables[0]
+        assert "published" not in section.tables[0].words
+        assert (
+            "The variation between trainings is not in them: there is one training a model" in section.tables[0].words
+        )
 
 
 class TestPrecision:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import shutil
@@ -11,13 +13,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from support import Study
 
 from latent_atlas.data.images import Images
 from latent_atlas.models.registry import build
-from latent_atlas.report import page
+from latent_atlas.report.intervals import Interval
 from latent_atlas.report.learned import judged, left_out, unlearned
+from latent_atlas.report.page import Cell, Section, table
 from latent_atlas.report.sections import pca, reconstruct, train
+from latent_atlas.stages.report import page
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.training.loop import mean_error
 
@@ -74,24 +79,64 @@ class TestPage:
         assert "{{" not in text
         assert "{%" not in text
 
-    def test_needs_no_other_file(self, text: str, read: Page) -> None:
+    def test_folder_is_whole(self, text: str, read: Page, finished: Study) -> None:
+        """Pictures lie in the folder and are loaded when they are seen; nothing else is asked for but the records."""
+        folder = finished.folder / "results" / "report"
         pictures = read.all("img")
         assert len(pictures) > 5
         for picture in pictures:
-            assert re.match(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/=]{100,}$", picture["src"] or "")
-        links = [value or "" for _, attributes in read.elements for key, value in attributes.items() if key == "href"]
-        assert links
-        assert all(link.startswith("#") for link in links)
+            assert picture["loading"] == "lazy"
+            with Image.open(folder / (picture["src"] or "")) as shown:
+                assert shown.format == "WEBP"
+                assert [str(side) for side in shown.size] == [picture["width"], picture["height"]]
+        assert {path.name for path in (folder / "pictures").iterdir()} == {
+            (picture["src"] or "").removeprefix("pictures/") for picture in pictures
+        }
         assert not {"link", "iframe"} & {tag for tag, _ in read.elements}
         # what each job took, where it lies beside the page; the text beside it says so where it does not
         assert [script["src"] for script in read.all("script") if "src" in script] == ["records.js"]
         assert "results/records.csv" in read.words
-        assert not re.search(r"url\(|@import", text)
+        assert not re.search(r"url\(|@import|https?://", text)
+
+    def test_is_rendered_from_its_data(self, text: str, finished: Study) -> None:
+        content = json.loads((finished.folder / "results" / "report" / "data.json").read_text("utf-8"))
+        assert page(content) == text
+        errors = pd.read_csv(finished.folder / "results" / "reconstruct" / "sample.csv").set_index("model")
+        overview = content["sections"][0]["tables"][0]
+        place = overview["columns"].index("error")
+        found = {row[0]["text"]: row[place] for row in overview["rows"]}
+        for model, cell in found.items():
+            assert cell["value"] == errors.loc[model, "mse_mean"]
+            assert (cell["low"], cell["high"]) == tuple(errors.loc[model, ["mse_mean_low", "mse_mean_high"]])
+        for section in content["sections"]:
+            for picture in section["pictures"] + section["folded"]:
+                source = finished.folder / "results" / picture["file"]
+                assert picture["md5"] == hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()
+
+    def test_hostile_text_is_text(self, text: str, finished: Study) -> None:
+        content = json.loads((finished.folder / "results" / "report" / "data.json").read_text("utf-8"))
+        hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
+        content["dataset"]["name"] = hostile
+        section = content["sections"][0]
+        section["title"], section["sentences"], section["warnings"] = hostile, [hostile], [hostile]
+        section["tables"][0] |= {"caption": hostile, "columns": [hostile] * len(section["tables"][0]["columns"])}
+        section["tables"][0]["rows"][0][0]["text"] = hostile
+        section["pictures"][0] |= {"caption": hostile, "file": hostile, "webp": hostile}
+        read = Page(page(content))
+        assert read.open == []
+        kinds = [tag for tag, _ in read.elements]
+        assert kinds.count("script") == [tag for tag, _ in Page(text).elements].count("script")
+        assert kinds.count("img") == [tag for tag, _ in Page(text).elements].count("img")
+        assert not any("onerror" in attributes for _, attributes in read.elements)
+        assert read.words.count(hostile) >= 7
 
     def test_every_link_and_picture_has_its_end(self, read: Page) -> None:
-        anchors = [attributes["id"] for tag, attributes in read.elements if "id" in attributes and tag == "section"]
+        anchors = [str(attributes["id"]) for _, attributes in read.elements if "id" in attributes]
         assert len(anchors) == len(set(anchors))
-        assert [f"#{anchor}" for anchor in anchors] == [link["href"] for link in read.all("a")]
+        links = [str(link["href"]) for link in read.all("a")]
+        assert len(links) > 10
+        assert {link.removeprefix("#") for link in links if link.startswith("#")} <= set(anchors)
+        assert {link for link in links if not link.startswith("#")} == {"explorer.html", "data.json"}
         assert all(picture["alt"] for picture in read.all("img"))
 
     def test_names_every_manifold_and_the_data(self, read: Page, finished: Study, digits: Images) -> None:
@@ -115,13 +160,14 @@ class TestPage:
 
     def test_is_the_same_when_written_again(self, text: str, finished: Study) -> None:
         done = finished.run(
-            "report", "--results", "results", "--images", "data/images.safetensors", "--page", "again.html"
+            "report", "--results", "results", "--images", "data/images.safetensors", "--folder", "again"
         )
-        try:
-            assert done.exit_code == 0, done.output
-            assert (finished.folder / "again.html").read_text(encoding="utf-8") == text
-        finally:
-            (finished.folder / "again.html").unlink(missing_ok=True)
+        assert done.exit_code == 0, done.output
+        first, again = (finished.folder / name for name in ("results/report", "again"))
+        written = [path.relative_to(again) for path in again.rglob("*") if path.is_file()]
+        assert len(written) > 10
+        assert all((again / name).read_bytes() == (first / name).read_bytes() for name in written)
+        shutil.rmtree(again)
 
 
 def errors(*rows: tuple[str, int, float]) -> pd.DataFrame:
@@ -237,8 +283,7 @@ class TestTraining:
             )
             for name, seed, epoch, step in (("fc2", 0, 42, 504), ("fc4", 5, 2, 7), ("fc4_seed6", 6, 2, 7))
         }
-        html = train._table(curves, study.params)
-        cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in html.split("<tr>")[2:]]
+        cells = [[cell.text for cell in row] for row in train._table(curves, study.params).rows]
         assert cells == [
             ["fc2", "42", "504", "128", "0.005", "float32", "mse", "0", "0.10000"],
             ["fc4", "2", "7", "32", "0.005", "float32", "mse", "5", "0.10000"],
@@ -268,20 +313,17 @@ class TestParts:
 
     def test_table(self) -> None:
         frame = pd.DataFrame({"name": ["a<b", "c"], "x": [0.25, 0.125], "y": [1.0, None]})
-        html = page.table(frame, {"x": "{:.2f}".format, "y": "{:.0f}".format}, "R & D")
-        read = Page(html)
-        assert read.open == []
-        assert "a&lt;b" in html
-        assert "R &amp; D" in html
-        assert '<td class="number">0.25</td>' in html
-        assert '<td class="number">0.12</td>' in html
-        assert '<td class="number">–</td>' in html
+        found = table(frame, {"x": "{:.2f}".format, "y": "{:.0f}".format}, "R & D")
+        assert (found.caption, found.columns, found.numeric) == ("R & D", ("name", "x", "y"), (False, True, True))
+        assert found.rows == (
+            (Cell("a<b"), Cell("0.25", 0.25), Cell("1", 1.0)),
+            (Cell("c"), Cell("0.12", 0.125), Cell("–")),
+        )
 
-    def test_picture_is_inside(self, tmp_path: Path) -> None:
-        (tmp_path / "a.png").write_bytes(b"\x89PNG")
-        (tmp_path / "b.svg").write_text("<svg/>")
-        assert page.Picture.of(tmp_path / "a.png", "x").uri == "data:image/png;base64,iVBORw=="
-        assert page.Picture.of(tmp_path / "b.svg", "x").uri == "data:image/svg+xml;base64,PHN2Zy8+"
+    def test_interval_in_a_table(self) -> None:
+        found = table(pd.DataFrame({"x": [Interval(0.5, 0.25, 0.75, "half")]}), {}, "")
+        assert found.numeric == (True,)
+        assert found.rows == ((Cell("half", 0.5, 0.25, 0.75),),)
 
     def test_anchor(self) -> None:
-        assert page.Section("PCA, the linear baseline").anchor == "pca--the-linear-baseline"
+        assert Section("PCA, the linear baseline").anchor == "pca--the-linear-baseline"

@@ -224,7 +224,7 @@ class TestSentences:
         section = sections.section(results.parent, trained.params)
         assert "This study cannot tell: it has one training of each model." in section.sentences[1]
         assert "uncentred" not in " ".join(section.sentences)
-        assert "fc2" in section.tables[0]
-        assert "pca2_uncentred" not in section.tables[0]
-        assert VARIANT in section.folded_tables[0]
+        assert "fc2" in section.tables[0].words
+        assert "pca2_uncentred" not in section.tables[0].words
+        assert VARIANT in section.folded_tables[0].words
         assert len(section.pictures) == 2

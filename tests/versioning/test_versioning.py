@@ -46,7 +46,7 @@ def study(versioned: Repository, tmp_path: Path) -> Repository:
 
 def test_after_a_run_both_have_nothing_to_do(study: Repository) -> None:
     assert study.stale() == set()
-    assert len(study.stages()) == 35
+    assert len(study.stages()) == 38
     assert set(study.contents())  # every output of every stage exists
 
 

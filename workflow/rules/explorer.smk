@@ -19,7 +19,11 @@ rule explorer:
         **requests("explorer"),
     params:
         values=parameters(
-            VALUES, "sample", "examples", "invariance.transformations", "interpolate.pairs"
+            VALUES,
+            "sample",
+            "examples",
+            "invariance.transformations",
+            "interpolate.pairs",
         ),
     shell:
         "latent-atlas explorer --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "

@@ -1,5 +1,7 @@
-rule report:
-    input:
+# All results that the page shows.
+SHOWN = [
+    file
+    for part in [
         rules.reconstruct_summary.output,
         rules.train_summary.output if TRAINED else [],
         rules.pca.output.summary,
@@ -14,11 +16,30 @@ rule report:
         rules.invariance_summary.output,
         rules.factors_summary.output if STUDY.dataset.name == SHAPES else [],
         rules.known_answers.output,
+    ]
+    for file in ([part] if isinstance(part, str) else part)
+]
+
+
+def webp(picture):
+    """The picture of the page that is made of a PNG file of the results."""
+    within = Path(without_storage(str(picture), STORAGE)).relative_to("results")
+    return f"results/report/pictures/{'_'.join(within.with_suffix('.webp').parts)}"
+
+
+rule report:
+    input:
+        SHOWN,
         images=IMAGES,
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),
+        static=[
+            here(packaged(f"report/static/page.{ending}")) for ending in ("css", "js")
+        ],
     output:
         page="results/report/index.html",
+        data="results/report/data.json",
+        pictures=[webp(file) for file in SHOWN if str(file).endswith(".png")],
     log:
         "logs/report.log",
     conda:
@@ -28,4 +49,4 @@ rule report:
     params:
         values=parameters(VALUES, *VALUES),
     shell:
-        "latent-atlas report --results results --images {input.images} --page {output.page} --log {log}"
+        "latent-atlas report --results results --images {input.images} --folder results/report --log {log}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,9 +75,7 @@ class Graphs:
     jacobian_reason: str = ""
 
 
-def graphs(
-    surface: Manifold, codes: Tensor, transformations: Mapping[str, tuple[Transformation, float]]
-) -> Graphs:
+def graphs(surface: Manifold, codes: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Graphs:
     """The graphs of a manifold's decoder, in the smallest and fastest types that are exact enough.
 
     Parameters
@@ -168,7 +166,7 @@ def _angles(
         jacobian = surface.jacobian(codes[number : number + 1])  # 1 x P x k
         if moved:
             found.append(TangentSpaces(jacobian).angles_deg(torch.stack([move[number] for move in moved])[None]))
-    return torch.cat(found)[:].nan_to_num() if found else torch.empty(0)
+    return torch.cat(found).nan_to_num() if found else torch.empty(0)
 
 
 def _rounded(surface: Manifold, stored: torch.dtype, dtype: torch.dtype) -> Manifold:
@@ -213,8 +211,8 @@ class _Jacobian(nn.Module):
         self.eval()
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        images, tangents = jvp(self.decode, (z.repeat(self.k, 1),), (torch.eye(self.k, dtype=z.dtype),))
-        return images[:1], tangents
+        pushed = jvp(self.decode, (z.repeat(self.k, 1),), (torch.eye(self.k, dtype=z.dtype),))
+        return pushed[0][:1], pushed[1]  # 1 x CHW, k x CHW
 
 
 def _decoder(surface: Manifold) -> onnx.ModelProto:
@@ -285,7 +283,8 @@ def _elementary(model: onnx.ModelProto) -> onnx.ModelProto:
         zero, one, scale = (_constant(model, f"{y}_{n}", v) for n, v in (("zero", 0.0), ("one", 1.0), ("alpha", alpha)))
         nodes += [
             helper.make_node("Min", [x, zero], [f"{y}_below"]), helper.make_node("Max", [x, zero], [f"{y}_above"]),
-            helper.make_node("Exp", [f"{y}_below"], [f"{y}_exp"]), helper.make_node("Sub", [f"{y}_exp", one], [f"{y}_less"]),
+            helper.make_node("Exp", [f"{y}_below"], [f"{y}_exp"]),
+            helper.make_node("Sub", [f"{y}_exp", one], [f"{y}_less"]),
             helper.make_node("Mul", [f"{y}_less", scale], [f"{y}_scaled"]),
             helper.make_node("Add", [f"{y}_scaled", f"{y}_above"], [y]),
         ]  # fmt: skip
@@ -302,7 +301,9 @@ def _without_zeros(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph without the products with the weights' tangents, which are zero, and without what nothing uses."""
     graph = model.graph
     zeros = {tensor.name for tensor in graph.initializer if not numpy_helper.to_array(tensor).any()}
-    vanishing, renamed, nodes = set(), {}, []
+    vanishing: set[str] = set()
+    renamed: dict[str, str] = {}
+    nodes = []
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.op_type in ("MatMul", "Conv", "ConvTranspose") and len(node.input) == 2 and node.input[1] in zeros:

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import pandas as pd
 
 
-def ranged(row: pd.Series, column: str, written: Callable[[float], str]) -> str:
+@dataclass(frozen=True)
+class Interval:
+    """A number with its limits, and how it is written.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+        None where there is none.
+    text : str
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def ranged(row: pd.Series, column: str, written: Callable[[float], str]) -> Interval:
     """The number in a column of a summary with its limits, such as ``0.73 (0.72 to 0.74)``; – where it is null."""
-    value, low, high = (row[f"{column}{ending}"] for ending in ("", "_low", "_high"))
-    if pd.isna(value):
-        return "–"
-    return written(value) if pd.isna(low) else f"{written(value)} ({written(low)} to {written(high)})"
+    value, low, high = (
+        None if pd.isna(row[f"{column}{ending}"]) else float(row[f"{column}{ending}"])
+        for ending in ("", "_low", "_high")
+    )
+    if value is None:
+        return Interval(None, None, None, "–")
+    if low is None or high is None:
+        return Interval(value, None, None, written(value))
+    return Interval(value, low, high, f"{written(value)} ({written(low)} to {written(high)})")
 
 
 def scope(summary: pd.DataFrame, fitted: Collection[str]) -> str:

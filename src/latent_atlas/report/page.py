@@ -1,31 +1,68 @@
-"""What a section of the report is made of."""
+"""What a section of the report is made of: data alone, which is stored as JSON and rendered by templates."""
 
 from __future__ import annotations
 
-import base64
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
+from latent_atlas.report.intervals import Interval
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside the page."""
+    """A picture file, and what is said of it.
 
-    uri: str
+    Attributes
+    ----------
+    path : Path
+        A PNG or SVG file in the folder of results; of an SVG file, a PNG file of the same name lies beside it.
+    caption : str
+    wide : bool
+        Whether it fills the width of the page.
+    """
+
+    path: Path
     caption: str
     wide: bool = True
 
-    @classmethod
-    def of(cls, path: Path, caption: str, wide: bool = True) -> Picture:
-        """A picture file as a data URI, so that the page needs no other file."""
-        encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-        return cls(f"data:{MEDIA[path.suffix]};base64,{encoded}", caption, wide)
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of a table: how it is written, and, of a number, the number and the limits of its interval."""
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes
+    ----------
+    caption : str
+    columns : tuple of str
+    numeric : tuple of bool
+        Which columns hold numbers.
+    rows : tuple of tuples of Cell
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def words(self) -> str:
+        """All that is written in it."""
+        return "\n".join([self.caption, *self.columns, *(cell.text for row in self.rows for cell in row)])
 
 
 @dataclass(frozen=True)
@@ -34,10 +71,10 @@ class Section:
 
     title: str
     sentences: list[str] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     folded: list[Picture] = field(default_factory=list)
-    folded_tables: list[str] = field(default_factory=list)
+    folded_tables: list[Table] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     tables_first: bool = False
 
@@ -47,12 +84,8 @@ class Section:
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
 
-def table(
-    frame: pd.DataFrame,
-    formats: Mapping[str, Callable[[float], str]],
-    caption: str,
-) -> str:
-    """A table as HTML.
+def table(frame: pd.DataFrame, formats: Mapping[str, Callable[[float], str]], caption: str) -> Table:
+    """A table of a data frame, whose cells may be an :class:`~latent_atlas.report.intervals.Interval`.
 
     Parameters
     ----------
@@ -61,23 +94,23 @@ def table(
         How to write the numbers of a column; other columns are written as text.
     caption : str
     """
-    head = "".join(f"<th{_right(column, formats)}>{escape(str(column))}</th>" for column in frame.columns)
-    body = []
-    for row in frame.to_dict("records"):
-        cells = []
-        for column, value in row.items():
-            text = escape(formats[column](value) if column in formats and pd.notna(value) else _plain(value))
-            cells.append(f"<td{_right(column, formats)}>{text}</td>")
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table>"
+    rows = tuple(
+        tuple(_cell(value, formats.get(str(column))) for column, value in row.items())
+        for row in frame.to_dict("records")
     )
+    named = [str(column) for column in frame.columns]
+    numeric = [
+        column in formats or any(row[place].value is not None for row in rows) for place, column in enumerate(named)
+    ]
+    return Table(caption, tuple(named), tuple(numeric), rows)
 
 
-def _plain(value: object) -> str:
-    return "–" if pd.isna(value) else str(value)
-
-
-def _right(column: object, formats: Mapping[str, object]) -> str:
-    return ' class="number"' if column in formats else ""
+def _cell(value: Any, written: Callable[[float], str] | None) -> Cell:
+    if isinstance(value, Interval):
+        return Cell(value.text, value.value, value.low, value.high)
+    if pd.isna(value):
+        return Cell("–")
+    if written is not None:
+        number = float(value)
+        return Cell(written(value), number if math.isfinite(number) else None)
+    return Cell(str(value))

@@ -41,7 +41,7 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     exact = surface.to(torch.float64)
     pixels = torch.stack([data.pixels(split)[index] for split, index in shown_places(params, data, pairs)])
     codes = exact.encode(as_float(pixels, exact.dtype))  # n x k
-    nodes = load_file(geodesics / "images.safetensors")["codes"][pairs.index.to_numpy()]  # pairs x nodes x k
+    nodes = load_file(geodesics / "images.safetensors")["codes"][pairs.index.tolist()]  # pairs x nodes x k
     found = graphs(surface, codes, transformations(params))
     centre = codes.mean(0)  # k
     axes = torch.linalg.svd(codes - centre, full_matrices=False).Vh[:2]  # 1 or 2 x k
@@ -78,7 +78,7 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
 
 
 def shown_pairs(geodesics: Path) -> pd.DataFrame:
-    """The pairs of images whose geodesics are shown, by the row of each in the table: those of examples, then random ones."""
+    """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
     pairs = pd.read_csv(geodesics / "pairs.csv")
     return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 

@@ -56,7 +56,12 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
             [numbers[first], numbers[second]] for first, second in pairs[["first", "second"]].itertuples(index=False)
         ],
         "transformations": [
-            {"name": name, "step": step, "unit": entry.unit, "function": entry.name if entry is TRANSFORMATIONS.get(entry.name) else None}
+            {
+                "name": name,
+                "step": step,
+                "unit": entry.unit,
+                "function": entry.name if entry is TRANSFORMATIONS.get(entry.name) else None,
+            }
             for name, (entry, step) in transformations(params).items()
         ],
         "manifolds": [_described(row) for row in table.to_dict("records")],
@@ -75,7 +80,9 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
     environment = Environment(loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined)
     write_text(report / "explorer.html", environment.get_template("explorer.html").render(data=data))
     size = sum(file.stat().st_size for file in (report / "explorer").iterdir())
-    log.info(f"{int(table['exported'].sum())} of {len(table)} decoders, {size / 1e6:.1f} MB: {report / 'explorer.html'}")
+    log.info(
+        f"{int(table['exported'].sum())} of {len(table)} decoders, {size / 1e6:.1f} MB: {report / 'explorer.html'}"
+    )
 
 
 def _described(row: dict[str, Any]) -> dict[str, Any]:

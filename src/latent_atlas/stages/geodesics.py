@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from latent_atlas.command import log, manifold_options, stage
 from latent_atlas.data import samples

@@ -1,17 +1,24 @@
-"""report: one self-contained page that shows all results."""
+"""report: the page that shows all results, the data that it is rendered from, and its pictures."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
-from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.command import IN, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_text
+from latent_atlas.files import atomic_write, write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
+from latent_atlas.report.page import Picture, Section
 from latent_atlas.report.sections import (
     agreement,
     factors,
@@ -35,25 +42,74 @@ SECTIONS = (
     overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train,
     pca, known_answers,
 )  # fmt: skip
+QUALITY = 80  # of pictures in WebP, of 100
 
 
 @stage()
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="Folder with the results of all stages.")  # fmt: skip
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--page", type=OUT, required=True, help="The page to write (HTML).")
-def report(params: Params, results: Path, images: Path, page: Path) -> None:
-    """Write the page that shows all results; it needs no other file."""
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True,
+              help="The folder to write: index.html, data.json and pictures.")  # fmt: skip
+def report(params: Params, results: Path, images: Path, folder: Path) -> None:
+    """Write the page that shows all results; its folder can be sent on, and opens without a server."""
     data = Images.load(images)
+    metadata = provenance(data.checksum)
+    found = [section for module in SECTIONS if (section := module.section(results, params))]
+    shown = {picture.path: picture for section in found for picture in (*section.pictures, *section.folded)}
+    pictures = {path: _picture(path, results, folder) for path in shown}
+    content = {
+        "dataset": {
+            "name": data.name,
+            "train": len(data.train),
+            "test": len(data.test),
+            "shape": data.shape,
+            "sha256": data.checksum,
+        },
+        "models": len(params.models),
+        "subspaces": 2 * len(params.pca.latent_dims),
+        "versions": {name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
+        "sections": [_content(section, pictures) for section in found],
+    }
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(folder / "data.json", text)
+    html = page(json.loads(text))
+    write_text(folder / "index.html", html)
+    size = len(html.encode()) + sum((folder / picture["webp"]).stat().st_size for picture in pictures.values())
+    log.info(f"{size / 1e6:.1f} MB: {(folder / 'index.html').resolve()}")
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The page of the data of a report."""
     environment = Environment(
         loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    metadata = provenance(data.checksum)
-    html = environment.get_template("report.html").render(
-        data=data,
-        params=params,
-        sections=[found for module in SECTIONS if (found := module.section(results, params))],
-        versions={name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
-    )
-    write_text(page, html)
-    log.info(f"{len(html) / 1e6:.1f} MB: {page.resolve()}")
+    static = files("latent_atlas.report") / "static"
+    own = {name: (static / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    return environment.get_template("report.html").render(**content, static=own)
+
+
+def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """A section as plain values."""
+
+    def drawn(several: Iterable[Picture]) -> list[dict[str, Any]]:
+        return [{"caption": picture.caption, "wide": picture.wide, **pictures[picture.path]} for picture in several]
+
+    plain = asdict(section) | {"pictures": drawn(section.pictures), "folded": drawn(section.folded)}
+    return plain | {"anchor": section.anchor}
+
+
+def _picture(path: Path, results: Path, folder: Path) -> dict[str, Any]:
+    """Write a picture in WebP; its file, what made it, and its checksum."""
+    source = path.relative_to(results)
+    webp = Path("pictures") / f"{'_'.join(source.with_suffix('').parts)}.webp"
+    with Image.open(path.with_suffix(".png")) as picture, atomic_write(folder / webp) as aside:
+        width, height = picture.size
+        picture.convert("RGB").save(aside, "WEBP", quality=QUALITY, method=4)
+    return {
+        "file": source.as_posix(),
+        "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
+        "webp": webp.as_posix(),
+        "width": width,
+        "height": height,
+    }

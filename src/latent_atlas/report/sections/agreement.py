@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
@@ -30,11 +30,11 @@ def section(results: Path, params: Params) -> Section:
         same_surface(told),
         *pair_sentences(told),
     ]
-    shown = [Picture.of(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
+    shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
         said += epoch_sentences(epochs[~epochs["model"].isin(left_out(results, params))])
-        shown.append(Picture.of(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
+        shown.append(Picture(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
     where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
     return Section(
@@ -124,7 +124,7 @@ def _share(row: pd.Series) -> str:
     return f"{row['shared_mean']:.1%}" + (f" [{low:.1%}, {high:.1%}]" if pd.notna(low) else "")
 
 
-def _table(shared: pd.DataFrame, caption: str) -> str:
+def _table(shared: pd.DataFrame, caption: str) -> Table:
     percent, degrees, number = "{:.1%}".format, "{:.1f}".format, "{:.0f}".format
     columns: dict[str, tuple[str, Callable[[float], str] | None]] = {
         "a": ("a", None), "b": ("b", None), "latent_dim_a": ("k, a", number), "latent_dim_b": ("k, b", number),

@@ -11,7 +11,7 @@ from latent_atlas.data.sources import SHAPES
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
@@ -36,8 +36,8 @@ def section(results: Path, params: Params) -> Section | None:
             )
         ],
         [
-            Picture.of(folder / "factors.svg", "Score of each true direction, and of the true tangent space."),
-            Picture.of(
+            Picture(folder / "factors.svg", "Score of each true direction, and of the true tangent space."),
+            Picture(
                 folder / "directions.png",
                 f"{params.tangents.example} and its derivative by each factor, scaled to one length; below, what each "
                 f"tangent space holds of it, and the angle. Of each pixel the channel that changes most.",
@@ -82,7 +82,7 @@ def sentences(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     return [*said, f"Held least is {listed}."]
 
 
-def _table(summary: pd.DataFrame, by: str, value: str, form: str, caption: str) -> str:
+def _table(summary: pd.DataFrame, by: str, value: str, form: str, caption: str) -> Table:
     """The mean of a column by model and another key, with its interval, and the mean chance level."""
     names, others = (list(summary[key].drop_duplicates()) for key in ("model", by))
     text = summary.assign(cell=[ranged(row, f"{value}_mean", form.format) for _, row in summary.iterrows()])

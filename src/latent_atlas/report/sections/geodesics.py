@@ -10,7 +10,7 @@ import pandas as pd
 
 from latent_atlas.report.intervals import ranged
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.schema import Params
 
 WORDS = {
@@ -90,16 +90,16 @@ def section(results: Path, params: Params) -> Section:
     tables = [_table(summary, CAPTION + once)]
     if len(variation):
         tables.append(table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION))
-    shown = [Picture.of(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]
+    shown = [Picture(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]
     shown += [
-        Picture.of(folder / f"{pair}.png", f"From {start} to {end}: points of the line of codes at equal steps, and "
+        Picture(folder / f"{pair}.png", f"From {start} to {end}: points of the line of codes at equal steps, and "
                    "the nodes of the geodesic's polygon.", wide=False)
         for pair, (start, end) in params.interpolate.pairs.items()
     ]  # fmt: skip
     return Section("Geodesics", said, tables, shown)
 
 
-def _table(summary: pd.DataFrame, caption: str) -> str:
+def _table(summary: pd.DataFrame, caption: str) -> Table:
     share, number, short = "{:.0%}".format, "{:.0f}".format, "{:.3f}".format
     columns = {
         "latent_dim": ("k", number), "pairs": ("pairs", number), "converged": ("converged", share),

@@ -46,8 +46,8 @@ def section(results: Path, params: Params) -> Section:
     for pair, (start, end) in params.interpolate.pairs.items():
         tables = (rows[(rows["pair"] == pair) & ~rows["model"].isin(silent)] for rows in (summary, paths))
         said.append(sentence(findings(*tables), f"{start} to {end}"))
-        shown.append(Picture.of(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
-        folded.append(Picture.of(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "
+        shown.append(Picture(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
+        folded.append(Picture(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "
                                  "their distance to the nearest training image."))  # fmt: skip
     wide = summary.pivot(index="manifold", columns="pair", values="length_ratio")
     names = list(summary["manifold"].drop_duplicates())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds, trained
 from latent_atlas.study.schema import Params
@@ -31,15 +31,15 @@ def section(results: Path, params: Params) -> Section:
         *sample_sentences(sample[sample["model"].isin(told)], pd.read_csv(folder / "differences.csv"), params),
         *step_sentences(step_findings(steps)),
     ]
-    shown = [Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
+    shown = [Picture(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
     if trained(params):
         epochs = pd.read_csv(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
-        shown.append(Picture.of(folder / "epochs.svg", "Angle and test error in the course of each training."))
-    shown.append(Picture.of(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
+        shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training."))
+    shown.append(Picture(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
     kinds = list(params.invariance.transformations)
     folded = [
-        Picture.of(
+        Picture(
             folder / "displacements" / example / f"{kind}.png",
             f"{kind} of {example}: tangential and normal components on each manifold.",
             wide=False,
@@ -48,7 +48,7 @@ def section(results: Path, params: Params) -> Section:
         for kind in kinds
     ]
     folded += [
-        Picture.of(folder / f"angles_{example}.svg", f"Angles at {example}.")
+        Picture(folder / f"angles_{example}.svg", f"Angles at {example}.")
         for example in params.examples
         if example not in (first, *others)
     ]
@@ -73,7 +73,7 @@ def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Pa
     ]
 
 
-def _sample_table(sample: pd.DataFrame, params: Params) -> str:
+def _sample_table(sample: pd.DataFrame, params: Params) -> Table:
     """Mean angle of each manifold and transformation over the sample, and the mean chance level."""
     names = list(sample["model"].drop_duplicates())
     kinds = list(sample["transformation"].drop_duplicates())
@@ -87,7 +87,7 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
     return table(wide.reset_index(), dict.fromkeys([*kinds, "chance"], "{:.1f}".format), caption)
 
 
-def _score_table(sample: pd.DataFrame) -> str:
+def _score_table(sample: pd.DataFrame) -> Table:
     """Mean score of each model and transformation with its interval."""
     names, kinds = list(sample["model"].drop_duplicates()), list(sample["transformation"].drop_duplicates())
     cells = sample.assign(said=[ranged(row, "score_mean", "{:.2f}".format) for _, row in sample.iterrows()])

@@ -11,7 +11,7 @@ import pandas as pd
 
 from latent_atlas.report import published
 from latent_atlas.report.intervals import ranged, scope
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import firsts, pca_manifolds
 from latent_atlas.study.schema import Params
 
@@ -40,7 +40,7 @@ def section(results: Path, params: Params) -> Section:
         ],
         tables=[_sample_table(sample, params), _table(summary, first)],
         pictures=[
-            Picture.of(
+            Picture(
                 folder / "bands.svg",
                 "Singular values of the decoders' Jacobians per standard deviation of the code, over the sample.",
             ),
@@ -74,7 +74,7 @@ def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], spl
     return said
 
 
-def _sample_table(sample: pd.DataFrame, params: Params) -> str:
+def _sample_table(sample: pd.DataFrame, params: Params) -> Table:
     """Ranks and scale-free spectra over the sample."""
     whole, short = "{:.0f}".format, "{:.3g}".format
     columns = {
@@ -103,7 +103,7 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> str:
 
 
 def _spectra(folder: Path, example: str) -> Picture:
-    return Picture.of(folder / f"spectra_{example}.svg", f"Singular values of the decoders' Jacobians at {example}.")
+    return Picture(folder / f"spectra_{example}.svg", f"Singular values of the decoders' Jacobians at {example}.")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _span(ranks: tuple[int, int]) -> str:
     return f"rank {low}" if low == high else f"ranks {low} to {high}"
 
 
-def _table(summary: pd.DataFrame, example: str) -> str:
+def _table(summary: pd.DataFrame, example: str) -> Table:
     here = summary[summary["example"] == example]
     exact = here[here["dtype"] == "float64"].set_index("manifold")
     rough = here[here["dtype"] == "float32"].set_index("manifold")

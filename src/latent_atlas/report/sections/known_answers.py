@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report import published
-from latent_atlas.report.page import Section, table
+from latent_atlas.report.page import Section, Table, table
 from latent_atlas.report.published import DATA, SCALE, TRAINING
 from latent_atlas.study.schema import Params
 
@@ -54,7 +54,7 @@ def _all(rows: pd.DataFrame) -> str:
     return "all agree" if agree == len(rows) else f"{agree} agree"
 
 
-def _table(known: pd.DataFrame, caption: str) -> str:
+def _table(known: pd.DataFrame, caption: str) -> Table:
     words = {True: "yes", False: "no"}
     frame = known.drop(columns="kind").assign(agrees=known["agrees"].map(words))
     number = "{:.9g}".format

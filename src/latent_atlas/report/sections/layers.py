@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.schema import Params
 
 
@@ -21,7 +21,7 @@ def section(results: Path, params: Params) -> Section:
         tables=[
             table(verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why")
         ],
-        pictures=[Picture.of(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
+        pictures=[Picture(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
         folded_tables=[
             _table(layers[layers["manifold"] == name], name)
             for name in params.models
@@ -53,7 +53,7 @@ def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[str]:
     return said
 
 
-def _table(layers: pd.DataFrame, name: str) -> str:
+def _table(layers: pd.DataFrame, name: str) -> Table:
     chain = " → ".join(str(number) for number in _dimensions(layers))
     parts = list(layers["part"].drop_duplicates())
     alone = f", {parts[0]} alone" if len(parts) == 1 else ""

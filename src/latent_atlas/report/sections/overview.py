@@ -10,7 +10,7 @@ import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.report.sections.agreement import of_findings, pairs, same_surface
 from latent_atlas.report.sections.reconstruct import gap_sentences
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
@@ -38,13 +38,13 @@ def section(results: Path, params: Params) -> Section:
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
     without = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
     pictures = [
-        Picture.of(
+        Picture(
             results / "invariance" / "distributions.svg",
             "Angles of the displacements at every image of the sample, by model. Black line: chance. White: median. "
             "Symbols: the example images.",
         ),
-        Picture.of(results / "jacobian" / "bands.svg", "Singular values per standard deviation of the code."),
-        Picture.of(results / "invariance" / "classes.svg", "Mean score by class and model."),
+        Picture(results / "jacobian" / "bands.svg", "Singular values per standard deviation of the code."),
+        Picture(results / "invariance" / "classes.svg", "Mean score by class and model."),
     ]
     return Section(
         "Overview",
@@ -176,7 +176,7 @@ def typical_sentences(found: pd.DataFrame, examples: Collection[str]) -> list[st
     return [f"The example {'; '.join(said)}."] if said else []
 
 
-def _table(numbers: pd.DataFrame, where: str) -> str:
+def _table(numbers: pd.DataFrame, where: str) -> Table:
     columns = {
         "mse": ("error", "{:.5f}".format),
         "encoder_gap": ("encoder gap", "{:.1%}".format),

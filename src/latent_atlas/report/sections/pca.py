@@ -16,7 +16,7 @@ def section(results: Path, params: Params) -> Section:
     return Section(
         "PCA, the linear baseline",
         sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],
-        pictures=[Picture.of(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
+        pictures=[Picture(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
     )
 
 

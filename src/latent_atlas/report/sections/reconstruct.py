@@ -9,7 +9,7 @@ import pandas as pd
 
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
@@ -33,21 +33,21 @@ def section(results: Path, params: Params) -> Section:
         ],
         tables=[_table(errors), _gap_table(sample, scope(sample, linear))],
         pictures=[
-            Picture.of(
+            Picture(
                 folder / "test_comparison.png",
                 "Ten test images by every manifold; on the right what each one gets wrong, all on one scale.",
             )
         ],
         folded=[
-            Picture.of(folder / f"{split}_images.png", f"{words} images, the originals.", wide=False)
+            Picture(folder / f"{split}_images.png", f"{words} images, the originals.", wide=False)
             for split, words in SPLITS.items()
         ]
         + [
-            Picture.of(folder / f"{split}_{group}.png", f"{words} images reconstructed by {', '.join(names)}.")
+            Picture(folder / f"{split}_{group}.png", f"{words} images reconstructed by {', '.join(names)}.")
             for split, words in SPLITS.items()
             for group, names in groups(params).items()
         ]
-        + [Picture.of(folder / "train_comparison.png", "Ten training images by every manifold.")],
+        + [Picture(folder / "train_comparison.png", "Ten training images by every manifold.")],
     )
 
 
@@ -126,7 +126,7 @@ def imported_sentences(names: list[str]) -> list[str]:
     return [f"Imported, and perhaps trained on these test images, which cannot be known here: {', '.join(names)}."]
 
 
-def _table(errors: pd.DataFrame) -> str:
+def _table(errors: pd.DataFrame) -> Table:
     wide = errors.pivot(index="manifold", columns="split", values=["mse", "psnr_db", "ssim"])
     order = errors["manifold"].drop_duplicates()
     frame = pd.DataFrame(
@@ -149,7 +149,7 @@ def _table(errors: pd.DataFrame) -> str:
     return table(frame, formats, "Mean errors over all images of each split")
 
 
-def _gap_table(sample: pd.DataFrame, intervals: str) -> str:
+def _gap_table(sample: pd.DataFrame, intervals: str) -> Table:
     """Errors by the encoders and of the closest points, over the sample."""
     error, share = "{:.5f}".format, "{:.1%}".format
     ranges = {

@@ -17,8 +17,8 @@ def section(results: Path, params: Params) -> Section:
     shown, folded = [], []
     for name in firsts(params):
         pictures = [
-            Picture.of(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
-            Picture.of(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
+            Picture(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
+            Picture(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
         ]
         open_here = name in open_ones and name in compared(params)
         shown += pictures[:1] if open_here else []

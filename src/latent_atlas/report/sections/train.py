@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.report.learned import unlearned
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.schema import Params
@@ -26,8 +26,8 @@ def section(results: Path, params: Params) -> Section:
         warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
         tables=[_table(curves, params)],
-        pictures=[Picture.of(folder / "curves.svg", "Error on the test images in the course of each training.")],
-        folded=[Picture.of(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
+        pictures=[Picture(folder / "curves.svg", "Error on the test images in the course of each training.")],
+        folded=[Picture(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
     )
 
 
@@ -44,7 +44,7 @@ def _sentence(name: str, gap: float) -> str:
     return f"The widest gap between training and test error is that of {name}: the test error ends {gap:.0%} higher."
 
 
-def _table(curves: dict[str, pd.DataFrame], params: Params) -> str:
+def _table(curves: dict[str, pd.DataFrame], params: Params) -> Table:
     """How each training went: the epochs and steps that were done, which may be other than those asked for."""
     rows = []
     for name, curve in curves.items():
