@@ -106,6 +106,16 @@ def test_link_to_a_folded_part_opens_it(page: Page, folder: Path) -> None:
     assert page.locator("#folded").is_visible()
 
 
+def test_values_are_read_from_plots(page: Page) -> None:
+    buttons = page.locator("button.read")
+    assert buttons.count() == 3
+    assert page.evaluate("typeof latentAtlasEmbed") == "undefined"  # nothing is loaded before
+    for _ in range(3):
+        buttons.first.click()
+    page.wait_for_function("document.querySelectorAll('.plots > div svg').length >= 5")
+    assert page.locator(".plots svg path[aria-roledescription]").count() > 10
+
+
 def test_theme_is_switched(page: Page) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(colour)

@@ -96,7 +96,7 @@ class TestPage:
         # what each job took, where it lies beside the page; the text beside it says so where it does not
         assert [script["src"] for script in read.all("script") if "src" in script] == ["records.js"]
         assert "results/records.csv" in read.words
-        assert not re.search(r"url\(|@import|https?://", text)
+        assert not re.search(r"url\(|@import|(src|href)=.https?://", text)
 
     def test_is_rendered_from_its_data(self, text: str, finished: Study) -> None:
         content = json.loads((finished.folder / "results" / "report" / "data.json").read_text("utf-8"))
@@ -122,6 +122,8 @@ class TestPage:
         section["tables"][0] |= {"caption": hostile, "columns": [hostile] * len(section["tables"][0]["columns"])}
         section["tables"][0]["rows"][0][0]["text"] = hostile
         section["pictures"][0] |= {"caption": hostile, "file": hostile, "webp": hostile}
+        plots = next(picture for part in content["sections"] for picture in part["pictures"] if picture["plots"])
+        plots["plots"] = [{"title": hostile}]
         read = Page(page(content))
         assert read.open == []
         kinds = [tag for tag, _ in read.elements]

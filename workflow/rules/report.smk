@@ -34,11 +34,13 @@ rule report:
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),
         static=[
-            here(packaged(f"report/static/page.{ending}")) for ending in ("css", "js")
+            here(packaged(f"report/static/{name}"))
+            for name in ("page.css", "page.js", "plots.js")
         ],
     output:
         page="results/report/index.html",
         data="results/report/data.json",
+        plots="results/report/plots.js",
         pictures=[webp(file) for file in SHOWN if str(file).endswith(".png")],
     log:
         "logs/report.log",

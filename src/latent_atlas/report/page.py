@@ -24,11 +24,14 @@ class Picture:
     caption : str
     wide : bool
         Whether it fills the width of the page.
+    plots : tuple of mappings
+        Vega-Lite specifications of the same, from which values can be read.
     """
 
     path: Path
     caption: str
     wide: bool = True
+    plots: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(folder / "data.json", text)
+    write_text(folder / "plots.js", _static("plots.js"))
     html = page(json.loads(text))
     write_text(folder / "index.html", html)
     size = len(html.encode()) + sum((folder / picture["webp"]).stat().st_size for picture in pictures.values())
@@ -84,16 +85,23 @@ def page(content: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    static = files("latent_atlas.report") / "static"
-    own = {name: (static / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    own = {ending: _static(f"page.{ending}") for ending in ("css", "js")}
     return environment.get_template("report.html").render(**content, static=own)
+
+
+def _static(name: str) -> str:
+    """A script or a style sheet that goes with the package."""
+    return (files("latent_atlas.report") / "static" / name).read_text(encoding="utf-8")
 
 
 def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
     """A section as plain values."""
 
     def drawn(several: Iterable[Picture]) -> list[dict[str, Any]]:
-        return [{"caption": picture.caption, "wide": picture.wide, **pictures[picture.path]} for picture in several]
+        return [
+            {"caption": picture.caption, "wide": picture.wide, "plots": picture.plots, **pictures[picture.path]}
+            for picture in several
+        ]
 
     plain = asdict(section) | {"pictures": drawn(section.pictures), "folded": drawn(section.folded)}
     return plain | {"anchor": section.anchor}

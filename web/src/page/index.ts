@@ -95,6 +95,35 @@ function theme(): void {
   say();
 }
 
+type Embed = (place: HTMLElement, specification: object, options: object) => Promise<unknown>;
+
+/** plots.js, which draws specifications; loaded when the first plot is asked for. */
+let drawing: Promise<Embed> | undefined;
+const loaded = (): Promise<Embed> =>
+  (drawing ??= new Promise((resolve, reject) => {
+    const script = make("script");
+    script.src = "plots.js";
+    script.onload = () => resolve((window as unknown as { latentAtlasEmbed: Embed }).latentAtlasEmbed);
+    script.onerror = () => reject(new Error("plots.js is missing beside the page"));
+    document.head.append(script);
+  }));
+
+/** Show the plots of a figure from which values can be read, below its picture. */
+async function read(button: HTMLButtonElement): Promise<void> {
+  const specifications = JSON.parse(button.nextElementSibling!.textContent!) as object[];
+  const around = make("div");
+  around.className = "plots";
+  button.replaceWith(around);
+  try {
+    const embed = await loaded();
+    for (const specification of specifications) {
+      await embed(around.appendChild(make("div")), specification, { renderer: "svg", actions: false });
+    }
+  } catch (error) {
+    around.textContent = String(error);
+  }
+}
+
 /** A table of plain values, as of the page. */
 function tableOf(caption: string, heads: string[], rows: string[][]): HTMLElement {
   const around = make("div");
@@ -158,6 +187,10 @@ function showRecords(records: Row[]): void {
 }
 
 document.querySelectorAll<HTMLTableElement>("table[data-sortable]").forEach(enhance);
+document.querySelectorAll<HTMLButtonElement>("button.read").forEach((button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => void read(button), { once: true });
+});
 theme();
 addEventListener("hashchange", reveal);
 addEventListener("beforeprint", () => document.querySelectorAll("details:not(.made)").forEach((part) => part.setAttribute("open", "")));

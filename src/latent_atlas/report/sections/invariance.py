@@ -10,8 +10,9 @@ import pandas as pd
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.plots import angles_by_step
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
-from latent_atlas.study.manifolds import compared, pca_manifolds, trained
+from latent_atlas.study.manifolds import compared, groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
 
@@ -36,7 +37,14 @@ def section(results: Path, params: Params) -> Section:
         epochs = pd.read_csv(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
         shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training."))
-    shown.append(Picture(folder / "steps.svg", "Angle against the size of the step; diamonds: the derivative."))
+    charts = angles_by_step(steps, groups(params))
+    shown.append(
+        Picture(
+            folder / "steps.svg",
+            "Angle against the size of the step; diamonds: the derivative.",
+            plots=tuple(chart.to_dict() for chart in charts.values()),
+        )
+    )
     kinds = list(params.invariance.transformations)
     folded = [
         Picture(

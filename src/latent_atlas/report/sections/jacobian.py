@@ -12,7 +12,8 @@ import pandas as pd
 from latent_atlas.report import published
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.page import Picture, Section, Table, table
-from latent_atlas.study.manifolds import firsts, pca_manifolds
+from latent_atlas.report.plots import spectrum_bands
+from latent_atlas.study.manifolds import firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -28,6 +29,7 @@ def section(results: Path, params: Params) -> Section:
     )
     dataset = params.dataset.name or "" if alike else ""
     linear = pca_manifolds(params)
+    charts = spectrum_bands(pd.read_csv(folder / "bands.csv"), groups(params))
     verdicts = pd.read_csv(results / "layers" / "summary.csv")
     undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
@@ -43,6 +45,7 @@ def section(results: Path, params: Params) -> Section:
             Picture(
                 folder / "bands.svg",
                 "Singular values of the decoders' Jacobians per standard deviation of the code, over the sample.",
+                plots=tuple(chart.to_dict() for chart in charts.values()),
             ),
             _spectra(folder, first),
         ],

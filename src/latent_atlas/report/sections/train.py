@@ -8,6 +8,7 @@ import pandas as pd
 
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.plots import learning_curves
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.schema import Params
@@ -20,13 +21,20 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    curves = {str(name): rows for name, rows in pd.read_csv(folder / "curves.csv").groupby("manifold", sort=False)}
+    table = pd.read_csv(folder / "curves.csv")
+    curves = {str(name): rows for name, rows in table.groupby("manifold", sort=False)}
     return Section(
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
         tables=[_table(curves, params)],
-        pictures=[Picture(folder / "curves.svg", "Error on the test images in the course of each training.")],
+        pictures=[
+            Picture(
+                folder / "curves.svg",
+                "Error on the test images in the course of each training.",
+                plots=(learning_curves(table).to_dict(),),
+            )
+        ],
         folded=[Picture(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
     )
 
