@@ -104,7 +104,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         values["training"].update(objective="absolute", batch_size=20)
         moves = values["invariance"]
         moves["transformations"] = {"fade": {"step": 5.0}}
-        moves["step_study"]["transformations"] = moves["epoch_study"]["transformations"] = ["fade"]
+        moves["step_study"]["transformations"] = ["fade"]
+        moves["epoch_study"]["transformations"] = ["fade"]
 
     copy.edit_params(change)
     copy.snakemake("results/jacobian/mine/angles.parquet", "results/mean_pixel/summary.csv")

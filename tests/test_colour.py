@@ -71,7 +71,7 @@ def test_every_table_has_a_row_for_every_manifold(results: Path) -> None:
         table = pd.read_csv(results / stage / "summary.csv")
         assert set(NAMES) <= set(table["model"])
         assert not table.drop(columns=["seed", "reason"], errors="ignore").select_dtypes("number").isna().any().any()
-    assert (results / "report" / "index.html").stat().st_size > 100_000
+    assert (results / "report" / "index.html").stat().st_size > 50_000
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from support import shake_statistics
 from surfaces import central_differences
 from torch import Tensor, nn
@@ -296,7 +295,7 @@ class TestFiles:
     @pytest.mark.parametrize("kind", ["principal_components", None])
     def test_refuses_other_safetensors(self, tmp_path: Path, kind: str | None) -> None:
         path = tmp_path / "other.safetensors"
-        save_file({"mean": torch.zeros(3)}, path, {"kind": kind} if kind else None)
+        write_safetensors(path, {"mean": torch.zeros(3)}, {"kind": kind} if kind else {})
         with pytest.raises(CheckpointError, match=rf"other\.safetensors holds no manifold \(its kind is {kind!r}"):
             load_manifold(path)
 

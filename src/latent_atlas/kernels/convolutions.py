@@ -265,7 +265,8 @@ def _by_rows(x: Tensor, weight: Tensor) -> Tensor:
     y = x.new_zeros(len(x), weight.shape[1], height * width)
     each = (channels * kernel_w * x.shape[2] * width + y.shape[1:].numel()) * x.element_size()
     together = max(1, CACHE // each)
-    for some, into in zip(x.split(together), y.split(together), strict=True):
+    for start in range(0, len(x), together):
+        some, into = x[start : start + together], y[start : start + together]
         windows = pad(some, (kernel_w - 1, kernel_w - 1)).unfold(3, width, 1)  # n x O x H x L x W'
         windows = windows.transpose(2, 3).flatten(3).flatten(1, 2)  # n x O·L x H·W'
         for i, row in enumerate(rows):

@@ -120,7 +120,7 @@ class State:
         self._save(path, state)
 
     def restore(self) -> Done | None:
-        """Take up the stored state, if it is whole and belongs to this training; else remove it."""
+        """Take up the stored state, if it is whole and belongs to this training. A damaged one is removed."""
         if self.path is None or not self.path.exists():
             return None
         before = copy.deepcopy(self._current())
@@ -131,7 +131,9 @@ class State:
             done = Done(float(state["start_error"]), list(state["curve"]), snapshots)
             int(done.curve[-1]["epoch"])
         except OtherTrainingError:
-            log.info(f"{self.path} belongs to another training: it is removed, and this one begins anew")
+            log.info(f"{self.path} belongs to another training: this one begins anew")
+            self._take(before)
+            return None
         except Exception as error:  # whatever damage does
             reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
             log.warning(f"warning: {self.path} is damaged ({reason}): it is removed, and the training begins anew")
