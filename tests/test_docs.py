@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from markdown_it import MarkdownIt
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -101,6 +102,8 @@ class Reader:
     def bash(self, block: Block) -> None:
         after = self.repository.root.parent / "folder"
         environment = self.repository.environment | {"HOME": str(self.repository.root.parent)}
+        if (sources := self.folder / "src").is_dir():  # of a clone that the page has made
+            environment["PYTHONPATH"] = str(sources)
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", f'trap "pwd > {after}" EXIT\n{self.placed(block.code)}'],
             cwd=self.folder, env=environment, capture_output=True, text=True, check=False,
@@ -146,7 +149,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, digits: Images) -> Path:
         repository.edit_params(lambda values: values.update(models=MODELS))
         repository.edit_params(lambda values: values["invariance"]["transformations"].update(rotation={"step": 1.0}))
         (repository.root / ".venv").mkdir()
-        (repository.root / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
         (repository.root / ".venv" / "installed").touch()
         repository.commit("three models")
         study = Study(repository.root)
@@ -170,6 +172,7 @@ def reader(place: Path, tmp_path: Path) -> Reader:
     home = tmp_path / "home"
     shutil.copytree(place, home, symlinks=True)
     repository = Repository(home / "project")
+    (repository.root / ".venv" / "bin").symlink_to(warm.tools() if warm.POSSIBLE else Path(sys.executable).parent)
     repository.run("git", "init", "--quiet", "--bare", "--initial-branch", "main", str(home / "remote.git"))
     repository.run("git", "remote", "add", "origin", str(home / "remote.git"))
     repository.run("git", "push", "--quiet", "--set-upstream", "origin", "main")
@@ -249,7 +252,8 @@ def test_the_site_opens_from_disk(tmp_path: Path) -> None:
                 assert "\\(" not in tab.inner_text("article"), f"a formula in {page.name} is not shown"
         assert problems == []
         tab.set_viewport_size({"width": 1280, "height": 800})
-        tab.fill(".md-search__input", "chance level")
-        tab.get_by_role("link", name="Chance level").first.click()
+        tab.click(".md-search__input")
+        tab.keyboard.type("chance level")
+        tab.locator(".md-search-result__link", has_text="Chance level").first.click()
         tab.wait_for_url("**/concepts.html?h=*#chance-level")
         browser.close()
