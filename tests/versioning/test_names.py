@@ -22,7 +22,7 @@ def test_state_dicts_come_in_whatever_their_names(tmp_path: Path) -> None:
     entries = {}
     for number, name in enumerate(NAMES):
         torch.save(build("fully_connected", (1, 8, 8), 4, options).state_dict(), study.root / name)
-        entry = {"architecture": "fully_connected", "latent_dim": 4, "options": options, "state_dict": name}
+        entry = {"architecture": "fully_connected", "latent_dim": 4, "options": {"widths": [16, 8]}, "state_dict": name}
         entries[f"t{number}"] = entry
     codes = 'its "codes" $(touch TRAP).npz'
     np.savez(study.root / codes, train=np.ones((200, 4)), test=np.ones((200, 4)))
