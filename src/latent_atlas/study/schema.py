@@ -431,17 +431,17 @@ def read(path: Path | str = "params.yaml") -> dict[str, Any]:
     ------
     ParamsError
         If the file is missing, no regular file, larger than :data:`LARGEST`, or not YAML; if it has anchors, more than
-        :data:`DEEPEST` levels, or a value that
-        JSON cannot hold.
+        :data:`DEEPEST` levels, or a value that JSON
+        cannot hold.
     """
     parser = YAML(typ="safe", pure=True)
     parser.Composer = _Composer
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ParamsError(f"{path} is no regular file: name a text file")
+            raise ParamsError("it is no regular file: name a text file")
         if status.st_size > LARGEST:
-            raise ParamsError(f"{path} has {status.st_size:,} bytes; a parameter file has at most {LARGEST:,}")
+            raise ParamsError(f"{status.st_size:,} bytes; a parameter file has at most {LARGEST:,}")
         values = parser.load(Path(path).read_text(encoding="utf-8"))
         _check_plain(values, ())
     except FileNotFoundError as error:
@@ -453,8 +453,7 @@ def read(path: Path | str = "params.yaml") -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:  # numbers, dates or keys that Python cannot hold
         raise ParamsError(f"{path} is not valid YAML: {str(error).partition(chr(10))[0][:200]}") from error
     except ParamsError as error:
-        text = str(error)
-        raise ParamsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        raise ParamsError(f"{path}: {error}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path} must be a mapping of sections, not {type(values).__name__}")
     return values
