@@ -136,6 +136,23 @@ def measure(study: Study, stage: str, name: str, images: Path) -> Result:
     )
 
 
+def export_decoder(study: Study, name: str, images: Path) -> None:
+    """Run the stages geodesics and explorer on the manifold ``checkpoints/NAME.safetensors`` of a study."""
+    succeeded(measure(study, "geodesics", name, images))
+    files = {
+        "manifold": f"checkpoints/{name}.safetensors",
+        "geodesics": f"results/geodesics/{name}",
+        "folder": f"results/explorer/{name}",
+    }
+    succeeded(study.run(*options("explorer", name=name, images=images, **files)))
+
+
+def write_explorer(study: Study, images: Path) -> None:
+    """Run the stage explorer_summary of a study, into ``results/report``."""
+    folders = {"folder": "results/explorer", "geodesics": "results/geodesics", "report": "results/report"}
+    succeeded(study.run(*options("explorer-summary", images=images, **folders)))
+
+
 def succeeded(done: Result) -> None:
     """A command did what it was asked for."""
     assert done.exit_code == 0, done.output

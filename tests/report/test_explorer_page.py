@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import pandas as pd
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from chromium import silent
 from playwright.sync_api import Browser, Page
-from support import ROOT, Study, options
-from surfaces import measure, succeeded
+from support import ROOT, Study
+from surfaces import export_decoder, write_explorer
 
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.geometry.manifold import load_manifold
@@ -31,40 +33,29 @@ REASON = "RuntimeError: <b>it</b> leaves torch"
 def small_report(trained: Study, digits_file: Path) -> Path:
     """The report of a small study, where the decoder fc2 could not be exported."""
     for name in MANIFOLDS:
-        succeeded(measure(trained, "geodesics", name, digits_file))
-        succeeded(trained.run(*options(
-            "explorer", name=name, manifold=f"checkpoints/{name}.safetensors", images=digits_file,
-            geodesics=f"results/geodesics/{name}", folder=f"results/explorer/{name}",
-        )))  # fmt: skip
+        export_decoder(trained, name, digits_file)
     row = trained.folder / "results/explorer/fc2/export.csv"
     changed = pd.read_csv(row).assign(exported=False, with_jacobian=False, reason=REASON)
     changed.to_csv(row, index=False)
-    succeeded(trained.run(*options(
-        "explorer-summary", folder="results/explorer", geodesics="results/geodesics", images=digits_file,
-        report="results/report",
-    )))  # fmt: skip
+    write_explorer(trained, digits_file)
     return trained.folder / "results/report"
 
 
 @pytest.fixture
 def page(browser: Browser, small_report: Path) -> Iterator[Page]:
     """The explorer of the small study, loaded; nothing may stand in the console."""
-    yield from opened(browser, small_report)
+    with opened(browser, small_report) as page:
+        yield page
 
 
+@contextmanager
 def opened(browser: Browser, report: Path) -> Iterator[Page]:
     """The explorer of a report, when its decoders have drawn."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"file://{report / 'explorer.html'}")
-    words = "[...document.querySelectorAll('#frames small')].map(each => each.textContent)"
-    page.wait_for_function(f"{words}.length > 1 && !{words}.includes('loading')")
-    page.wait_for_timeout(500)
-    yield page
-    assert said == []
-    page.close()
+    with silent(browser, report / "explorer.html") as page:
+        words = "[...document.querySelectorAll('#frames small')].map(each => each.textContent)"
+        page.wait_for_function(f"{words}.length > 1 && !{words}.includes('loading')")
+        page.wait_for_timeout(500)
+        yield page
 
 
 def shown(page: Page, name: str) -> str:
@@ -103,7 +94,7 @@ def test_numbers_of_the_small_study_are_those_of_torch(page: Page, trained: Stud
 @pytest.mark.skipif(not (ROOT / "results/report/explorer.html").is_file(), reason="needs a run of the study here")
 def test_numbers_of_the_study_are_those_of_torch(browser: Browser) -> None:
     names = list(pd.read_csv(ROOT / "results/explorer/summary.csv")["manifold"])
-    for page in opened(browser, ROOT / "results/report"):
+    with opened(browser, ROOT / "results/report") as page:
         compare(page, ROOT / "results/checkpoints", ROOT / "data/images.safetensors", names, 2)
 
 
@@ -207,7 +198,7 @@ def test_map_decodes_and_picks(page: Page) -> None:
 
 @pytest.mark.skipif(not (ROOT / "results/report/explorer.html").is_file(), reason="needs a run of the study here")
 def test_thirty_frames_a_second_while_dragging(browser: Browser) -> None:
-    for page in opened(browser, ROOT / "results/report"):
+    with opened(browser, ROOT / "results/report") as page:
         rate = page.evaluate("""async () => {
             const canvas = document.querySelector("#frames canvas[aria-label^='conv128:']");
             const context = canvas.getContext("2d"), put = context.putImageData.bind(context);

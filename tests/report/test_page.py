@@ -11,6 +11,7 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from chromium import silent
 from playwright.sync_api import Browser, Page
 from support import Study
 
@@ -28,14 +29,8 @@ def folder(finished: Study) -> Path:
 @pytest.fixture
 def page(browser: Browser, folder: Path) -> Iterator[Page]:
     """The page; nothing may stand in the console."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"file://{folder / 'index.html'}")
-    yield page
-    assert said == []
-    page.close()
+    with silent(browser, folder / "index.html") as page:
+        yield page
 
 
 def column(page: Page, place: int) -> list[str]:

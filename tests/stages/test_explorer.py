@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import Study, options
-from surfaces import measure, succeeded
+from surfaces import export_decoder, succeeded, write_explorer
 from torch import Tensor, nn
 
 from latent_atlas.geometry.manifold import Autoencoder, load_manifold
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
-from latent_atlas.report.graphs import graphs
+from latent_atlas.report.onnx_decoders import graphs
 
 MANIFOLDS = ("fc2", "fc4", "pca2")
 
@@ -28,15 +28,8 @@ MANIFOLDS = ("fc2", "fc4", "pca2")
 def results(trained: Study, digits_file: Path) -> Path:
     """What both stages have written."""
     for name in MANIFOLDS:
-        succeeded(measure(trained, "geodesics", name, digits_file))
-        succeeded(trained.run(*options(
-            "explorer", name=name, manifold=f"checkpoints/{name}.safetensors", images=digits_file,
-            geodesics=f"results/geodesics/{name}", folder=f"results/explorer/{name}",
-        )))  # fmt: skip
-    succeeded(trained.run(*options(
-        "explorer-summary", folder="results/explorer", geodesics="results/geodesics", images=digits_file,
-        report="results/report",
-    )))  # fmt: skip
+        export_decoder(trained, name, digits_file)
+    write_explorer(trained, digits_file)
     return trained.folder / "results"
 
 

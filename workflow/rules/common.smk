@@ -8,6 +8,8 @@ from latent_atlas.cluster import gpus as cluster
 from latent_atlas.cluster import records
 from latent_atlas.data.sources import SHAPES
 from latent_atlas.errors import LatentAtlasError
+from latent_atlas.report.assets import EXPLORER, PLOTS
+from latent_atlas.report.pictures import webp
 from latent_atlas.study import resources, schema
 from latent_atlas.study.manifolds import (
     compared,
@@ -133,6 +135,12 @@ def every(outputs, **wildcards):
     """Outputs of a rule for all these wildcards, also where they lie in object storage."""
     files = [outputs] if isinstance(outputs, str) else outputs
     return expand([without_storage(file, STORAGE) for file in files], **wildcards)
+
+
+def shown_as(picture):
+    """The file of the page that is made of a picture of the results."""
+    within = Path(without_storage(str(picture), STORAGE)).relative_to("results")
+    return f"results/report/{webp(within)}"
 
 
 def everything():

@@ -36,10 +36,7 @@ rule explorer_summary:
         tables=every(rules.explorer.output.table, manifold=COMPARED),
         pairs=every(rules.geodesics.output.pairs, manifold=COMPARED[0]),
         images=IMAGES,
-        static=[
-            here(packaged(f"report/static/{file}"))
-            for file in ["explorer.js", "explorer.css", "runtime.js"]
-        ],
+        static=[here(packaged(f"report/static/{file}")) for file in EXPLORER],
         template=here(packaged("report/templates/explorer.html")),
         sources=sources("explorer_summary"),
     output:
@@ -48,9 +45,7 @@ rule explorer_summary:
         files=expand(
             "results/report/explorer/{file}",
             file=[
-                "explorer.js",
-                "explorer.css",
-                "runtime.js",
+                *EXPLORER,
                 "sample.js",
                 *(f"decoder_{name}.js" for name in COMPARED),
             ],

@@ -21,12 +21,6 @@ SHOWN = [
 ]
 
 
-def webp(picture):
-    """The picture of the page that is made of a PNG file of the results."""
-    within = Path(without_storage(str(picture), STORAGE)).relative_to("results")
-    return f"results/report/pictures/{'_'.join(within.with_suffix('.webp').parts)}"
-
-
 rule report:
     input:
         SHOWN,
@@ -35,13 +29,13 @@ rule report:
         template=here(packaged("report/templates/report.html")),
         static=[
             here(packaged(f"report/static/{name}"))
-            for name in ("page.css", "page.js", "plots.js")
+            for name in ("page.css", "page.js", PLOTS)
         ],
     output:
         page="results/report/index.html",
         data="results/report/data.json",
-        plots="results/report/plots.js",
-        pictures=[webp(file) for file in SHOWN if str(file).endswith(".png")],
+        plots=f"results/report/{PLOTS}",
+        pictures=[shown_as(file) for file in SHOWN if str(file).endswith(".png")],
     log:
         "logs/report.log",
     conda:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.study.manifolds import member, networks
 from latent_atlas.study.schema import Params
 
@@ -42,7 +43,7 @@ def unlearned(results: Path, params: Params) -> list[Unlearned]:
     files = (results / "reconstruct" / "summary.csv", results / "pca" / "baselines.csv")
     if not all(file.exists() for file in files):
         return []
-    errors, baselines = map(pd.read_csv, files)
+    errors, baselines = map(read_table, files)
     return judged(errors[errors["manifold"].isin(networks(params))], baselines)
 
 

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from latent_atlas.command import folder_option, log, manifold_options, stage
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import read_safetensors, read_table, write_safetensors, write_table
 from latent_atlas.geometry.bases import with_fixed_signs
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.paths import smooth
-from latent_atlas.report.graphs import graphs
+from latent_atlas.report.onnx_decoders import graphs
 from latent_atlas.stages import tables
 from latent_atlas.study.models import architectures
 from latent_atlas.study.transformations import transformations
@@ -41,7 +40,9 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     exact = surface.to(torch.float64)
     pixels = torch.stack([data.pixels(split)[index] for split, index in shown_places(params, data, pairs)])
     codes = exact.encode(as_float(pixels, exact.dtype))  # n x k
-    nodes = load_file(geodesics / "images.safetensors")["codes"][pairs.index.tolist()]  # pairs x nodes x k
+    nodes = read_safetensors(geodesics / "images.safetensors", names=["codes"])[1]["codes"][
+        pairs.index.tolist()
+    ]  # pairs x nodes x k
     found = graphs(surface, codes, transformations(params))
     centre = codes.mean(0)  # k
     axes = torch.linalg.svd(codes - centre, full_matrices=False).Vh[:2]  # 1 or 2 x k
@@ -79,7 +80,7 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
 
 def shown_pairs(geodesics: Path) -> pd.DataFrame:
     """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
-    pairs = pd.read_csv(geodesics / "pairs.csv")
+    pairs = read_table(geodesics / "pairs.csv", ["random", "first", "second"])
     return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 
 

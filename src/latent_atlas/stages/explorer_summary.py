@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from safetensors.torch import load_file
 from torch import Tensor
 
 from latent_atlas.command import IN, folder_option, log, stage, summary_options
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_table, write_text
+from latent_atlas.files import read_safetensors, write_table, write_text
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
+from latent_atlas.report.assets import EXPLORER, static, template
 from latent_atlas.stages.explorer import shown_pairs, shown_places
 from latent_atlas.stages.tables import combined
 from latent_atlas.statistics.chance import chance_angle_deg
@@ -27,8 +25,6 @@ from latent_atlas.study.transformations import transformations
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
-
-STATIC = ("explorer.js", "explorer.css", "runtime.js")
 
 
 @stage()
@@ -69,16 +65,14 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
     }
     _write_script(report / "explorer" / "sample.js", "sample", sample)
     for name in names:
-        tensors = load_file(folder / name / "graphs.safetensors")
+        tensors = read_safetensors(folder / name / "graphs.safetensors")[1]
         _write_script(report / "explorer" / f"decoder_{name}.js", f"decoder_{name}", {
             "geodesicPoints": tensors["geodesics"].shape[1],
             **{part: _base64(tensor) for part, tensor in tensors.items()},
         })  # fmt: skip
-    static = files("latent_atlas.report") / "static"
-    for file in STATIC:
-        write_text(report / "explorer" / file, (static / file).read_text(encoding="utf-8"))
-    environment = Environment(loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined)
-    write_text(report / "explorer.html", environment.get_template("explorer.html").render(data=data))
+    for file in EXPLORER:
+        write_text(report / "explorer" / file, static(file))
+    write_text(report / "explorer.html", template("explorer.html").render(data=data))
     size = sum(file.stat().st_size for file in (report / "explorer").iterdir())
     log.info(
         f"{int(table['exported'].sum())} of {len(table)} decoders, {size / 1e6:.1f} MB: {report / 'explorer.html'}"

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from latent_atlas.command import IN, log, stage
 from latent_atlas.data.images import Images
-from latent_atlas.files import atomic_write, write_text
+from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
+from latent_atlas.report.assets import PLOTS, static, template
 from latent_atlas.report.page import Picture, Section
+from latent_atlas.report.pictures import convert
 from latent_atlas.report.sections import (
     agreement,
     factors,
@@ -42,7 +40,6 @@ SECTIONS = (
     overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train,
     pca, known_answers,
 )  # fmt: skip
-QUALITY = 80  # of pictures in WebP, of 100
 
 
 @stage()
@@ -54,17 +51,18 @@ QUALITY = 80  # of pictures in WebP, of 100
 def report(params: Params, results: Path, images: Path, folder: Path) -> None:
     """Write the page that shows all results; its folder can be sent on, and opens without a server."""
     data = Images.load(images)
-    metadata = provenance(data.checksum)
+    checksum = data.checksum
+    metadata = provenance(checksum)
     found = [section for module in SECTIONS if (section := module.section(results, params))]
     shown = {picture.path: picture for section in found for picture in (*section.pictures, *section.folded)}
-    pictures = {path: _picture(path, results, folder) for path in shown}
+    pictures = {path: convert(path, results, folder) for path in shown}
     content = {
         "dataset": {
             "name": data.name,
             "train": len(data.train),
             "test": len(data.test),
             "shape": data.shape,
-            "sha256": data.checksum,
+            "sha256": checksum,
         },
         "models": len(params.models),
         "subspaces": 2 * len(params.pca.latent_dims),
@@ -73,7 +71,7 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(folder / "data.json", text)
-    write_text(folder / "plots.js", _static("plots.js"))
+    write_text(folder / PLOTS, static(PLOTS))
     html = page(json.loads(text))
     write_text(folder / "index.html", html)
     size = len(html.encode()) + sum((folder / picture["webp"]).stat().st_size for picture in pictures.values())
@@ -82,16 +80,8 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
 
 def page(content: Mapping[str, Any]) -> str:
     """The page of the data of a report."""
-    environment = Environment(
-        loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    own = {ending: _static(f"page.{ending}") for ending in ("css", "js")}
-    return environment.get_template("report.html").render(**content, static=own)
-
-
-def _static(name: str) -> str:
-    """A script or a style sheet that goes with the package."""
-    return (files("latent_atlas.report") / "static" / name).read_text(encoding="utf-8")
+    own = {ending: static(f"page.{ending}") for ending in ("css", "js")}
+    return template("report.html").render(**content, static=own)
 
 
 def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,19 +95,3 @@ def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> di
 
     plain = asdict(section) | {"pictures": drawn(section.pictures), "folded": drawn(section.folded)}
     return plain | {"anchor": section.anchor}
-
-
-def _picture(path: Path, results: Path, folder: Path) -> dict[str, Any]:
-    """Write a picture in WebP; its file, what made it, and its checksum."""
-    source = path.relative_to(results)
-    webp = Path("pictures") / f"{'_'.join(source.with_suffix('').parts)}.webp"
-    with Image.open(path.with_suffix(".png")) as picture, atomic_write(folder / webp) as aside:
-        width, height = picture.size
-        picture.convert("RGB").save(aside, "WEBP", quality=QUALITY, method=4)
-    return {
-        "file": source.as_posix(),
-        "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
-        "webp": webp.as_posix(),
-        "width": width,
-        "height": height,
-    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.manifolds import trained
@@ -32,7 +33,7 @@ def section(results: Path, params: Params) -> Section:
     ]
     shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
     if trained(params):
-        epochs = pd.read_csv(folder / "epochs.csv")
+        epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(epochs[~epochs["model"].isin(left_out(results, params))])
         shown.append(Picture(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
@@ -48,7 +49,7 @@ def section(results: Path, params: Params) -> Section:
 
 def pairs(results: Path) -> pd.DataFrame:
     """What all pairs of models share."""
-    return pd.read_csv(results / "tangents" / "shared.csv", keep_default_na=False, na_values=[""])
+    return read_table(results / "tangents" / "shared.csv")
 
 
 def of_findings(shared: pd.DataFrame, silent: Collection[str]) -> pd.DataFrame:

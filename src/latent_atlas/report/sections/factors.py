@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.data.sources import SHAPES
+from latent_atlas.files import read_table
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out
@@ -21,9 +22,9 @@ def section(results: Path, params: Params) -> Section | None:
     if params.dataset.name != SHAPES:
         return None
     folder = results / "factors"
-    summary, differences = pd.read_csv(folder / "summary.csv"), pd.read_csv(folder / "differences.csv")
+    summary, differences = read_table(folder / "summary.csv"), read_table(folder / "differences.csv")
     kept = summary[summary["model"].isin({*compared(params)} - left_out(results, params))]
-    single, kinds = summary[summary["factor"] != ALL], pd.read_csv(folder / "by_class.csv")
+    single, kinds = summary[summary["factor"] != ALL], read_table(folder / "by_class.csv")
     held = "Mean share of the true tangent space that is held"
     return Section(
         "Known factors",

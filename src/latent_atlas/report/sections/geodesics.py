@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.intervals import ranged
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -78,7 +79,7 @@ class Steadiest:
 def section(results: Path, params: Params) -> Section:
     """Geodesics of random pairs and of the pairs of examples."""
     folder = results / "geodesics"
-    summary, variation = (pd.read_csv(folder / f"{name}.csv") for name in ("summary", "variation"))
+    summary, variation = (read_table(folder / f"{name}.csv") for name in ("summary", "variation"))
     said = []
     learned = summary[summary["model"].isin(set(params.models) - left_out(results, params))]
     if len(learned):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, table
 from latent_atlas.study.schema import Params
@@ -39,8 +40,8 @@ class Findings:
 def section(results: Path, params: Params) -> Section:
     """Paths between pairs of images, and their lengths."""
     folder = results / "interpolate"
-    summary = pd.read_csv(folder / "summary.csv")
-    paths = pd.read_csv(folder / "paths.csv")
+    summary = read_table(folder / "summary.csv")
+    paths = read_table(folder / "paths.csv")
     silent = left_out(results, params)
     said, shown, folded = [], [], []
     for pair, (start, end) in params.interpolate.pairs.items():

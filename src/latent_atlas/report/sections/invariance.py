@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -19,8 +20,8 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Angles between small displacements of images and the tangent spaces."""
     folder = results / "invariance"
-    steps = pd.read_csv(folder / "steps.csv")
-    sample = pd.read_csv(folder / "summary.csv")
+    steps = read_table(folder / "steps.csv")
+    sample = read_table(folder / "summary.csv")
     silent = left_out(results, params)
     told = [name for name in compared(params) if name not in silent]
     first, *others = params.invariance.pictures or list(params.examples)
@@ -29,12 +30,12 @@ def section(results: Path, params: Params) -> Section:
         "space; at 90° it is orthogonal to it. A random subspace of the same rank is already closer than 90°. That "
         "chance level falls with the rank. The score compares manifolds of different rank: 0 is chance, 1 is an angle "
         "of 0°.",
-        *sample_sentences(sample[sample["model"].isin(told)], pd.read_csv(folder / "differences.csv"), params),
+        *sample_sentences(sample[sample["model"].isin(told)], read_table(folder / "differences.csv"), params),
         *step_sentences(step_findings(steps)),
     ]
     shown = [Picture(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
     if trained(params):
-        epochs = pd.read_csv(folder / "epochs.csv")
+        epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
         shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training."))
     charts = angles_by_step(steps, groups(params))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report import published
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -20,8 +21,8 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Ranks and singular values of the decoders' Jacobians at the examples."""
     folder = results / "jacobian"
-    summary = pd.read_csv(folder / "examples.csv")
-    sample = pd.read_csv(folder / "summary.csv")
+    summary = read_table(folder / "examples.csv")
+    sample = read_table(folder / "summary.csv")
     summary = summary[summary["manifold"].isin(firsts(params))]
     first, *others = params.examples
     alike = published.comparable(params) and all(
@@ -29,8 +30,8 @@ def section(results: Path, params: Params) -> Section:
     )
     dataset = params.dataset.name or "" if alike else ""
     linear = pca_manifolds(params)
-    charts = spectrum_bands(pd.read_csv(folder / "bands.csv"), groups(params))
-    verdicts = pd.read_csv(results / "layers" / "summary.csv")
+    charts = spectrum_bands(read_table(folder / "bands.csv"), groups(params))
+    verdicts = read_table(results / "layers" / "summary.csv")
     undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
         "Jacobians and ranks",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report import published
 from latent_atlas.report.page import Section, Table, table
 from latent_atlas.report.published import DATA, SCALE, TRAINING
@@ -16,7 +17,7 @@ def section(results: Path, params: Params) -> Section | None:
     """Published numbers beside those of this study; None where nothing was published of its data."""
     if not published.same_data(params):
         return None
-    known = pd.read_csv(results / "known_answers" / "summary.csv")
+    known = read_table(results / "known_answers" / "summary.csv")
     return Section(
         "Known answers",
         warnings=[

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.study.schema import Params
 
@@ -13,8 +14,8 @@ from latent_atlas.study.schema import Params
 def section(results: Path, params: Params) -> Section:
     """Verdicts on encoders and decoders, and the tables they rest on."""
     folder = results / "layers"
-    verdicts = pd.read_csv(folder / "summary.csv")
-    layers = pd.read_csv(folder / "layers.csv")
+    verdicts = read_table(folder / "summary.csv")
+    layers = read_table(folder / "layers.csv")
     return Section(
         "Layers",
         sentences=sentences(findings(verdicts)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -29,7 +30,7 @@ def section(results: Path, params: Params) -> Section:
         "lower": "invariance/score_differences.csv",
         "places": "invariance/percentiles.csv",
     }
-    read = {name: pd.read_csv(results / file, keep_default_na=False, na_values=[""]) for name, file in files.items()}
+    read = {name: read_table(results / file) for name, file in files.items()}
     silent, shared = left_out(results, params), pairs(results)
     told = [name for name in compared(params) if name not in silent]
     numbers = collected(read["errors"], read["scores"], shared, compared(params))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.page import Picture, Section
 from latent_atlas.study.schema import Params
 
 
 def section(results: Path, params: Params) -> Section:
     """The spectrum of the linear baseline."""
-    spectrum = pd.read_csv(results / "pca" / "summary.csv")
+    spectrum = read_table(results / "pca" / "summary.csv")
     return Section(
         "PCA, the linear baseline",
         sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],

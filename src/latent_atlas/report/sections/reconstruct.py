@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out, unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -19,15 +20,15 @@ SPLITS = {"test": "Test", "train": "Training"}
 def section(results: Path, params: Params) -> Section:
     """Errors of all manifolds on both splits, and their reconstructions side by side."""
     folder = results / "reconstruct"
-    errors = pd.read_csv(folder / "summary.csv")
-    sample = pd.read_csv(folder / "sample.csv")
+    errors = read_table(folder / "summary.csv")
+    sample = read_table(folder / "sample.csv")
     linear = pca_manifolds(params)
     told = sample[~sample["model"].isin(left_out(results, params))]
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in unlearned(results, params)],
         sentences=[
-            *sentences(findings(told, pd.read_csv(folder / "differences.csv"), linear)),
+            *sentences(findings(told, read_table(folder / "differences.csv"), linear)),
             *gap_sentences(told[~told["model"].isin(linear)], params.sample.split),
             *imported_sentences([name for name in params.models if name not in trained(params)]),
         ],

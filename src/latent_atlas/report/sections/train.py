@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from latent_atlas.files import read_table
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.report.plots import learning_curves
@@ -21,7 +22,7 @@ def section(results: Path, params: Params) -> Section:
     if not trained(params):
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
-    table = pd.read_csv(folder / "curves.csv")
+    table = read_table(folder / "curves.csv")
     curves = {str(name): rows for name, rows in table.groupby("manifold", sort=False)}
     return Section(
         "Training",

@@ -1,0 +1,42 @@
+"""The pictures of the page: files in WebP beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePath
+from typing import Any
+
+from PIL import Image
+
+from latent_atlas.files import atomic_write
+
+QUALITY = 80  # of 100
+
+
+def webp(source: PurePath) -> str:
+    """The file of the page for a picture of the results, both relative to their folders.
+
+    Folders are joined by a hyphen, which is in no name of a study: no two pictures get the same file.
+    """
+    return f"pictures/{'-'.join(source.with_suffix('.webp').parts)}"
+
+
+def convert(path: Path, results: Path, folder: Path) -> dict[str, Any]:
+    """Write a PNG or SVG file of the results as WebP into the folder of the page.
+
+    Returns
+    -------
+    dict
+        ``file`` in the results and its ``md5``; ``webp``, the file of the page; ``width`` and ``height`` in pixels.
+    """
+    source = path.relative_to(results)
+    with Image.open(path.with_suffix(".png")) as picture, atomic_write(folder / webp(source)) as aside:
+        width, height = picture.size
+        picture.convert("RGB").save(aside, "WEBP", quality=QUALITY, method=4)
+    return {
+        "file": source.as_posix(),
+        "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
+        "webp": webp(source),
+        "width": width,
+        "height": height,
+    }
