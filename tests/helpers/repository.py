@@ -117,6 +117,8 @@ class Repository:
     def edit_params(self, change: Callable[[dict], None], file: str = "params.yaml") -> None:
         """Change the parameter file and write it anew."""
         yaml = YAML()
+        # Values that stand twice are written twice: parameter files hold no anchors.
+        yaml.representer.ignore_aliases = lambda *_: True
         path = self.root / file
         values = yaml.load(path.read_text(encoding="utf-8"))
         change(values)
