@@ -47,19 +47,20 @@ STAGE = '''
 
 from pathlib import Path
 
-import click
 import pandas as pd
 
-from latent_atlas.command import IN, OUT, stage
 from latent_atlas.data.images import SPLITS, Images
 from latent_atlas.files import write_table
 
 
-@stage()
-@click.option("--images", type=IN, required=True)
-@click.option("--table", type=OUT, required=True)
 def mean_pixel(params, images: Path, table: Path) -> None:
-    """The mean pixel of each split."""
+    """The mean pixel of each split.
+
+    Parameters
+    ----------
+    table : file
+        The table to write (CSV).
+    """
     data = Images.load(images)
     write_table(table, pd.DataFrame({"split": SPLITS, "mean": [data.pixels(s).double().mean().item() for s in SPLITS]}))
 '''
@@ -124,6 +125,7 @@ def test_each_thing_is_used(study: Repository) -> None:
 
 def test_the_stage_is_a_command_and_its_output_is_asked_for(study: Repository) -> None:
     assert "mean-pixel" in study.run("latent-atlas", "--help").stdout
+    assert "The table to write (CSV)." in study.run("latent-atlas", "mean-pixel", "--help").stdout
     (study.root / "results" / "mean_pixel" / "summary.csv").unlink()
     assert "mean_pixel" in study.stale_for_snakemake()
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import sys
 from importlib.metadata import version
 
 import pytest
-from support import COMMAND, Study, process, quoted, sealed
+from ruamel.yaml import YAML
+from support import COMMAND, ROOT, Study, process, quoted, sealed
 
-from latent_atlas.cli import stages
+from latent_atlas.cli import TOOLS, stages
+from latent_atlas.signatures import example
+
+OF_OTHER_STUDIES = {"factors", "factors-summary", "import"}
 
 
 def test_help_lists_all_stages(study: Study) -> None:
@@ -16,17 +22,42 @@ def test_help_lists_all_stages(study: Study) -> None:
     assert done.returncode == 0
     rows = [line.split() for line in done.stdout.partition("Stages")[2].splitlines()]
     listed = [words[0] for words in rows if words and words[0] in stages()]
-    assert listed == stages()
+    assert listed == list(stages())
     assert {"fetch", "train", "import", "pca", "reconstruct", "report"} <= set(listed)
 
 
-@pytest.mark.parametrize("name", stages())
-def test_every_stage_explains_itself(study: Study, name: str) -> None:
+@pytest.mark.parametrize("name", [*stages(), *TOOLS])
+def test_every_command_explains_itself(study: Study, name: str) -> None:
     done = study.run(name, "--help")
     assert done.exit_code == 0
     assert f"{name} [OPTIONS]" in done.stdout
-    assert "--params" in done.stdout
-    assert "--log" in done.stdout
+    assert f"latent-atlas {name}" in done.stdout.partition("Example:")[2]
+    rows = [line.split(None, 2) for line in done.stdout.partition("Options:")[2].splitlines() if line[2:4] == "--"]
+    assert all(len(row) > 1 for row in rows)
+    if name in stages():
+        assert {"--params", "--log"} < {row[0] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[set[tuple[str, ...]]]:
+    """The commands of the default study: pairs of neighbouring words of each."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [set(itertools.pairwise(shlex.split(stage["cmd"]))) for stage in stages.values()]
+
+
+@pytest.mark.parametrize("name", stages().keys() - OF_OTHER_STUDIES)
+def test_example_is_a_call_of_the_default_study(name: str, calls: list[set[tuple[str, ...]]]) -> None:
+    words = shlex.split(example(stages()[name]))
+    options = zip(words[2::2], words[3::2], strict=True)
+    assert any(tuple(words[:2]) in call and call >= set(options) for call in calls), words
+
+
+@pytest.mark.parametrize("name", [*stages(), *TOOLS])
+def test_help_loads_no_heavy_library(name: str) -> None:
+    script = "import sys; from latent_atlas.cli import main; main([sys.argv[1], '--help'], standalone_mode=False)"
+    heavy = {"torch", "numpy", "pandas", "scipy", "matplotlib", "snakemake", "dvc", "pydantic"}
+    done = process([sys.executable, "-c", f"{script}; print(*{heavy} & sys.modules.keys())", name], ROOT)
+    assert done.stdout.splitlines()[-1] == "", done.stdout
 
 
 def test_version(study: Study) -> None:

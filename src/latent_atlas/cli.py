@@ -11,11 +11,14 @@ import keyword
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 try:
     import click
 except ModuleNotFoundError:
     sys.exit("latent-atlas: the command line needs the workflow's packages: pip install 'latent-atlas[workflow]'")
+
+from latent_atlas.signatures import Signature, command, definition, signature
 
 # One thread each unless the caller says otherwise, so that a job gives the same bytes whoever starts it.
 # Set before numpy or torch is loaded, which read these once.
@@ -37,31 +40,19 @@ TOOLS = {
 }
 
 
-def stages() -> list[str]:
-    """Names of all stages' commands: of the modules in ``stages`` that define a function of their own name."""
-    files = sorted((PACKAGE / "stages").glob("*.py"))
-    return [_command(file.stem) for file in files if _summary(file, file.stem) is not None]
+def stages() -> dict[str, Signature]:
+    """The stages by the names of their commands: the modules in ``stages`` that define a function of their own name."""
+    found = {file: signature(file) for file in sorted((PACKAGE / "stages").glob("*.py"))}
+    return {_command(file.stem): stage for file, stage in found.items() if stage}
 
 
 def _command(function: str) -> str:
     return function.rstrip("_").replace("_", "-")
 
 
-def function_of(command: str) -> str:
+def _function(command: str) -> str:
     name = command.replace("-", "_")
     return f"{name}_" if keyword.iskeyword(name) else name
-
-
-def _file(command: str) -> Path:
-    return PACKAGE / TOOLS.get(command, f"stages/{function_of(command)}.py")
-
-
-def _summary(file: Path, function: str) -> str | None:
-    """First line of the docstring of a command's function, read without importing it; None if it defines no such."""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == function and node.decorator_list:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    return None
 
 
 class Stages(click.Group):
@@ -71,17 +62,27 @@ class Stages(click.Group):
         return [*stages(), *TOOLS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        file = _file(cmd_name)
+        function = _function(cmd_name)
+        file = PACKAGE / TOOLS.get(cmd_name, f"stages/{function}.py")
         if not (cmd_name.replace("-", "").isidentifier() and file.is_file()):
             return None
-        module = importlib.import_module(f"latent_atlas.{file.parent.name}.{file.stem}")
-        command = getattr(module, function_of(cmd_name), None)
-        return command if isinstance(command, click.Command) else None
+
+        def load() -> Any:
+            return getattr(importlib.import_module(f"latent_atlas.{file.parent.name}.{file.stem}"), function)
+
+        if cmd_name in TOOLS:
+            return load()
+        stage = signature(file)
+        return command(stage, load) if stage else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, names in (("Stages", stages()), ("Tools", list(TOOLS))):
+        tools = {name: definition(PACKAGE / file, name) for name, file in TOOLS.items()}
+        for title, texts in (
+            ("Stages", {name: stage.text for name, stage in stages().items()}),
+            ("Tools", {name: ast.get_docstring(function) or "" for name, function in tools.items() if function}),
+        ):
             with formatter.section(title):
-                formatter.write_dl([(name, _summary(_file(name), function_of(name)) or "") for name in names])
+                formatter.write_dl([(name, text.partition("\n")[0]) for name, text in texts.items()])
 
 
 @click.command(cls=Stages, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -30,55 +29,28 @@ IN = click.Path(dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
 
 
-def stage(subject: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
-    """Turn a function into a command of the pipeline, called with ``params`` and its own options.
+def run(
+    name: str,
+    load: Callable[[], Callable[..., None]],
+    params_file: Path,
+    log_file: Path | None,
+    options: dict[str, Any],
+) -> None:
+    """Call a stage with the parameter file and its options, as a job of the pipeline.
 
     Parameters
     ----------
-    subject : str, optional
-        The option that names what this call works on; its value is in the prefix of each line of progress.
+    name : str
+        Of the command; with the option ``name``, if it has one, the prefix of each line of progress.
+    load : callable
+        Gives the stage's function. It is called within the job, so that loading counts and can fail like the rest.
     """
+    with _Logging(f"{name} {options.get('name') or ''}".strip(), log_file), _JobMetadata(log_file):
+        from latent_atlas.study import schema
 
-    def decorate(function: Callable[..., None]) -> click.Command:
-        @click.command(name=function.__name__.replace("_", "-").rstrip("-"))
-        @click.option("--params", "params_file", type=IN, default=Path("params.yaml"), show_default=True,
-                      help="The parameter file.")  # fmt: skip
-        @click.option("--log", "log_file", type=OUT, help="Also write the progress, with times, to this file.")
-        @functools.wraps(function)
-        def command(params_file: Path, log_file: Path | None, **options: Any) -> None:
-            prefix = f"{command.name} {options.get(subject) or ''}" if subject else f"{command.name}"
-            with _Logging(prefix.strip(), log_file), _JobMetadata(log_file):
-                from latent_atlas.study import schema as config
-
-                keep_freed_memory()
-                function(config.load(params_file), **options)
-
-        return command
-
-    return decorate
-
-
-def folder_option(name: str, text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A required option that names a folder."""
-    return click.option(name, type=click.Path(file_okay=False, path_type=Path), required=True, help=text)
-
-
-def manifold_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that measures one manifold: ``name``, ``manifold``, ``images`` and ``folder``."""
-    for decorate in (
-        folder_option("--folder", "Where to write this manifold's results."),
-        click.option("--images", type=IN, required=True, help="The dataset, as written by fetch."),
-        click.option("--manifold", type=IN, required=True, help="The manifold (safetensors)."),
-        click.option("--name", required=True, help="What to call the manifold in the tables."),
-    ):
-        function = decorate(function)
-    return function
-
-
-def summary_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The option of a command that compares all manifolds: the ``folder`` that holds a folder of each."""
-    text = "The stage's results: a folder for each manifold, and what is written here."
-    return folder_option("--folder", text)(function)
+        params = schema.load(params_file)  # first: a wrong one is told before anything is loaded
+        keep_freed_memory()
+        load()(params, **options)
 
 
 class _Logging:

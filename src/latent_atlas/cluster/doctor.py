@@ -64,6 +64,10 @@ def doctor(profile: Path | None, on_nodes: bool, test_job: bool) -> None:
     """Check this site before the first run, and list what to change.
 
     Nothing is computed. Nothing is submitted, except with --on-nodes. Fails if there is a problem.
+
+    \b
+    Example:
+      latent-atlas doctor --profile profiles/slurm --on-nodes
     """
     if test_job:
         click.echo(json.dumps(_here()))

@@ -27,6 +27,10 @@ def resources() -> None:
     """Write workflow/resources.yaml from the records of a finished run's jobs.
 
     The requests to a cluster are these measurements times a margin.
+
+    \b
+    Example:
+      latent-atlas resources
     """
     from latent_atlas.files import write_text
     from latent_atlas.study import schema as config

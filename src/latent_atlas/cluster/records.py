@@ -18,6 +18,10 @@ def records() -> None:
     """Collect node, device, time and memory of all jobs in results/records.csv and beside the report.
 
     Every `snakemake` does this at its end; call it after `dvc repro`.
+
+    \b
+    Example:
+      dvc repro && latent-atlas records
     """
     if not Path("Snakefile").is_file():
         raise click.ClickException("this folder has no Snakefile: run it in the project's folder")

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.command import folder_option, log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.files import read_safetensors, read_table, write_safetensors, write_table
 from latent_atlas.geometry.bases import with_fixed_signs
@@ -29,9 +29,6 @@ IMAGES, NUMBERS = 240, 2**20  # the most images to pick from, and the most numbe
 SEGMENTS = 28  # of a geodesic
 
 
-@stage("name")
-@manifold_options
-@folder_option("--geodesics", "The results of the stage geodesics for this manifold.")
 def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Path, geodesics: Path) -> None:
     """Export one manifold's decoder and its Jacobian for the explorer, with the codes of the images to pick from."""
     surface = load_manifold(manifold, architectures(params))

@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.command import IN, folder_option, log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import read_safetensors, write_table, write_text
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@summary_options
-@folder_option("--geodesics", "The results of the stage geodesics.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@folder_option("--report", "The folder of the report.")
 def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path, report: Path) -> None:
     """Write the explorer: its page, its scripts, the decoders, and the images to pick from."""
     names = compared(params)

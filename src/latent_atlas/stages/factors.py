@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data.figures import directions, draw, factor_names
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@manifold_options
 def factors(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Angles between the true directions at the sample and the examples and one manifold's tangent spaces."""
     data = Images.load(images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
@@ -24,8 +24,6 @@ KEYS = ["latent_dim", "factor"]
 VALUES = ["angle_deg", "share", "score"]
 
 
-@stage()
-@summary_options
 def factors_summary(params: Params, folder: Path) -> None:
     """Summarize what the models hold of the true tangent spaces, and draw it."""
     table = combined(folder, manifolds(params), "factors.parquet")

@@ -6,9 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from latent_atlas.command import OUT, log, stage
+from latent_atlas.command import log
 from latent_atlas.data import sources as datasets
 from latent_atlas.errors import DataError, OutputError
 from latent_atlas.study.fits import check_fit
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@click.option("--images", type=OUT, required=True, help="The images file to write.")
 def fetch(params: Params, images: Path) -> None:
     """Get the dataset that params.yaml names, verify it, and store it as one file.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data import samples
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.files import write_safetensors, write_table
@@ -27,8 +27,6 @@ SEGMENTS = 64  # of a curve whose length is measured
 STARTS = ("line", "neighbours")
 
 
-@stage("name")
-@manifold_options
 def geodesics(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Geodesics between the pairs of examples and between random pairs of test images, on one manifold."""
     surface = load_manifold(manifold, architectures(params))

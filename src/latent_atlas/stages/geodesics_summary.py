@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from torch import Tensor
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
@@ -26,8 +26,6 @@ SUMMARIZED = ["ratio_to_line", "ratio_to_chord"]
 SHORTER, SAME = 1e-3, 1e-3  # by what share a geodesic must be shorter to count; within which two energies are the same
 
 
-@stage()
-@summary_options
 def geodesics_summary(params: Params, folder: Path) -> None:
     """Join the geodesics of all manifolds, summarize those of random pairs, and draw those of the examples."""
     table = combined(folder, manifolds(params), "pairs.csv")

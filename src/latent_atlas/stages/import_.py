@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import torch
 
-from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.models.adapters import Adapted
 from latent_atlas.models.checkpoints import Checkpoint, load_state
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 TOLERATED = 0.25  # beyond [0, 1], in what an imported network draws
 
 
-@stage("name")
-@click.option("--name", required=True, help="Name of the model in params.yaml, which gives its architecture.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--state-dict", type=IN, required=True, help="What torch.save(model.state_dict()) or safetensors wrote.")
-@click.option("--codes", type=IN, help="Codes of the images, of a model without an encoder.")
-@click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
 def import_(params: Params, name: str, images: Path, state_dict: Path, codes: Path | None, checkpoint: Path) -> None:
     """Bring in a trained state dict (.pth, safetensors) as a checkpoint.
 

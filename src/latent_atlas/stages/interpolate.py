@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pandas as pd
 import torch
 
-from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry import paths
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 PIXELS = "pixels"
 
 
-@stage("name")
-@click.option("--name", required=True, help="What to call the manifold in the tables.")
-@click.option("--manifold", type=IN, help="The manifold (safetensors); leave it out for the line of pixels.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@folder_option("--folder", "Where to write this manifold's results.")
 def interpolate(params: Params, name: str, manifold: Path | None, images: Path, folder: Path) -> None:
     """Interpolate between pairs of examples along the straight line of one manifold's codes, decoded.
 

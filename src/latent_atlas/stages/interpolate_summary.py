@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
 from latent_atlas.report.figures.style import save
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@summary_options
 def interpolate_summary(params: Params, folder: Path) -> None:
     """Join the paths of all manifolds and of pixel space, and draw them for each pair of examples."""
     names = [PIXELS, *manifolds(params)]

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from latent_atlas.command import manifold_options, stage
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.geometry.manifold import Manifold, load_manifold
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@manifold_options
 def invariance(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Displacements of the examples, split at one manifold's tangent spaces, and angles over the size of the step."""
     surface = load_manifold(manifold, architectures(params)).to(torch.float64)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pandas as pd
 import torch
 
-from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import read_safetensors, read_table, write_table
 from latent_atlas.geometry.manifold import Autoencoder
@@ -23,13 +22,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@click.option("--name", required=True, help="What to call the model in the tables.")
-@click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
-@click.option("--snapshots", type=IN, required=True, help="The model's weights after the epochs, as written by train.")
-@click.option("--curve", type=IN, required=True, help="The model's learning curve (CSV).")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@folder_option("--folder", "Where to write this model's results.")
 def invariance_epochs(
     params: Params, name: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
 ) -> None:

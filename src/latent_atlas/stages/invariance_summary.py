@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_atlas.command import folder_option, log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
@@ -22,9 +22,6 @@ KEYS = ["latent_dim", "transformation", "step", "unit"]
 VALUES = ["angle_deg", "share", "score"]
 
 
-@stage()
-@folder_option("--jacobians", "A folder for each manifold with its angles, as written by jacobian.")
-@summary_options
 def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
     """Summarize the manifolds' angles and draw displacements, heat maps and studies."""
     table = combined(jacobians, manifolds(params), "angles.parquet")

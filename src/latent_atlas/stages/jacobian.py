@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import load_manifold
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@manifold_options
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Spectra of one decoder's Jacobians, also per standard deviation of its codes, and angles to their columns' span.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_safetensors, write_table
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
@@ -24,8 +24,6 @@ NAMES = ("sigma_max", "sigma_min", "condition_number", "log_volume", "effective_
 VALUES = [*NAMES[:4], *(f"{name}_per_sd" for name in NAMES)]
 
 
-@stage()
-@summary_options
 def jacobian_summary(params: Params, folder: Path) -> None:
     """Summarize the decoders' spectra and draw them at the examples."""
     table = combined(folder, manifolds(params), "spectra.parquet")

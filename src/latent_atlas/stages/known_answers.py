@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import click
 import pandas as pd
 
-from latent_atlas.command import IN, OUT, folder_option, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import read_safetensors, read_table, write_table
 from latent_atlas.geometry import reconstruction
@@ -37,10 +36,6 @@ class Answer(NamedTuple):
     source: str
 
 
-@stage()
-@folder_option("--results", "Folder with the results of pca, reconstruct, jacobian and invariance.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--summary", type=OUT, required=True, help="The table to write (CSV).")
 def known_answers(params: Params, results: Path, images: Path, summary: Path) -> None:
     """Hold what this study obtained against published numbers, and warn of those that should agree but do not."""
     known = []

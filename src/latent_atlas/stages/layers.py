@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import pandas as pd
 import torch
 
-from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.command import log
 from latent_atlas.files import write_table
 from latent_atlas.geometry import layers as geometry
 from latent_atlas.models.checkpoints import Checkpoint
@@ -30,10 +29,6 @@ TABLES = {
 }  # fmt: skip
 
 
-@stage("name")
-@click.option("--name", required=True, help="What to call the network in the tables.")
-@click.option("--checkpoint", type=IN, required=True, help="The model's checkpoint (safetensors).")
-@folder_option("--folder", "Where to write this model's results.")
 def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
     """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
     loaded = Checkpoint.load(checkpoint, architectures(params))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.figures.style import save
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@summary_options
 def layers_summary(params: Params, folder: Path) -> None:
     """Join the models' tables and draw the spectra of their layers."""
     tables = {file: combined(folder, networks(params), file) for file in TABLES}

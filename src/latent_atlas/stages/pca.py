@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pandas as pd
 
-from latent_atlas.command import IN, OUT, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_table
 from latent_atlas.geometry import reconstruction
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--components", type=OUT, required=True, help="Components, variances and the mean (safetensors).")
-@click.option("--summary", type=OUT, required=True, help="The variance along each component (CSV).")
-@click.option("--baselines", type=OUT, required=True, help="Errors of the mean image and of one component (CSV).")
-@click.option("--picture", type=OUT, required=True, help="The spectrum to draw (SVG or PNG).")
-@click.option("--checkpoints", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="Folder for one manifold for each latent dimension, centred and not.")  # fmt: skip
 def pca(
     params: Params, images: Path, components: Path, summary: Path, baselines: Path, picture: Path, checkpoints: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import SPLITS, Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry import reconstruction as quality
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@manifold_options
 def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Reconstruct all images by one manifold: errors of the splits and of each image of the sample and the examples.
 

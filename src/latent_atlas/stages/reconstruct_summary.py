@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pandas as pd
 
-from latent_atlas.command import IN, log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.data.images import SPLITS, Images, as_float
 from latent_atlas.files import read_safetensors, write_table, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 VALUES = ["mse", "mse_closest", "encoder_gap", "ssim"]  # what of each image of the sample is summarized
 
 
-@stage()
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@summary_options
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Compare the manifolds' errors over the splits and the sample, and draw their reconstructions side by side."""
     data = Images.load(images)

@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from latent_atlas.command import IN, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
@@ -42,12 +40,6 @@ SECTIONS = (
 )  # fmt: skip
 
 
-@stage()
-@click.option("--results", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="Folder with the results of all stages.")  # fmt: skip
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="The folder to write: index.html, data.json and pictures.")  # fmt: skip
 def report(params: Params, results: Path, images: Path, folder: Path) -> None:
     """Write the page that shows all results; its folder can be sent on, and opens without a server."""
     data = Images.load(images)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from latent_atlas.command import log, manifold_options, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors
 from latent_atlas.geometry.bases import orthonormal_basis, with_fixed_signs
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@manifold_options
 def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Draw every column of one manifold's decoder Jacobian at an example, and an orthonormal basis of their span."""
     surface = load_manifold(manifold, architectures(params)).to(torch.float64)

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from latent_atlas.command import IN, folder_option, log, stage
+from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.files import read_safetensors, write_parquet
 from latent_atlas.geometry.agreement import Agreement
@@ -29,11 +28,6 @@ COURSE = ["manifold", "model", "seed", "latent_dim", "epoch", "split", "image", 
           *Agreement._fields, "reason"]  # fmt: skip
 
 
-@stage()
-@folder_option("--checkpoints", "The manifolds.")
-@folder_option("--trainings", "A folder for each training with its snapshots, as written by train.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@folder_option("--folder", "Where to write the tables.")
 def tangents_shared(params: Params, checkpoints: Path, trainings: Path, images: Path, folder: Path) -> None:
     """Principal angles between the tangent spaces of manifolds at the same images, and in the course of trainings."""
     trust = architectures(params)

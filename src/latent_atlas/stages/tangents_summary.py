@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import read_table, write_table
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
@@ -24,8 +24,6 @@ VARIANT = "uncentred PCA, kept for comparison: its tangent spaces are those of P
 BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
 
 
-@stage()
-@summary_options
 def tangents_summary(params: Params, folder: Path) -> None:
     """Summarize the shared tangent spaces by pairs of models, and draw them."""
     table = read_table(folder / "shared.parquet")

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import pandas as pd
 import torch
 
-from latent_atlas.command import IN, OUT, add_metadata, log, stage
+from latent_atlas.command import add_metadata, log
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.models.checkpoints import Checkpoint
@@ -31,13 +30,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage("name")
-@click.option("--name", required=True, help="Name of the training: a model of params.yaml, or MODEL_seedN.")
-@click.option("--seed", type=int, help="Of initial weights and image order; by default that of params.yaml.")
-@click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
-@click.option("--checkpoint", type=OUT, required=True, help="The checkpoint to write (safetensors).")
-@click.option("--curve", type=OUT, required=True, help="The learning curve to write (CSV).")
-@click.option("--snapshots", type=OUT, required=True, help="The weights after the epochs to write (safetensors).")
 def train(
     params: Params, name: str, seed: int | None, images: Path, checkpoint: Path, curve: Path, snapshots: Path
 ) -> None:

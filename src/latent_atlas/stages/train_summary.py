@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latent_atlas.command import log, stage, summary_options
+from latent_atlas.command import log
 from latent_atlas.files import write_table
 from latent_atlas.report.figures.style import save
 from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-@stage()
-@summary_options
 def train_summary(params: Params, folder: Path) -> None:
     """Join the models' learning curves and draw them, each and all together; the last epoch of each is its summary."""
     table = combined(folder, trained(params), "curve.csv")

@@ -21,6 +21,10 @@ def export(checkpoint: Path, out: Path, file_format: str, trust: tuple[str, ...]
     """Write a trained network as a state dict, as ONNX or as a torch.export program.
 
     OUT is a file for a state dict; else a folder, which gets a file for the encoder and one for the decoder.
+
+    \b
+    Example:
+      latent-atlas export results/checkpoints/conv16.safetensors conv16 --format onnx
     """
     from latent_atlas.models.checkpoints import Checkpoint
     from latent_atlas.models.export import export as write

@@ -32,6 +32,10 @@ def new(folder: Path, images: str | None) -> None:
     """Make a folder for a study of your own images and your own model.
 
     It gets a params.yaml, a model, a Snakefile and profiles to run it, and is put under git and DVC.
+
+    \b
+    Example:
+      latent-atlas new atlas --images 'photos/**/*.png'
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise click.ClickException(f"{folder} exists and is not an empty folder: choose another name")

@@ -21,6 +21,10 @@ def run(arguments: tuple[str, ...]) -> None:
     """Run the pipeline in this folder: `snakemake` with the given arguments.
 
     The Snakefile is that of the folder, or else that of the package.
+
+    \b
+    Example:
+      latent-atlas run --cores all
     """
     snakefile = "Snakefile" if Path("Snakefile").is_file() else str(SNAKEFILE)
     sys.stdout.flush()
@@ -29,5 +33,10 @@ def run(arguments: tuple[str, ...]) -> None:
 
 @click.command()
 def snakefile() -> None:
-    """Print the path of the package's Snakefile; profiles/ lies beside it."""
+    """Print the path of the package's Snakefile; profiles/ lies beside it.
+
+    \b
+    Example:
+      snakemake --snakefile "$(latent-atlas snakefile)" --cores all
+    """
     click.echo(SNAKEFILE)

@@ -18,6 +18,10 @@ def pipeline(check: bool) -> None:
     """Write dvc.yaml from the Snakefile, or check that it agrees with the Snakefile.
 
     Every `snakemake` call for the whole pipeline writes it too. No job is run here.
+
+    \b
+    Example:
+      latent-atlas pipeline --check
     """
     if not (Path(".dvc").is_dir() and Path("Snakefile").is_file()):
         raise click.ClickException("this folder is no DVC repository with a Snakefile: run it in the project's folder")
