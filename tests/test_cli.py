@@ -45,7 +45,7 @@ def calls() -> list[set[tuple[str, ...]]]:
     return [set(itertools.pairwise(shlex.split(stage["cmd"]))) for stage in stages.values()]
 
 
-@pytest.mark.parametrize("name", stages().keys() - OF_OTHER_STUDIES)
+@pytest.mark.parametrize("name", sorted(stages().keys() - OF_OTHER_STUDIES))
 def test_example_is_a_call_of_the_default_study(name: str, calls: list[set[tuple[str, ...]]]) -> None:
     words = shlex.split(example(stages()[name]))
     options = zip(words[2::2], words[3::2], strict=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -24,6 +26,7 @@ from latent_atlas.files import write_text
 from latent_atlas.kernels.allocation import keep_freed_memory
 
 log = logging.getLogger("latent_atlas")
+SECONDS = 5.0  # between lines of progress in the terminal
 
 IN = click.Path(dir_okay=False, path_type=Path)
 OUT = click.Path(dir_okay=False, path_type=Path)
@@ -50,7 +53,40 @@ def run(
 
         params = schema.load(params_file)  # first: a wrong one is told before anything is loaded
         keep_freed_memory()
-        load()(params, **options)
+        function = _at_once(load)
+        function(params, **options)
+
+
+def _at_once(load: Callable[[], Callable[..., None]]) -> Callable[..., None]:
+    """Load a stage so that Ctrl-C ends the process at once: nothing is written yet, and imports may swallow it."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:  # ignored, or in somebody else's program
+        return load()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return load()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def report_progress(text: str) -> None:
+    """Tell how far the work is. The terminal shows this once in :data:`SECONDS` at most, the log all of it."""
+    log.info(text, extra={"progress": True})
+
+
+class _Sparse:
+    """A filter that lets lines of progress pass now and then, and all others."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not getattr(record, "progress", False):
+            return True
+        if record.created - self.last < SECONDS:
+            return False
+        self.last = record.created
+        return True
 
 
 class _Logging:
@@ -59,6 +95,7 @@ class _Logging:
     def __init__(self, prefix: str, path: Path | None) -> None:
         self.handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
         self.handlers[0].setFormatter(logging.Formatter(f"[{prefix}] %(message)s"))
+        self.handlers[0].addFilter(_Sparse().filter)
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +123,9 @@ class _Logging:
         if isinstance(error, LatentAtlasError):
             log.error("error: %s", error)
             status = 1
+        elif isinstance(error, KeyboardInterrupt):
+            log.error("interrupted: no file is half-written; run the same command again to go on")
+            status = 130
         elif isinstance(error, Exception) and not isinstance(error, click.exceptions.ClickException):
             log.error("unexpected error", exc_info=error)
             status = 70

@@ -564,7 +564,7 @@ class TestNoBehaviour:
         allowed = {
             "latent_atlas": set(),
             "latent_atlas.study.schema": {"Params"},
-            "latent_atlas.command": {"add_metadata", "log"},
+            "latent_atlas.command": {"add_metadata", "log", "report_progress"},
         }
         package = sources.PACKAGE
         stages = [path.stem for path in (package / "stages").glob("*.py") if path.stem != "__init__"]

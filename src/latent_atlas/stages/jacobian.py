@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from latent_atlas.command import log
+from latent_atlas.command import log, report_progress
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_parquet, write_safetensors, write_table
 from latent_atlas.geometry.manifold import load_manifold
@@ -37,7 +37,7 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     first = at_images(surface, pixels[:count], chosen, factor=factor)
     rest = at_images(
         surface if params.sample.precision == "float64" else stored.to(torch.float32), pixels[count:], chosen,
-        lambda done: log.info(f"{done} of {len(pixels) - count} images of the sample"), factor,
+        lambda done: report_progress(f"{done} of {len(pixels) - count} images of the sample"), factor,
     )  # fmt: skip
     plain, scaled = first.spectra, first.scaled
     head = tables.head(params, name, surface.latent_dim)

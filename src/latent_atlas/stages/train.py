@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from latent_atlas.command import add_metadata, log
+from latent_atlas.command import add_metadata, log, report_progress
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_table
 from latent_atlas.models.checkpoints import Checkpoint
@@ -98,7 +98,7 @@ def train(
 
 def _say(progress: Progress) -> None:
     minutes, seconds = divmod(round(progress.seconds_left), 60)
-    log.info(
+    report_progress(
         f"epoch {progress.epoch}/{progress.epochs}  step {progress.step}/{progress.steps}  "
         f"loss {progress.loss:.5f}  {progress.images_per_second:,.0f} images/s  {minutes}:{seconds:02d} left"
     )

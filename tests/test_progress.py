@@ -1,0 +1,69 @@
+"""What a run shows: a line for each job that has ended, and how to go on after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import ROOT, Study
+
+TARGET = "results/train/summary.csv"
+
+
+def snakemake(study: Study, *arguments: str) -> subprocess.Popen[str]:
+    """``snakemake`` in a study, in a process group of its own."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments],
+        cwd=study.folder, env=os.environ | {"PATH": path}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Study:
+    """A study that no other test uses."""
+    return Study(tmp_path)
+
+
+def test_each_job_is_a_line(own: Study) -> None:
+    said = snakemake(own, TARGET).communicate()[0]
+    done = re.findall(r"^\[(\d)/(\d) +\d+%  \d+:\d\d\] (.*)$", said, flags=re.MULTILINE)
+    assert [int(one[0]) for one in done] == [1, 2, 3, 4]
+    assert {one[1] for one in done} == {"4"}
+    assert {one[2] for one in done} == {"fetch", "train fc2", "train fc4", "train_summary"}
+    assert not re.search("Select jobs|Execute|jobid|Provided cores|Complete log", said)
+    assert "Select jobs" in next((own.folder / ".snakemake" / "log").glob("*.log")).read_text()
+
+
+def test_wrong_parameters_are_one_paragraph(own: Study) -> None:
+    own.edit("training.epochs", 0)
+    said = snakemake(own, TARGET).communicate()[0]
+    assert said.endswith(
+        "error: params.yaml cannot be used:\n  training.epochs: 0 is not allowed: input should be greater than 0\n"
+    )
+    assert "common.smk" not in said
+
+
+def test_ctrl_c_says_how_to_go_on(own: Study) -> None:
+    own.edit("training.epochs", 5000)
+    run = snakemake(own, TARGET)
+    while not [*own.folder.glob("results/checkpoints/*.resume")]:
+        assert run.poll() is None
+        time.sleep(0.05)
+    interrupted = time.monotonic()
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("Interrupted after 1 of 4 jobs. Finished jobs are kept, and a training goes on from its")
+    assert last.endswith(f"--cores 2 {TARGET}")
+    assert not re.search("Traceback|Error|Aborted", said), said
+    assert time.monotonic() - interrupted < 20  # two seconds where nothing else runs
+    assert [*own.folder.glob("results/checkpoints/*.resume")]
