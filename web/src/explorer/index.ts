@@ -591,6 +591,14 @@ async function open(): Promise<void> {
   });
 }
 
+// The theme that the reader has chosen on the page of results; a browser may refuse to tell.
+try {
+  const chosen = localStorage.getItem("latent-atlas-theme");
+  if (chosen === "dark" || chosen === "light") document.documentElement.dataset.theme = chosen;
+} catch {
+  // the theme of the system
+}
+
 open().catch((error: Error) => {
   element("status").className = "note alarm";
   element("status").textContent = `The explorer cannot start: ${error.message}.`;
