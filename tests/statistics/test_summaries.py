@@ -8,7 +8,7 @@ import pytest
 
 from latent_atlas.errors import DataError
 from latent_atlas.statistics.intervals import difference, interval
-from latent_atlas.statistics.summaries import by_class, differences, summarized
+from latent_atlas.statistics.summaries import by_class, differences, quantiles, summarized
 
 SIZES = {"one": 3, "other": 2, "pca": 1}  # trainings
 KINDS = ("turn", "shift")
@@ -105,6 +105,20 @@ class TestByClass:
         pairs = by_class(differences, rows, ["score"], ["kind"]).query("label == 'rare'")
         assert set(pairs["verdict"]) == {"cannot tell"}
         assert pairs["difference"].notna().all()
+
+
+class TestQuantiles:
+    """Where the values of the sample lie."""
+
+    def test_are_those_of_all_trainings(self) -> None:
+        rows = table()
+        rows.loc[rows["image"] == 0, "score"] = np.nan
+        found = quantiles(rows, "score", ["kind"])
+        assert len(found) == 6 * 5
+        for row in found.to_dict("records"):
+            own = rows.query("model == @row['model'] and kind == @row['kind'] and image > 0")
+            assert row["score"] == pytest.approx(np.quantile(own["score"], row["quantile"]))
+            assert row["images"] == own["image"].nunique()
 
 
 class TestDifferences:

@@ -60,6 +60,7 @@ rule invariance_summary:
         sources=sources("invariance_summary"),
     output:
         summary="results/invariance/summary.csv",
+        quantiles="results/invariance/quantiles.csv",
         examples="results/invariance/examples.csv",
         classes="results/invariance/by_class.csv",
         differences="results/invariance/differences.csv",

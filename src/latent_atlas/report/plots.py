@@ -173,7 +173,7 @@ def _lines(
     rows = rows[rows["model"].isin(names)]
     shown = [name for name in names if name in set(rows["model"])]
     columns = ["model", *dict.fromkeys(["x", "low", "middle", "high", *told])]
-    values = [{key: _written(row[key]) for key in columns} for row in rows.to_dict("records")]
+    values = [{key: written(row[key]) for key in columns} for row in rows.to_dict("records")]
     picked = alt.selection_point(name="picked", fields=["model"], bind="legend")
     base = (
         alt.Chart(alt.Data(values=values))
@@ -216,7 +216,7 @@ def _lines(
     )
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
     """A number as the specification has it: rounded, whole where it is whole."""
     if isinstance(value, str):
         return value

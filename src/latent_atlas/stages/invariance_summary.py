@@ -12,7 +12,7 @@ from latent_atlas.report.figures.population import plot_class_map, plot_distribu
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.statistics.headline import mean_scores, percentiles
-from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
+from latent_atlas.statistics.summaries import by_class, differences, quantiles, summarized, with_chance
 from latent_atlas.study.manifolds import compared, firsts, groups, manifolds, trained
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
     epochs = combined(folder, trained(params), "epochs.csv")
     sample = table[table["example"].isna()]
     write_table(folder / "summary.csv", with_chance(summarized(sample, VALUES, KEYS), sample, KEYS))
+    write_table(folder / "quantiles.csv", quantiles(sample, "angle_deg", KEYS))
     write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, KEYS))
     write_table(folder / "differences.csv", differences(sample, ["score"], ["transformation"]))
     write_table(folder / "differences_by_class.csv", by_class(differences, sample, ["score"], ["transformation"]))

@@ -146,3 +146,30 @@ def _cubes(table: pd.DataFrame, values: Sequence[str], keys: Sequence[str]) -> I
             )
         cube[places] = rows[values].to_numpy(np.float64)
         yield _Cube(str(model), [tuple(key) for key in cells.head(1)[list(keys)].to_numpy(object)], cube)
+
+
+def quantiles(
+    table: pd.DataFrame, value: str, keys: Sequence[str], shares: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
+) -> pd.DataFrame:
+    """Quantiles of a value over the images of all trainings: a row for each model, its keys and each quantile.
+
+    Parameters
+    ----------
+    table : DataFrame
+        See the module.
+    value : name of a column
+    keys : names of columns
+        What a row is of beside its model.
+    shares : numbers from 0 to 1
+
+    Returns
+    -------
+    DataFrame
+        ``model``, the keys, ``images`` (with a value), ``quantile``, and the value. Models without one are left out.
+    """
+    known = table[np.isfinite(table[value].astype(float))]
+    found = known.groupby(["model", *keys], sort=False)[value]
+    rows = found.quantile(list(shares)).rename_axis(["model", *keys, "quantile"]).reset_index()
+    counts = known.drop_duplicates(["model", *keys, "image"]).groupby(["model", *keys], sort=False).size()
+    rows.insert(1 + len(keys), "images", counts.loc[pd.MultiIndex.from_frame(rows[["model", *keys]])].to_numpy())
+    return rows
