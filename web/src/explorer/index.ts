@@ -1,28 +1,11 @@
 // The explorer: the decoders of the study, run in the page, at one place of their paths between two images.
 import { bytes, components, Decoder, load, type Described, type Sample } from "./decoders";
+import { draw as drawImage, figure, picture } from "./drawing";
+import { pair as pairOf, PANELS, read, usual, written, type State } from "./state";
 import { displacement, type Shape } from "./transformations";
-
-interface State {
-  a: number;
-  b: number;
-  t: number;
-  path: string;
-  direction: string;
-  number: number;
-  amount: number;
-  transformation: number;
-  step: number;
-  map: string;
-  x: number; // of the cursor of the map, from 0 to 1
-  y: number;
-  shown: string[];
-  open: string[];
-}
 
 const REST = 200; // milliseconds without a change after which Jacobians are computed
 const element = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
-const PANELS = ["images", "map", "transformation", "decoders"];
-const FIRST_SHOWN = 12; // decoders that are shown unless the reader chooses
 
 async function open(): Promise<void> {
   const sample: Sample = await load("sample");
@@ -38,96 +21,14 @@ async function open(): Promise<void> {
     return decoders.get(about.name)!;
   };
 
-  // ---- the state, and the address that holds it
-
-  const [a, b] = sample.pairs[0] ?? [0, Math.min(1, images.length - 1)];
-  const usual: State = {
-    a, b, t: 0.5, path: "line", direction: "none", number: 1, amount: 0, transformation: 0,
-    step: sample.transformations[0]?.step ?? 0, map: able[0]?.name ?? "", x: 0.5, y: 0.5,
-    shown: sample.manifolds.slice(0, FIRST_SHOWN).map((about) => about.name), open: [],
-  };
-  let state: State = { ...usual };
-
-  function restore(): void {
-    const given = new URLSearchParams(location.hash.slice(1));
-    const within = (key: keyof State, low: number, high: number) => {
-      const value = Number(given.get(key) ?? NaN);
-      return Number.isFinite(value) ? Math.min(high, Math.max(low, value)) : (usual[key] as number);
-    };
-    const whole = (key: keyof State, low: number, high: number) => Math.round(within(key, low, high));
-    const one = (key: keyof State, values: string[]) =>
-      values.includes(given.get(key) ?? "") ? given.get(key)! : (usual[key] as string);
-    const some = (key: "shown" | "open", values: string[]) =>
-      given.has(key) ? given.get(key)!.split(",").filter((value) => values.includes(value)) : usual[key];
-    const transformation = whole("transformation", 0, Math.max(0, sample.transformations.length - 1));
-    usual.step = sample.transformations[transformation]?.step ?? 0;
-    state = {
-      a: whole("a", 0, images.length - 1), b: whole("b", 0, images.length - 1), t: within("t", 0, 1),
-      path: one("path", ["line", "geodesic"]), direction: one("direction", ["none", "singular", "latent"]),
-      number: whole("number", 1, 1e6), amount: within("amount", -3, 3), transformation, step: within("step", -99, 1e3),
-      map: one("map", able.map((about) => about.name)), x: within("x", 0, 1), y: within("y", 0, 1),
-      shown: some("shown", sample.manifolds.map((about) => about.name)), open: some("open", PANELS),
-    };
-    if (pair() === undefined) state.path = "line";
-  }
+  let state: State = usual(sample);
+  const pair = () => pairOf(state, sample);
+  const draw = (canvas: HTMLCanvasElement, values: ArrayLike<number>, limit?: number) => drawImage(canvas, shape, values, limit);
 
   /** The address changes when a change has come to rest, since browsers limit how often it may. */
   function remember(): void {
-    const held = new URLSearchParams();
-    for (const [key, value] of Object.entries(state)) {
-      const text = typeof value === "number" ? String(+value.toFixed(4)) : String(value);
-      if (text !== String(usual[key as keyof State])) held.set(key, text);
-    }
-    const hash = `#${held}`;
+    const hash = written(state, sample);
     if (hash !== (location.hash || "#")) history.replaceState(null, "", hash);
-  }
-
-  /** The pair of both images whose geodesic is known, and whether it is walked backwards. */
-  function pair(): { index: number; reversed: boolean } | undefined {
-    for (const reversed of [false, true]) {
-      const [first, second] = reversed ? [state.b, state.a] : [state.a, state.b];
-      const index = sample.pairs.findIndex((ends) => ends[0] === first && ends[1] === second);
-      if (index >= 0) return { index, reversed };
-    }
-    return undefined;
-  }
-
-  // ---- drawing
-
-  function draw(canvas: HTMLCanvasElement, values: ArrayLike<number>, limit?: number): void {
-    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-    const data = new ImageData(width, height);
-    const plane = width * height;
-    for (let i = 0; i < plane; i++) {
-      for (let c = 0; c < 3; c++) {
-        const value = values[channels === 3 ? c * plane + i : i];
-        let shade = value;
-        if (limit !== undefined) {
-          // about zero: blue below, red above, white at zero; with three channels, grey at zero
-          const share = limit > 0 ? Math.max(-1, Math.min(1, value / limit)) : 0;
-          const end = share < 0 ? [33, 102, 172] : [178, 24, 43];
-          shade = channels === 3 ? 0.5 + share / 2 : (255 - Math.abs(share) * (255 - end[c])) / 255;
-        }
-        data.data[4 * i + c] = 255 * shade + 0.5;
-      }
-      data.data[4 * i + 3] = 255;
-    }
-    canvas.getContext("2d")!.putImageData(data, 0, 0);
-  }
-
-  function picture(label: string): HTMLCanvasElement {
-    const canvas = document.createElement("canvas");
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", label);
-    return canvas;
-  }
-
-  function figure(canvas: HTMLElement, caption: string): HTMLElement {
-    const found = document.createElement("figure");
-    const words = document.createElement("figcaption");
-    words.textContent = caption;
-    found.append(canvas, words);
-    return found;
   }
 
   const called = (index: number) => {
@@ -402,7 +303,7 @@ async function open(): Promise<void> {
   on("number", "input", (value) => (state.number = Math.max(1, Math.round(Number(value) || 1))));
   on("function", "change", (value) => {
     state.transformation = Number(value);
-    state.step = usual.step = sample.transformations[state.transformation].step;
+    state.step = sample.transformations[state.transformation].step;
   });
   on("step", "input", (value) => (state.step = clamp(Number(value) || 0, -99, 1000)));
   on("pair", "change", (value) => {
@@ -563,7 +464,7 @@ async function open(): Promise<void> {
     });
 
   function restart(): void {
-    restore();
+    state = read(location.hash, sample);
     for (const box of element("shown").querySelectorAll<HTMLInputElement>("input")) box.checked = state.shown.includes(box.value);
     for (const id of PANELS) element<HTMLDetailsElement>(id).open = state.open.includes(id);
     layOut();
