@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, Study
 
+from snakemake_logger_plugin_latent_atlas import KEPT
+
 TARGET = "results/train/summary.csv"
 
 
@@ -67,3 +69,13 @@ def test_ctrl_c_says_how_to_go_on(own: Study) -> None:
     assert not re.search("Traceback|Error|Aborted", said), said
     assert time.monotonic() - interrupted < 20  # two seconds where nothing else runs
     assert [*own.folder.glob("results/checkpoints/*.resume")]
+
+
+def test_failure_names_the_job_its_log_and_how_to_go_on(own: Study) -> None:
+    own.edit("models.fc2.options", {"widths": [8]})
+    said = snakemake(own, "--keep-going", TARGET).communicate()[0]
+    assert "\nfailed: train fc2; its log: logs/train/fc2.log\n" in said
+    assert "[train fc2] error: architecture 'fully_connected' is called with" in said
+    assert said.endswith(f"Failed after 2 of 4 jobs: train fc2. {KEPT} To go on: snakemake --snakefile "
+                         f"{ROOT / 'Snakefile'} --cores 2 --keep-going {TARGET}\n")  # fmt: skip
+    assert "Traceback" not in said

@@ -12,7 +12,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,12 +24,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 NOISE = re.compile(
     r"Assuming unrestricted|Building DAG|Using shell|Provided (cores|remote)|Rules claiming|Conda environments: ignored"
     r"|Singularity containers: ignored|Select jobs|Execute \d+ jobs|Complete log|Elapsed time|Using workflow specific"
-    r"|Job stats|The code used to generate|Removing output files|At least one job did not complete"
+    r"|Job stats|The code used to generate|Removing output files|Exiting because a job|Shutting down, this might"
+    r"|(WorkflowError:\n)?At least one job did not complete"
 )
 INTERRUPTED = "Terminating processes on user request"
 FAILURES = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}  # of the jobs that Ctrl-C has stopped
 # The message of an error in params.yaml, which Snakemake shows between the lines of the rules that have read it.
 OF_PARAMETERS = re.compile(r'WorkflowError in file "[^"]*common\.smk", line \d+:\n(.*?)(\n  File "[^\n]*)*', re.DOTALL)
+OF_COMMAND = re.compile(r"RuleException:\nCalledProcessError")  # after the failure of the job itself
 KEPT = "Finished jobs are kept, and a training goes on from its last whole epoch."
 
 
@@ -43,12 +44,13 @@ class LogHandler(LogHandlerBase):
         self.rules = not settings.dryrun and not settings.verbose and Quietness.RULES in quiet
         stream = sys.stdout if settings.stdout else sys.stderr
         self.screen = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream, formatter=_Text(self))
-        self.passes = DefaultFilter(
+        self.usual = DefaultFilter(
             quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
-        ).filter
+        )
         self.default = DefaultFormatter(quiet, settings.show_failed_logs)
         self.jobs: dict[int, str] = {}  # what each job that has started is called
         self.ended: list[str] = []  # jobs since the last line of progress
+        self.failed: dict[str, None] = {}  # jobs, in order
         self.begun = time.monotonic()
         self.progress = ""
         self.interrupted = False
@@ -58,10 +60,11 @@ class LogHandler(LogHandlerBase):
     writes_to_file = needs_rulegraph = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if get_event(record) == LogEvent.JOB_INFO:
-            values = getattr(record, "wildcards", None) or {}
-            self.jobs[record.jobid] = " ".join([record.rule_name, *map(str, dict(values.items()).values())])  # type: ignore[attr-defined]
-        if self.passes(record):
+        event, values = get_event(record), vars(record)
+        if event == LogEvent.JOB_INFO:
+            chosen = (str(value) for _, value in (values["wildcards"] or {}).items())
+            self.jobs[values["jobid"]] = " ".join([values["rule_name"], *chosen])
+        if self.usual.filter(record) or (event in FAILURES and Quietness.ALL not in self.usual.quiet):
             self.screen.emit(record)
 
     def text(self, record: logging.LogRecord) -> str:
@@ -83,7 +86,11 @@ class LogHandler(LogHandlerBase):
             return ""
         if event == LogEvent.PROGRESS:
             return self.line(values["done"], values["total"])
-        if (self.interrupted and event in FAILURES) or NOISE.match(message.strip()):
+        if event == LogEvent.JOB_ERROR and not self.interrupted:
+            self.failed[name := self.jobs.get(values["jobid"], values["rule_name"])] = None
+            if values["log"] and not values["aux"]:  # else it ran elsewhere, or has said nothing of its own
+                return f"failed: {name}; its log: {', '.join(map(str, values['log']))}"
+        if (event in FAILURES and self.interrupted) or OF_COMMAND.match(message) or NOISE.match(message.strip()):
             return ""
         return self.default.format(record)
 
@@ -97,11 +104,14 @@ class LogHandler(LogHandlerBase):
         return f"{count} {', '.join(ended) or 'all done'}"
 
     def close(self) -> None:
+        """The last line: what is kept, and how to go on."""
+        after = f" after {self.progress}" if self.progress else ""
+        again = f"To go on: {shlex.join(['snakemake', *sys.argv[1:]])}\n"
         if self.interrupted:
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-            after = f" after {self.progress}" if self.progress else ""
-            self.screen.stream.write(f"Interrupted{after}. {KEPT} To go on: {command}\n")
-            self.interrupted = False
+            self.screen.stream.write(f"Interrupted{after}. {KEPT} {again}")
+        elif self.failed and self.rules:
+            self.screen.stream.write(f"Failed{after}: {', '.join(self.failed)}. {KEPT} {again}")
+        self.interrupted, self.failed = False, {}
         super().close()
 
 

@@ -41,8 +41,9 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
     missed = quality.gaps(surface, chosen)
     each = pd.concat([keys.assign(**head), quality.errors(surface.to(torch.float64), chosen), missed], axis=1)
     gap, steps, certain = missed["encoder_gap"].mean(), missed["steps"].median(), missed["converged"].sum()
+    share = "none" if pd.isna(gap) else f"{gap:.1%}"  # undefined where the error is zero
     log.info(
-        f"{len(chosen)} images: the encoder misses {gap:.1%} of the error; {steps:.0f} steps to the closest point, "
+        f"{len(chosen)} images: the encoder misses {share} of the error; {steps:.0f} steps to the closest point, "
         f"which was found for {certain}"
     )
     write_parquet(folder / "errors.parquet", each[[*head, *each.columns.difference([*head], sort=False)]])
