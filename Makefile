@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs bench install clean distclean help
+.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs supply bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -67,6 +67,15 @@ check: $(VENV)/installed-dev web docs
 ## bench: measure the cost, compared with a baseline and the hardware limit; needs a finished run (half an hour)
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed.py
+
+## supply: what ships and under which licences (build/sbom.json, build/licences.csv), and its known vulnerabilities
+supply: $(VENV)/installed web
+	$(PYTHON) -m venv build/supply
+	build/supply/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit pip-licenses
+	build/supply/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom.json requirements.lock
+	build/supply/bin/pip-licenses --python $(BIN)/python --with-urls --format=csv --output-file=build/licences.csv
+	cd web && PATH="$(CURDIR)/$(BIN):$$PATH" npm sbom --omit dev --sbom-format cyclonedx > $(CURDIR)/build/sbom-web.json
+	build/supply/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock
 
 ## install: set up .venv without running anything
 install: $(VENV)/installed

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-EXPLORER = ("explorer.js", "explorer.css", "runtime.js")  # beside the page of the explorer
+EXPLORER = ("explorer.js", "explorer.css", "runtime.js", "licences.txt")  # beside the page of the explorer
 PLOTS = "plots.js"  # beside the report
 
 
