@@ -43,7 +43,7 @@ class Repository:
             elif source.exists():
                 shutil.copy(source, root / part)
         repository = cls(root)
-        repository.edit_params(_small)
+        repository.edit_params(make_small)
         repository.run("git", "init", "--quiet", "--initial-branch", "main")
         repository.run("git", "config", "user.email", "test@example.org")
         repository.run("git", "config", "user.name", "test")
@@ -192,7 +192,7 @@ def _path(out: str | dict[str, object]) -> str:
     return out if isinstance(out, str) else next(iter(out))
 
 
-def _small(values: dict) -> None:
+def make_small(values: dict) -> None:
     """A study of one model on a few digits, so that every job takes little more than its start."""
     values["dataset"] = {"name": "digits", "colour": "grey", "folder": None, "limit": 200}
     values["models"] = {"fc4": {"architecture": "fully_connected", "latent_dim": 4, "options": {"widths": [16, 8]}}}
