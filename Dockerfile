@@ -22,8 +22,8 @@ COPY workflow workflow
 COPY src src
 RUN pip install --no-deps .
 
-# Users without an entry in /etc/passwd have no home, and Snakemake and matplotlib keep caches there.
-ENV HOME=/tmp
+# Users without an entry in /etc/passwd have no name, which Snakemake asks for, and no home, where caches are kept.
+ENV USER=study HOME=/tmp
 WORKDIR /study
 # snakemake with the Snakefile of the folder, or else that of the package
 CMD ["latent-atlas", "run"]

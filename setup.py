@@ -1,8 +1,8 @@
 """What pyproject.toml cannot say of the packages that are built.
 
-The wheel holds the Snakefile, its rules and its profiles too, which lie at the root of the repository. README.md becomes
-the description on a package page, where relative links lead nowhere: they become links into the repository, or, as long
-as ``[project.urls]`` names none, pictures are left out and the words of other links stay.
+The wheel holds the Snakefile, its rules and its profiles too, which lie at the root of the repository. README.md is the
+description on a package page, where relative links lead nowhere: they become links into the repository, or, as long as
+``[project.urls]`` names none, pictures are left out and the words of other links stay.
 """
 
 import re
