@@ -139,16 +139,13 @@ def every(outputs, **wildcards):
     return expand([str(without_storage(file, STORAGE)) for file in files], **wildcards)
 
 
-# Of each stage, where Snakemake's own report has its figures and tables.
+# Where Snakemake's own report has the figures and tables of stages; of others by the stage's name.
 CATEGORIES = {
-    "explorer": "Explorer",
     "factors": "Known factors",
-    "geodesics": "Geodesics",
     "interpolate": "Interpolation",
     "invariance": "Invariance angles",
     "jacobian": "Jacobians and ranks",
     "known_answers": "Known answers",
-    "layers": "Layers",
     "pca": "PCA",
     "reconstruct": "Reconstruction",
     "tangents": "Tangent spaces",
@@ -164,7 +161,7 @@ def in_report(file, name=None, **labels):
     return report(
         file,
         caption=f"../report/{stage}/{name}.rst",
-        category=CATEGORIES[stage],
+        category=CATEGORIES.get(stage, stage.capitalize()),
         subcategory=f"{kind.capitalize()}s",
         labels={kind: name.replace("_", " "), **labels},
     )
