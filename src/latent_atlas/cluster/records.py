@@ -62,7 +62,7 @@ def collect(logs: Path = Path("logs"), results: Path = Path("results"), pipeline
 
 
 def times(table: Path) -> dict[str, tuple[float, float]]:
-    """When the job of each stage in a table of records began and ended, in seconds since 1970; empty without the table."""
+    """When the jobs in a table of records began and ended, by stage, in seconds since 1970; empty without the table."""
     if not table.exists():
         return {}
     with table.open(newline="", encoding="utf-8") as file:
