@@ -1,6 +1,9 @@
 # Latent Atlas: the whole pipeline, a file for each stage. `snakemake` makes everything.
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/train.smk"

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,24 @@ def test_after_a_run_both_have_nothing_to_do(study: Repository) -> None:
     assert study.stale() == set()
     assert len(study.stages()) == 38
     assert set(study.contents())  # every output of every stage exists
+
+
+def test_snakemakes_report_has_the_times_of_all_jobs(study: Repository, tmp_path: Path) -> None:
+    """Of a clone too, where Snakemake has run none of them."""
+    study.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    study.commit("remote")
+    study.run("dvc", "push")
+    other = study.clone(tmp_path / "clone")
+    other.run("dvc", "pull")
+    for each in (study, other):
+        done = each.snakemake("--report", "report.zip")
+        assert "Missing metadata" not in done.stdout + done.stderr
+        with zipfile.ZipFile(each.root / "report.zip") as archive:
+            text = archive.read("report/report.html").decode()
+        jobs = json.loads(text.partition("    var timeline_spec = ")[2].partition(";\n")[0])["data"]["values"]
+        assert len(jobs) == len(each.stages())
+        assert all(job["starttime"] < job["endtime"] for job in jobs)
+        assert each.run("git", "status", "--porcelain").stdout == ""
 
 
 def test_edited_parameter(study: Repository) -> None:

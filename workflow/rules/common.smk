@@ -1,4 +1,5 @@
 # Names and helpers that all rules share.
+from itertools import product
 from os.path import expanduser
 from pathlib import Path
 
@@ -134,7 +135,47 @@ wildcard_constraints:
 def every(outputs, **wildcards):
     """Outputs of a rule for all these wildcards, also where they lie in object storage."""
     files = [outputs] if isinstance(outputs, str) else outputs
-    return expand([without_storage(file, STORAGE) for file in files], **wildcards)
+    # As plain text: inputs have none of the flags of the outputs that they are.
+    return expand([str(without_storage(file, STORAGE)) for file in files], **wildcards)
+
+
+# Where Snakemake's own report has the figures and tables of stages; of others by the stage's name.
+CATEGORIES = {
+    "factors": "Known factors",
+    "interpolate": "Interpolation",
+    "invariance": "Invariance angles",
+    "jacobian": "Jacobians and ranks",
+    "known_answers": "Known answers",
+    "pca": "PCA",
+    "reconstruct": "Reconstruction",
+    "tangents": "Tangent spaces",
+    "train": "Training",
+}
+
+
+def in_report(file, name=None, **labels):
+    """An output that Snakemake's own report shows, with the caption workflow/report/STAGE/NAME.rst; the file's name if None."""
+    path = Path(file)
+    stage, name = path.parts[1], name or path.stem
+    kind = "table" if path.suffix == ".csv" else "figure"
+    return report(
+        file,
+        caption=f"../report/{stage}/{name}.rst",
+        category=CATEGORIES.get(stage, stage.capitalize()),
+        subcategory=f"{kind.capitalize()}s",
+        labels={kind: name.replace("_", " "), **labels},
+    )
+
+
+def figures(pattern, name=None, endings=(".svg", ".png"), **values):
+    """The files of figures, for all combinations of the values, in each format; Snakemake's own report shows the first one."""
+    chosen = [dict(zip(values, each)) for each in product(*values.values())]
+    return [
+        in_report(file, name, **labels) if ending == endings[0] else file
+        for labels in chosen
+        for ending in endings
+        for file in [pattern.format(**labels) + ending]
+    ]
 
 
 def shown_as(picture):
@@ -143,13 +184,27 @@ def shown_as(picture):
     return f"results/report/{webp(within)}"
 
 
+PAGE_CAPTION = Path(str(workflow.current_basedir)).parent / "report/page.rst"
+
+
+def page():
+    """The folder of the page, if it is there: Snakemake's own report takes what lies beside a page only with its folder."""
+    folder = "results/report"
+    if STORED or not Path(folder, "index.html").exists():
+        return []
+    caption, labels = str(PAGE_CAPTION), {"page": "all results"}
+    marks = {"caption": caption, "category": "Overview", "labels": labels}
+    return [report(folder, subcategory="Page", htmlindex="index.html", **marks)]
+
+
 def everything():
-    """All outputs of all rules above, each for all values of its wildcards."""
+    """All outputs of all rules above, each for all values of its wildcards; the folder of the page where it is there."""
     names = {"manifold": MANIFOLDS}
-    return [
+    outputs = [
         file
         for each in workflow.rules
         for file in every(
             getattr(rules, each.name).output, **values_of_wildcards(each, names)
         )
     ]
+    return outputs + page()

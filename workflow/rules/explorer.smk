@@ -40,7 +40,7 @@ rule explorer_summary:
         template=here(packaged("report/templates/explorer.html")),
         sources=sources("explorer_summary"),
     output:
-        summary="results/explorer/summary.csv",
+        summary=in_report("results/explorer/summary.csv"),
         page="results/report/explorer.html",
         files=expand(
             "results/report/explorer/{file}",

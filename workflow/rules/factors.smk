@@ -29,12 +29,12 @@ if STUDY.dataset.name == SHAPES:
             pictures=every(rules.factors.output.pictures, manifold=MANIFOLDS),
             sources=sources("factors_summary"),
         output:
-            summary="results/factors/summary.csv",
-            examples="results/factors/examples.csv",
+            summary=in_report("results/factors/summary.csv"),
+            examples=in_report("results/factors/examples.csv"),
             by_class="results/factors/by_class.csv",
             differences="results/factors/differences.csv",
-            scores=multiext("results/factors/factors", ".svg", ".png"),
-            directions="results/factors/directions.png",
+            scores=figures("results/factors/factors"),
+            directions=in_report("results/factors/directions.png"),
         log:
             "logs/factors_summary.log",
         group:

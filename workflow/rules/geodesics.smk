@@ -28,11 +28,16 @@ rule geodesics_summary:
         sources=sources("geodesics_summary"),
     output:
         pairs="results/geodesics/pairs.csv",
-        summary="results/geodesics/summary.csv",
+        summary=in_report("results/geodesics/summary.csv"),
         differences="results/geodesics/differences.csv",
-        variation="results/geodesics/variation.csv",
-        gains=["results/geodesics/gains.svg", "results/geodesics/gains.png"],
-        pictures=expand("results/geodesics/{pair}.png", pair=STUDY.interpolate.pairs),
+        variation=in_report("results/geodesics/variation.csv"),
+        gains=figures("results/geodesics/gains"),
+        pictures=figures(
+            "results/geodesics/{pair}",
+            "path",
+            endings=[".png"],
+            pair=STUDY.interpolate.pairs,
+        ),
     log:
         "logs/geodesics_summary.log",
     group:

@@ -51,11 +51,17 @@ rule interpolate_summary:
         sources=sources("interpolate_summary"),
     output:
         paths="results/interpolate/paths.csv",
-        summary="results/interpolate/summary.csv",
-        pictures=expand(
-            "results/interpolate/{pair}{ending}",
+        summary=in_report("results/interpolate/summary.csv"),
+        pictures=figures(
+            "results/interpolate/{pair}",
+            "path",
+            endings=[".png"],
             pair=STUDY.interpolate.pairs,
-            ending=[".png", "_curves.svg", "_curves.png"],
+        ),
+        curves=figures(
+            "results/interpolate/{pair}_curves",
+            "curves",
+            pair=STUDY.interpolate.pairs,
         ),
     log:
         "logs/interpolate_summary.log",

@@ -59,9 +59,9 @@ rule invariance_summary:
         epochs=every(rules.invariance_epochs.output.epochs, manifold=TRAINED),
         sources=sources("invariance_summary"),
     output:
-        summary="results/invariance/summary.csv",
+        summary=in_report("results/invariance/summary.csv"),
         quantiles="results/invariance/quantiles.csv",
-        examples="results/invariance/examples.csv",
+        examples=in_report("results/invariance/examples.csv"),
         classes="results/invariance/by_class.csv",
         differences="results/invariance/differences.csv",
         differences_by_class="results/invariance/differences_by_class.csv",
@@ -69,27 +69,21 @@ rule invariance_summary:
         scores_by_class="results/invariance/scores_by_class.csv",
         score_differences="results/invariance/score_differences.csv",
         percentiles="results/invariance/percentiles.csv",
-        population=expand(
-            "results/invariance/{picture}{ending}",
-            picture=["distributions", "classes"],
-            ending=[".svg", ".png"],
-        ),
+        distributions=figures("results/invariance/distributions"),
+        mean_scores=figures("results/invariance/classes"),
         steps="results/invariance/steps.csv",
         epochs="results/invariance/epochs.csv",
-        maps=expand(
-            "results/invariance/angles_{example}{ending}",
-            example=STUDY.examples,
-            ending=[".svg", ".png"],
+        maps=figures(
+            "results/invariance/angles_{example}", "angles", example=STUDY.examples
         ),
-        studies=expand(
-            "results/invariance/{study}{ending}",
-            study=["steps", "epochs"] if TRAINED else ["steps"],
-            ending=[".svg", ".png"],
-        ),
-        displacements=expand(
-            "results/invariance/displacements/{example}/{kind}.png",
+        step_study=figures("results/invariance/steps"),
+        epoch_study=figures("results/invariance/epochs") if TRAINED else [],
+        displacements=figures(
+            "results/invariance/displacements/{example}/{transformation}",
+            "displacements",
+            endings=[".png"],
             example=STUDY.invariance.pictures,
-            kind=STUDY.invariance.transformations,
+            transformation=STUDY.invariance.transformations,
         ),
     log:
         "logs/invariance_summary.log",

@@ -34,16 +34,15 @@ rule jacobian_summary:
         examples=every(rules.jacobian.output.examples, manifold=MANIFOLDS),
         sources=sources("jacobian_summary"),
     output:
-        summary="results/jacobian/summary.csv",
-        examples="results/jacobian/examples.csv",
+        summary=in_report("results/jacobian/summary.csv"),
+        examples=in_report("results/jacobian/examples.csv"),
         classes="results/jacobian/by_class.csv",
         differences="results/jacobian/differences.csv",
         bands="results/jacobian/bands.csv",
         values="results/jacobian/values.csv",
-        pictures=expand(
-            "results/jacobian/{picture}{ending}",
-            picture=["bands", *(f"spectra_{example}" for example in STUDY.examples)],
-            ending=[".svg", ".png"],
+        spectra_of_sample=figures("results/jacobian/bands"),
+        spectra=figures(
+            "results/jacobian/spectra_{example}", "spectra", example=STUDY.examples
         ),
     log:
         "logs/jacobian_summary.log",

@@ -1,14 +1,18 @@
 rule known_answers:
     input:
-        rules.pca.output.components,
-        rules.pca.output.summary,
-        rules.reconstruct_summary.output.summary,
-        rules.jacobian_summary.output.examples,
-        rules.invariance_summary.output.examples,
+        every(
+            [
+                rules.pca.output.components,
+                rules.pca.output.summary,
+                rules.reconstruct_summary.output.summary,
+                rules.jacobian_summary.output.examples,
+                rules.invariance_summary.output.examples,
+            ]
+        ),
         images=IMAGES,
         sources=sources("known_answers"),
     output:
-        summary="results/known_answers/summary.csv",
+        summary=in_report("results/known_answers/summary.csv"),
     log:
         "logs/known_answers.log",
     group:

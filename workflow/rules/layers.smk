@@ -30,8 +30,8 @@ rule layers_summary:
     output:
         layers="results/layers/layers.csv",
         spectra="results/layers/spectra.csv",
-        summary="results/layers/summary.csv",
-        pictures=multiext("results/layers/spectra", ".svg", ".png"),
+        summary=in_report("results/layers/summary.csv"),
+        pictures=figures("results/layers/spectra"),
     log:
         "logs/layers_summary.log",
     group:

@@ -4,9 +4,9 @@ rule pca:
         sources=sources("pca"),
     output:
         components="results/pca/components.safetensors",
-        summary="results/pca/summary.csv",
-        baselines="results/pca/baselines.csv",
-        pictures=multiext("results/pca/spectrum", ".svg", ".png"),
+        summary=in_report("results/pca/summary.csv"),
+        baselines=in_report("results/pca/baselines.csv"),
+        pictures=figures("results/pca/spectrum"),
         checkpoints=expand(CHECKPOINT, manifold=PCA),
     log:
         "logs/pca.log",

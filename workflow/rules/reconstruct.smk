@@ -30,15 +30,17 @@ rule reconstruct_summary:
         images=IMAGES,
         sources=sources("reconstruct_summary"),
     output:
-        summary="results/reconstruct/summary.csv",
-        examples="results/reconstruct/examples.csv",
-        sample="results/reconstruct/sample.csv",
+        summary=in_report("results/reconstruct/summary.csv"),
+        examples=in_report("results/reconstruct/examples.csv"),
+        sample=in_report("results/reconstruct/sample.csv"),
         classes="results/reconstruct/by_class.csv",
         differences="results/reconstruct/differences.csv",
         differences_by_class="results/reconstruct/differences_by_class.csv",
         metrics="results/reconstruct/metrics.json",
-        pictures=expand(
-            "results/reconstruct/{split}_{picture}.png",
+        pictures=figures(
+            "results/reconstruct/{split}_{picture}",
+            "pictures",
+            endings=[".png"],
             split=["train", "test"],
             picture=["images", "comparison", *groups(STUDY)],
         ),

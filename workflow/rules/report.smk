@@ -17,7 +17,7 @@ SHOWN = [
         rules.factors_summary.output if STUDY.dataset.name == SHAPES else [],
         rules.known_answers.output,
     ]
-    for file in ([part] if isinstance(part, str) else part)
+    for file in every(part)
 ]
 
 

@@ -4,8 +4,12 @@ rule tangents:
         images=IMAGES,
         sources=lambda w: sources("tangents", *architecture_of(w.manifold)),
     output:
-        columns="results/tangents/{manifold}/columns.png",
-        singular_vectors="results/tangents/{manifold}/singular_vectors.png",
+        columns=in_report(
+            "results/tangents/{manifold}/columns.png", manifold="{manifold}"
+        ),
+        singular_vectors=in_report(
+            "results/tangents/{manifold}/singular_vectors.png", manifold="{manifold}"
+        ),
         tangents="results/tangents/{manifold}/tangents.safetensors",
     log:
         "logs/tangents/{manifold}.log",
@@ -60,14 +64,11 @@ rule tangents_summary:
         rules.tangents_shared.output,
         sources=sources("tangents_summary"),
     output:
-        shared="results/tangents/shared.csv",
+        shared=in_report("results/tangents/shared.csv"),
         by_class="results/tangents/by_class.csv",
         epochs="results/tangents/epochs.csv",
-        pictures=expand(
-            "results/tangents/{picture}{ending}",
-            picture=["shared", "epochs"] if TRAINED else ["shared"],
-            ending=[".svg", ".png"],
-        ),
+        pictures=figures("results/tangents/shared", "heat_map"),
+        epoch_study=figures("results/tangents/epochs") if TRAINED else [],
     log:
         "logs/tangents_summary.log",
     group:

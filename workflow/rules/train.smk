@@ -64,13 +64,9 @@ if TRAINED:
             sources=sources("train_summary"),
         output:
             curves="results/train/curves.csv",
-            summary="results/train/summary.csv",
-            joint=multiext("results/train/curves", ".svg", ".png"),
-            pictures=expand(
-                "results/train/{manifold}/curve{ending}",
-                manifold=TRAINED,
-                ending=[".svg", ".png"],
-            ),
+            summary=in_report("results/train/summary.csv"),
+            joint=figures("results/train/curves"),
+            pictures=figures("results/train/{manifold}/curve", manifold=TRAINED),
         log:
             "logs/train_summary.log",
         group:

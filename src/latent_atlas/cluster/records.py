@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -61,6 +63,16 @@ def collect(logs: Path = Path("logs"), results: Path = Path("results"), pipeline
     shown = json.dumps(kept).replace("</", "<\\/")
     write_text(results / "report" / "records.js", f"showRecords({shown});\n")
     return len(kept)
+
+
+def times(table: Path) -> dict[str, tuple[float, float]]:
+    """When the jobs in a table of records began and ended, by stage, in seconds since 1970; empty without the table."""
+    if not table.exists():
+        return {}
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["started_utc"] and row["wall_s"]]
+    began = {row["stage"]: datetime.fromisoformat(row["started_utc"]).replace(tzinfo=UTC).timestamp() for row in rows}
+    return {row["stage"]: (began[row["stage"]], began[row["stage"]] + float(row["wall_s"])) for row in rows}
 
 
 def _stages(pipeline: Path) -> set[str]:

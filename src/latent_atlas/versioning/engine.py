@@ -21,6 +21,7 @@ from typing import Any
 
 import snakemake
 
+from latent_atlas.cluster import records
 from latent_atlas.versioning import pipeline
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
@@ -30,7 +31,7 @@ from latent_atlas.versioning.pipeline import Job
 try:
     from snakemake.exceptions import WorkflowError
     from snakemake.logging import DefaultFilter
-    from snakemake.persistence import NO_PARAMS_CHANGE, ParamsChange
+    from snakemake.persistence import NO_PARAMS_CHANGE, MetadataRecord, ParamsChange
     from snakemake.persistence.file import FilePersistence
     from snakemake.settings.enums import Quietness
     from snakemake.utils import format as snakemake_format
@@ -326,6 +327,24 @@ class LockFilePersistence(FilePersistence):
 
     async def incomplete(self, job: Any) -> list[Any]:
         return [] if not self.changes(job) else await super().incomplete(job)
+
+    # called by Snakemake for its report
+
+    def metadata(self, target: Any) -> Any:
+        """Snakemake's own record of an output, or, where DVC or somebody else made it, the record of its job in git."""
+        return super().metadata(target) or self.recorded_elsewhere.get(str(target))
+
+    @functools.cached_property
+    def recorded_elsewhere(self) -> dict[str, Any]:
+        """What ``results/records.csv`` says of the jobs of all outputs, in Snakemake's form."""
+        times = records.times(self.lock_file.root / "results" / "records.csv")
+        return {
+            str(file): MetadataRecord(rule=job.rule.name, job_hash=hash(job), starttime=began, endtime=ended)
+            for job in self.dag.jobs
+            if job.output and self.definition(job).name in times
+            for began, ended in [times[self.definition(job).name]]
+            for file in job.output
+        }
 
     # called by Snakemake when a job starts and ends
 
