@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import resource
 import shutil
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,7 +77,9 @@ class TestParse:
             ("00000d01 00000001 00000000", "not an IDX file of bytes"),  # floats
             ("00000803 00000002", "its header alone takes 16 bytes, it has 8"),
             ("00000801 00000003 0900", "announces 3 = 3 bytes but holds 2"),
-            ("00000802 00000001 00000002 090003", "announces 1x2 = 2 bytes but holds 3"),
+            ("00000802 00000001 00000002 090003", "announces 1x2 = 2 bytes but holds 3 or more"),
+            ("00000800 07", "is an IDX file of rank 0: images have rank 3"),
+            ("000008ff" + 255 * "00000001" + "07", "is an IDX file of rank 255"),
         ],
     )
     def test_refuses(self, content: str, says: str) -> None:
@@ -228,6 +232,47 @@ class TestWhichDataset:
         packed.write_bytes(gzip.compress(plain.read_bytes().replace(b"\3", b"\4")))
         with pytest.raises(DataError, match=r"train-images-idx3-ubyte and .*\.gz hold different train-images"):
             greys(tmp_path)
+
+    @pytest.mark.parametrize(
+        "header", ["", "00000803 00000014 00000004 00000004", "00000803 ffffffff ffffffff ffffffff"]
+    )
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_no_more_is_read_than_the_header_announces(self, tmp_path: Path, header: str, packed: bool) -> None:
+        small(tmp_path, 3)
+        path = tmp_path / "train-images-idx3-ubyte"
+        with gzip.open(path, "wb", compresslevel=1) if packed else path.open("wb") as file:
+            file.write(bytes.fromhex(header))
+            for _ in range(200):
+                file.write(bytes(2**20))
+        before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+        with pytest.raises(DataError, match=str(path)):
+            greys(tmp_path)
+        if "ffff" not in header:
+            assert time.perf_counter() - start < 0.5
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+    @pytest.mark.parametrize("shape", [(), (0,), (0, 4, 4), (20, 0, 4), (20,), (20, 16)])
+    @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-images-idx3-ubyte"])
+    def test_images_of_another_rank_or_without_pixels(self, tmp_path: Path, file: str, shape: tuple[int, ...]) -> None:
+        small(tmp_path, 3)
+        (tmp_path / file).write_bytes(as_idx(torch.zeros(shape)))
+        with pytest.raises(DataError, match=file) as caught:
+            greys(tmp_path)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["MNIST", "KMNIST", "FashionMNIST"])
+    def test_contents_of_the_published_sizes_are_verified(self, tmp_path: Path, name: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        for key, file in idx.FILES.items():
+            count = 60_000 if key.startswith("train") else 10_000
+            side = () if key.endswith("labels") else (28, 28)
+            (tmp_path / file).write_bytes(as_idx(torch.randint(0, 10, (count, *side), generator=generator)))
+        with pytest.raises(DataError, match=r"cannot be verified|is not the file that"):
+            datasets.get(name, None, tmp_path, tmp_path)
+        packed = tmp_path / f"{idx.FILES['train']}.gz"
+        packed.write_bytes(gzip.compress((tmp_path / idx.FILES["train"]).read_bytes(), 1))
+        with pytest.raises(DataError, match="is not the file that"):
+            datasets.get(name, None, tmp_path, tmp_path)
 
     def test_sizes_labels_and_numbers_must_agree(self, tmp_path: Path) -> None:
         small(tmp_path, 3, parts=("train",))

@@ -446,6 +446,32 @@ class TestSeeds:
         assert complaints(study) == ["models.fc2_seed1: the name is that of the training of fc2 with seed 1"]
 
 
+@pytest.mark.parametrize(
+    ("section", "entry", "value", "said"),
+    [
+        ("models", "mine", MODEL | {"architecture": "mine:images"},
+         "models.mine.architecture: results/reconstruct/test_images.png would also be a file of the workflow itself"),
+        ("models", "mine", MODEL | {"architecture": "mine:comparison"}, "would also be a file of the workflow itself"),
+        ("models", "mine", MODEL | {"architecture": "mine:pca"}, "would also be a file of models.mine.architecture"),
+        ("models", "mine", MODEL | {"architecture": "mine:pca_uncentred"}, "pca: results/reconstruct/test_pca_uncentr"),
+        ("interpolate.pairs", "gains", None, "results/geodesics/gains.png would also be a file of the work"),
+        ("interpolate.pairs", "a_b_curves", None,
+         "interpolate.pairs.a_b_curves: results/interpolate/a_b_curves.png would also be a file of interpolate.p"),
+    ],
+)  # fmt: skip
+def test_two_names_that_lead_to_one_file(study: Study, section: str, entry: str, value: object, said: str) -> None:
+    examples = list(study.params.examples)[:2]
+    models, pairs = dict.fromkeys(study.params.models), dict.fromkeys(("a_b", "a_c", "curves"))
+    study.edit("interpolate.pairs", {pair: list(examples) for pair in pairs})
+    assert set(study.params.models) == {"fc2", "fc4"}  # until now all names are good
+    if section == "models":
+        study.edit(section, {name: dict(MODEL) for name in models} | {entry: value})
+    else:
+        study.edit(section, {pair: list(examples) for pair in [*pairs, entry]})
+    (line,) = complaints(study)
+    assert said in line
+
+
 def test_vae_needs_variances(study: Study) -> None:
     study.edit("training.objective", "vae")
     assert complaints(study) == [

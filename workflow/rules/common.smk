@@ -198,13 +198,22 @@ def page():
 
 
 def everything():
-    """All outputs of all rules above, each for all values of its wildcards; the folder of the page where it is there."""
+    """All outputs of all rules above, each for all values of its wildcards; the folder of the page where it is there.
+
+    Raises
+    ------
+    WorkflowError
+        If two of them are the same file.
+    """
     names = {"manifold": MANIFOLDS}
-    outputs = [
-        file
-        for each in workflow.rules
-        for file in every(
-            getattr(rules, each.name).output, **values_of_wildcards(each, names)
-        )
-    ]
-    return outputs + page()
+    makers = {}
+    for each in workflow.rules:
+        outputs = getattr(rules, each.name).output
+        for file in every(outputs, **values_of_wildcards(each, names)):
+            makers.setdefault(file, []).append(each.name)
+    for file, by in makers.items():
+        if len(by) > 1:
+            raise WorkflowError(
+                f"{file} would be made twice ({', '.join(by)}): two names in params.yaml lead to it; rename one"
+            )
+    return [*makers, *page()]

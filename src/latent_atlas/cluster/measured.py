@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from latent_atlas.cluster.records import ENDING
+from latent_atlas.cluster.records import ENDING, read_all
 from latent_atlas.study.resources import size
 
 if TYPE_CHECKING:
@@ -48,9 +47,8 @@ def resources() -> None:
 def measure(logs: Path, params: Params) -> dict[str, dict[str, float]]:
     """The largest time and memory of each stage's jobs: seconds for a unit of work, memory for a job."""
     found: dict[str, dict[str, float]] = {}
-    for path in sorted(logs.rglob(f"*{ENDING}")):
+    for path, job in read_all(logs).items():
         stage, *wildcards = path.relative_to(logs).as_posix().removesuffix(ENDING).split("/")
-        job = json.loads(path.read_text(encoding="utf-8"))
         entry = found.setdefault(stage, {"seconds": 0.0, "memory_mb": 0.0})
         units = size(stage, wildcards[0] if wildcards else "", params)
         entry["seconds"] = max(entry["seconds"], round(job["wall_s"] / units, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from latent_atlas.models.surroundings import copied
 
 KIND = "autoencoder"
 SHOWN = 4  # names in an error message
+LARGEST_IMAGE = 10**8  # numbers of an image that metadata may name
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,24 @@ class Checkpoint:
             shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
             options = dict(json.loads(metadata["options"]))
             latent_shape = tuple(map(int, json.loads(metadata.get("latent_shape", "[]")))) or None
+            if latent_shape and (min(latent_shape) < 1 or math.prod(latent_shape) != latent_dim):
+                raise ValueError(f"codes of shape {latent_shape} do not have {latent_dim} numbers")
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
+        source = f"{path} ({architecture}, latent dimension {latent_dim})"
+        if registry.is_built_in(architecture):
+            with torch.device("meta"):  # nothing is allocated on the word of the metadata
+                outline = registry.build(architecture, shape, latent_dim, options).state_dict()
+            _refuse(_misfits(outline, state) if adapter is None else _too_few(outline, state), source)
         build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter, latent_shape)
         model = build()
         if isinstance(model, Adapted):
             model.take_given(state)
-        load_state(model, state, f"{path} ({architecture}, latent dimension {latent_dim})")
+        load_state(model, state, source)
         return cls(model.eval(), architecture, shape, latent_dim, options, record, adapter, build)
 
 
@@ -118,6 +127,8 @@ def image_shape(text: str) -> tuple[int, int, int]:
     shape = json.loads(text)
     if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
         raise ValueError(f"{text} is no shape of an image")
+    if math.prod(shape) > LARGEST_IMAGE:
+        raise ValueError(f"an image of shape {text} has more than {LARGEST_IMAGE:,} numbers")
     channels, height, width = shape
     return channels, height, width
 
@@ -137,30 +148,46 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     if strange := [name for name, tensor in wanted.items() if not isinstance(tensor, Tensor)]:
         raise CheckpointError(f"{source}: the network keeps {strange[0]}, which is no tensor: keep tensors alone")
     state = _renamed(model, wanted, dict(state) | tied(wanted, state))
-    problems = _listed("lacks", [name for name in wanted if name not in state])
-    problems += _listed("has an unknown", [name for name in state if name not in wanted])
+    problems = _misfits(wanted, state)
     problems += [
         f"{first} and {other} differ, which are one tensor in the architecture"
         for first, *others in _shared(wanted)
         for other in others
         if first in state and other in state and not torch.equal(state[first], state[other])
     ]
+    _refuse(problems, source)
+    check_numbers(state, source)
+    model.load_state_dict(state)
+
+
+def _misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Names, shapes and kinds of numbers that are not those of a network."""
+    problems = _listed("lacks", [name for name in wanted if name not in state])
+    problems += _listed("has an unknown", [name for name in state if name not in wanted])
     both = [(name, state[name], wanted[name]) for name in wanted if name in state]
     problems += [
         f"{name} is {tuple(given.shape)} where the architecture has {tuple(needed.shape)}"
         for name, given, needed in both
         if given.shape != needed.shape
     ]
-    problems += [
+    return problems + [
         f"{name} is {given.dtype} where the architecture has {needed.dtype}"
         for name, given, needed in both
         if (given.is_complex(), given.is_floating_point()) != (needed.is_complex(), needed.is_floating_point())
     ]
+
+
+def _too_few(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Whether there are fewer weights than a network has, whatever their names."""
+    needed, given = (sum(tensor.numel() for tensor in tensors.values()) for tensors in (wanted, state))
+    return [f"it has {given:,} numbers where the architecture has {needed:,}"] if given < needed else []
+
+
+def _refuse(problems: list[str], source: str) -> None:
+    """Raise CheckpointError if there are problems, with the first of them."""
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise CheckpointError(f"{source} does not fit its architecture: {'; '.join(problems[:SHOWN])}{more}")
-    check_numbers(state, source)
-    model.load_state_dict(state)
 
 
 def _renamed(model: nn.Module, wanted: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:

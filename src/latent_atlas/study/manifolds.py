@@ -1,13 +1,17 @@
-"""The manifolds of a study: their names, their order and their groups."""
+"""The manifolds of a study: their names, their order and their groups; and that no two names lead to one file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from latent_atlas.errors import ParamsError
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
+
+
+FIXED = "the workflow itself"  # what names a file that no entry names
 
 
 class Member(NamedTuple):
@@ -102,3 +106,38 @@ def groups(params: Params) -> dict[str, list[str]]:
     for name, (_, centred) in pca_manifolds(params).items():
         found.setdefault("pca" if centred else "pca_uncentred", []).append(name)
     return found
+
+
+def check_names(params: Params) -> None:
+    """Compare the names of all pictures that have a name of the study beside others in one folder.
+
+    Raises
+    ------
+    ValueError
+        Naming both entries and the file.
+    """
+    taken: dict[str, str] = {}
+    for path, key in _named(params):
+        if taken.setdefault(path, key) != key:
+            raise ValueError(
+                f"{key}: {path} would also be a file of {taken[path]}; rename one of the two, for they would "
+                f"overwrite each other"
+            )
+
+
+def _named(params: Params) -> Iterator[tuple[str, str]]:
+    """Paths, and the entry that each is named after."""
+    for picture in ("images", "comparison"):
+        yield f"results/reconstruct/test_{picture}.png", FIXED
+    for group, models in groups(params).items():
+        own = [f"models.{name}.architecture" for name in models if name in params.models]
+        # Models of one architecture share a picture, but not with PCA.
+        keys = own[:1] if len(own) == len(models) else [*own[:1], "pca"]
+        for key in keys:
+            yield f"results/reconstruct/test_{group}.png", key
+    yield "results/geodesics/gains.png", FIXED
+    for pair in params.interpolate.pairs:
+        key = f"interpolate.pairs.{pair}"
+        yield f"results/geodesics/{pair}.png", key
+        yield f"results/interpolate/{pair}.png", key
+        yield f"results/interpolate/{pair}_curves.png", key

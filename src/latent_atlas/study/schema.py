@@ -35,7 +35,7 @@ from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, o
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
-from latent_atlas.study.manifolds import pca_manifolds, seeds_of
+from latent_atlas.study.manifolds import check_names, pca_manifolds, seeds_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 PACKAGE = Path(__file__).parents[1]
@@ -402,6 +402,7 @@ class Params(Section):
             for seed in [] if entry.state_dict else seeds_of(self, model)[1:]:
                 if (name := f"{model}_seed{seed}") in self.models:
                     raise ValueError(f"models.{name}: the name is that of the training of {model} with seed {seed}")
+        check_names(self)
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,32 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise VersioningError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def regular(path: Path) -> str | None:
+    """The text of a file; None if it is missing.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it is no regular file, cannot be read, or is no UTF-8.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError("it is no regular file")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def damaged(path: Path, error: Exception, then: str = "") -> str:
+    """What to say of a file of DVC that cannot be used: the first line of the reason, and what mends it."""
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    short = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return (
+        f"{path} cannot be used ({reason}): git checkout {short}, or delete it{f'; {then}' if then else ''}; if two "
+        f"versions of it were merged, choose one side (git checkout --ours . or --theirs .)"
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

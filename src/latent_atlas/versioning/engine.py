@@ -10,19 +10,20 @@ with ``--quiet``. Nothing else in Snakemake is changed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import snakemake
 
 from latent_atlas.cluster import records
-from latent_atlas.versioning import pipeline
+from latent_atlas.versioning import pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
 from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
@@ -41,6 +42,13 @@ except (ImportError, AttributeError) as error:
 else:
     LACKS = ""
 
+
+class Refused(Exception if LACKS else WorkflowError):  # type: ignore[misc]
+    """What a user can correct. Snakemake shows the message alone, for it finds no traceback."""
+
+    __traceback__ = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+
+
 TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
 
@@ -58,6 +66,7 @@ def attach(workflow: Any, extras_file: str) -> None:
     aside = stands_aside()
     if main and not aside:
         show_failures()
+        take_turns(workflow)
     if aside := aside or _not_versioned(workflow, root):
         if main:
             workflow_log(f"{aside}: nothing is versioned, all else works")
@@ -69,21 +78,23 @@ def attach(workflow: Any, extras_file: str) -> None:
     try:
         extras = read_yaml(Path(str(workflow.current_basedir)) / extras_file)
     except VersioningError as error:
-        raise WorkflowError(str(error)) from error
+        raise Refused(str(error)) from error
 
     def build_with_lock_file() -> None:
         persistence = workflow._persistence
         if not isinstance(persistence, FilePersistence):
-            raise WorkflowError("versioning works with Snakemake's file-based records only: leave out --persistence")
+            raise Refused("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = LockFilePersistence
         runs = workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
-        persistence.use(LockFile(root, extras.get("in_git", [])), records=runs)
-        try:
-            persistence.lock_file.entries  # noqa: B018 -- report a damaged lock file before the jobs are planned
+        persistence.use(LockFile(root, extras.get("in_git", []), workflow_warning), records=runs)
+        try:  # what DVC could not use is reported before the jobs are planned
+            persistence.lock_file.repo  # noqa: B018
+            persistence.lock_file.entries  # noqa: B018
+            pipeline.current(root / "dvc.yaml")
             build()
             persistence.update_pipeline(workflow, extras)
         except VersioningError as error:
-            raise WorkflowError(str(error)) from error
+            raise Refused(str(error)) from error
         persistence.watch(workflow.dag)
         persistence.lists = workflow.executor_plugin is None
 
@@ -122,6 +133,30 @@ def show_failures() -> None:
 
     failures_and.shows_failures = True  # type: ignore[attr-defined]
     DefaultFilter.filter = failures_and
+
+
+def take_turns(workflow: Any) -> None:
+    """Let a run say at once, before it looks at the files, that another one is at work in this folder."""
+    build = workflow._build_dag
+
+    def build_in_turn() -> None:
+        runs = workflow.executor_plugin is not None and not workflow.dryrun
+        if runs and workflow.execution_settings.lock:
+            turn = contextlib.ExitStack()
+            try:
+                turn.enter_context(turns.alone(Path(".snakemake", "latent-atlas.lock")))
+            except VersioningError as error:
+                raise Refused(str(error)) from error
+            unlock = workflow.persistence.unlock
+
+            def unlock_and_end_turn() -> None:
+                unlock()
+                turn.close()
+
+            workflow.persistence.unlock = unlock_and_end_turn
+        build()
+
+    workflow._build_dag = build_in_turn
 
 
 def ignore_modification_times() -> None:
@@ -170,6 +205,13 @@ def workflow_log(message: str) -> None:
     logger.info(message)
 
 
+def workflow_warning(message: str) -> None:
+    """Write a warning to Snakemake's own log."""
+    from snakemake.logging import logger
+
+    logger.warning(f"Warning: {message}")
+
+
 class LockFilePersistence(FilePersistence):
     """Snakemake's persistence, which answers from ``dvc.lock``."""
 
@@ -207,7 +249,7 @@ class LockFilePersistence(FilePersistence):
         text = pipeline.render(jobs.values(), extras, pipeline.current(path), rules) if whole else ""
         if mode == "check":
             if not whole or not pipeline.same(pipeline.current(path), text):
-                raise WorkflowError(f"{path} does not agree with the Snakefile: run latent-atlas pipeline")
+                raise Refused(f"{path} does not agree with the Snakefile: run latent-atlas pipeline")
             return
         if whole:
             if pipeline.write(path, text):
@@ -255,7 +297,7 @@ class LockFilePersistence(FilePersistence):
         try:
             write()
         except VersioningError as error:
-            workflow_log(f"Warning: {error}")
+            workflow_warning(str(error))
 
     def definition(self, job: Any) -> Job:
         """The definition of a Snakemake job that both engines use."""
@@ -363,7 +405,21 @@ class LockFilePersistence(FilePersistence):
         finally:
             self.max_checksum_file_size = threshold
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Snakemake's lock, and DVC's for the files of the jobs that will run."""
+        jobs = [self.definition(job) for job in self.dag.needrun_jobs() if job.output] if self._records else []
+        writes = {str(self.lock_file.root / path) for job in jobs for path in job.outs}
+        reads = {str(self.lock_file.root / path) for job in jobs for path in job.deps} - writes
+        try:
+            with super().lock(), turns.busy(self.lock_file.repo, reads, writes) as warning:
+                if warning:
+                    workflow_warning(warning)
+                yield
+        except VersioningError as error:
+            raise Refused(str(error)) from error
+
     def unlock(self) -> None:
-        if self._records and self.lock_file.journal.exists():
+        if self._records and self.lock_file.pending:
             self.record(self.lock_file.flush)
         super().unlock()

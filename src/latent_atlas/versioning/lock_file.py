@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
+import logging
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latent_atlas.versioning.common import VersioningError, canonical, read_yaml, values_at, write_text
-from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml, stages_of
+from latent_atlas.versioning.common import (
+    VersioningError,
+    canonical,
+    damaged,
+    read_yaml,
+    regular,
+    values_at,
+    write_text,
+)
+from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+log = logging.getLogger(__name__)
 COMMAND = "its command changed"
 PARAMS = "its parameters changed"
 INPUT = "its input changed"
@@ -42,14 +53,19 @@ class LockFile:
         Folder with ``dvc.yaml`` and ``dvc.lock``.
     in_git : iterable of str
         Patterns of outputs that are stored in git, not in DVC's cache.
+    warn : callable, optional
+        Told once of each file that cannot be used, and what is done instead.
     """
 
-    def __init__(self, root: Path, in_git: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, in_git: Iterable[str] = (), warn: Callable[[str], None] = log.warning) -> None:
         self.root = root
         self.in_git = list(in_git)
+        self.warn = functools.cache(warn)
         self.lock_file = root / "dvc.lock"
         self.journal = root / ".dvc" / "tmp" / "ended-jobs.jsonl"
         self._entries: dict[str, Any] | None = None
+        self._unwritten: dict[str, Any] = {}  # entries that the journal could not take
+        self._state_works = True
         self._repo: Repo | None = None
         self._hashes: dict[str, str | None] = {}
         self._starts: dict[str, dict[str, str | None]] = {}
@@ -67,34 +83,49 @@ class LockFile:
 
     def _locked_entries(self) -> dict[str, Any]:
         """The entries of the lock file; a copy as JSON is kept with its checksum, because parsing YAML takes long."""
-        if not self.lock_file.exists():
-            return {}
+        from dvc.schema import COMPILED_LOCKFILE_SCHEMA as SCHEMA
+        from voluptuous import Invalid
+
         copy = self.root / ".dvc" / "tmp" / "read-lock.json"
         try:
-            text = self.lock_file.read_text(encoding="utf-8")
+            text = regular(self.lock_file)
+            if text is None:
+                return {}
             checksum = hashlib.md5(text.encode()).hexdigest()
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                kept = json.loads(copy.read_text(encoding="utf-8"))
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, Invalid):  # it is written again
+                kept = json.loads(regular(copy) or "null")
                 if kept["md5"] == checksum:
-                    return kept["stages"]
-            stages = stages_of(text)
+                    return SCHEMA({"schema": "2.0", "stages": kept["stages"]})["stages"]
+            stages = SCHEMA(plain_yaml().load(text)).get("stages", {})
             with contextlib.suppress(VersioningError, TypeError):
                 write_text(copy, json.dumps({"md5": checksum, "stages": stages}))
             return stages
         except Exception as error:
-            raise VersioningError(
-                f"{self.lock_file} cannot be read ({error}): if two versions of it were merged, choose one side "
-                f"(git checkout --ours . or --theirs .), then run snakemake, which computes what is missing"
-            ) from error
+            raise VersioningError(damaged(self.lock_file, error, "what it lacks is computed anew")) from error
 
     def _journalled(self) -> dict[str, Any]:
-        """The entries of the journal; an incomplete line is ignored."""
+        """The entries of the journal; lines that hold no entries are left out, which is said."""
+        from dvc.schema import COMPILED_LOCKFILE_SCHEMA as SCHEMA
+        from voluptuous import Invalid
+
         entries: dict[str, Any] = {}
-        if self.journal.exists():
-            for line in self.journal.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    entries |= json.loads(line)
-        return entries
+        try:
+            lines = (regular(self.journal) or "").splitlines()
+        except (OSError, ValueError) as error:
+            self.warn(f"{self.journal} cannot be read ({error}): it is passed over; delete it")
+            return self._unwritten
+        damage = 0
+        for line in lines:
+            try:
+                entries |= SCHEMA({"schema": "2.0", "stages": json.loads(line)})["stages"]
+            except (ValueError, Invalid):
+                damage += 1
+        if damage:
+            self.warn(
+                f"{self.journal}: {damage} of {len(lines)} lines are cut or damaged and passed over; jobs that ended "
+                f"and are not in dvc.lock run again"
+            )
+        return entries | self._unwritten
 
     def stale(self, job: Job) -> str | None:
         """The first reason why a job must run; None if its outputs are up to date."""
@@ -122,22 +153,40 @@ class LockFile:
 
     def hash(self, path: str) -> str | None:
         """MD5 of a file, from DVC's own cache of hashes if the file has not been modified; None if it is missing."""
+        if path not in self._hashes:
+            full = self.root / path
+            try:
+                self._hashes[path] = self._md5(full) if full.is_file() else None
+            except OSError as error:
+                raise VersioningError(f"{full} cannot be read: {error.strerror or error}") from error
+        return self._hashes[path]
+
+    def _md5(self, path: Path) -> str:
         from dvc_data.hashfile.hash import hash_file
         from dvc_objects.fs.local import localfs
 
-        if path not in self._hashes:
-            full = self.root / path
-            found = hash_file(str(full), localfs, "md5", state=self.repo.state)[1] if full.is_file() else None
-            self._hashes[path] = found.value if found else None
-        return self._hashes[path]
+        state = self.repo.state if self._state_works else None
+        try:
+            return str(hash_file(str(path), localfs, "md5", state=state)[1].value)
+        except OSError:
+            raise
+        except Exception as error:  # of the database of hashes
+            if state is None:
+                raise
+            self._state_works = False
+            self.warn(f"{self.repo.site_cache_dir} cannot be used ({error}): all files are read again; delete it")
+            return self._md5(path)
 
     @property
     def repo(self) -> Repo:
-        """DVC's view of the repository."""
+        """DVC's view of the repository; VersioningError if its configuration cannot be used."""
         if self._repo is None:
             from dvc.repo import Repo
 
-            self._repo = Repo(str(self.root))
+            try:
+                self._repo = Repo(str(self.root))
+            except Exception as error:
+                raise VersioningError(damaged(self.root / ".dvc" / "config", error)) from error
         return self._repo
 
     def _forget_hashes(self, job: Job) -> None:
@@ -174,10 +223,20 @@ class LockFile:
             self.flush()
 
     def _append(self, entries: dict[str, Any]) -> None:
-        """Append entries to the journal."""
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entries) + "\n")
+        """Append entries to the journal; where that cannot be written, they wait for the next flush."""
+        try:
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            regular(self.journal)
+            with self.journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entries) + "\n")
+        except (OSError, ValueError) as error:
+            self._unwritten |= entries
+            self.warn(f"{self.journal} cannot be written ({error}): if this run is killed, its jobs run again")
+
+    @property
+    def pending(self) -> bool:
+        """Whether jobs have ended that ``dvc.lock`` does not have."""
+        return self.journal.exists() or bool(self._unwritten)
 
     def _entry(self, job: Job) -> dict[str, Any]:
         """The entry of a job in ``dvc.lock``, in DVC's own form."""
@@ -214,7 +273,7 @@ class LockFile:
         lost = {job.name: self.entries[job.name] for job in jobs if self.stale(job) is None and self._lost(job)}
         if lost:
             self._append(lost)
-        if self.journal.exists():
+        if self.pending:
             self.flush()
 
     def _lost(self, job: Job) -> bool:
@@ -239,11 +298,13 @@ class LockFile:
                 ended = self._journalled()
                 good = {name: entry for name, entry in ended.items() if self._cached(repo, entry)}
                 if good:
-                    stages = self._locked_entries() | good
+                    stages = dict(sorted((self._locked_entries() | good).items()))  # in whatever order jobs end
                     text = io.StringIO()
                     plain_yaml().dump({"schema": "2.0", "stages": stages}, text)
                     write_text(self.lock_file, text.getvalue())
-                self.journal.unlink(missing_ok=True)
+                self._unwritten.clear()
+                if self.journal.is_file():
+                    self.journal.unlink()
         except VersioningError:
             raise
         except Exception as error:

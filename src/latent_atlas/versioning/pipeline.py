@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from latent_atlas.versioning.common import write_text
+from latent_atlas.versioning.common import VersioningError, damaged, regular, write_text
 
 PARAMS_FILE = "params.yaml"
 HEADER = """\
@@ -132,8 +132,23 @@ def held_by_git(path: str, patterns: Iterable[str]) -> bool:
 
 
 def current(path: Path) -> str:
-    """The text of ``dvc.yaml``; empty if there is no such file."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    """The text of ``dvc.yaml``; empty if there is no such file.
+
+    Raises
+    ------
+    VersioningError
+        If DVC could not use it.
+    """
+    from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA as SCHEMA
+
+    try:
+        text = regular(path) or ""
+        SCHEMA(plain_yaml().load(text) or {})
+    except Exception as error:
+        raise VersioningError(
+            damaged(path, error, "snakemake writes it anew, all but stages of your own and frozen")
+        ) from error
+    return text
 
 
 def holds(path: Path, jobs: Iterable[Job], extras: Mapping[str, Any]) -> bool:

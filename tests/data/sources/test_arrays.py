@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import resource
 import subprocess
 import sys
 import zipfile
@@ -79,6 +81,20 @@ def test_what_is_no_array_in_a_npz_is_left_out(tmp_path: Path) -> None:
         archive.writestr("__MACOSX/x", "")
         archive.write(tmp_path / "images.npy", "sub/images.npy")
     assert same(got(tmp_path / "a.npz"), PIXELS)
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**20, 28, 28), (1, 28, 28)])
+def test_npz_whose_parts_are_not_what_they_announce(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(100_000_000))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        DataError, match=r"a\.npz cannot be read \(ValueError: images\.npy announces \d+ bytes and holds"
+    ):
+        got(tmp_path / "a.npz")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
 def test_damaged_npz(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -113,27 +114,34 @@ def _members(path: Path, scratch: Path) -> dict[str, np.ndarray]:
             start = member.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
             stored = member.compress_type == zipfile.ZIP_STORED
             size = (member.file_size,)
-            raw = np.memmap(path, np.uint8, "r", start, size) if stored else space(size, scratch)
             with archive.open(member) as content:
-                filled = 0
-                while part := content.read(PART_BYTES):  # to the end, where its checksum is compared
+                part = content.read(HEADER_BYTES)
+                if part[:6] != MAGIC:  # it is no array, such as a text beside them
+                    continue
+                shape, turned, kind, filled = _header(part)
+                if (announced := filled + math.prod(shape) * kind.itemsize) != member.file_size:
+                    raise ValueError(f"{member.filename} announces {announced} bytes and holds {member.file_size}")
+                raw = np.memmap(path, np.uint8, "r", start, size) if stored else space(size, scratch)
+                first, filled = filled, 0
+                while part:  # to the end, where its checksum is compared
                     if not stored:
                         raw[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
                     filled += len(part)
-            if raw[:6].tobytes() == MAGIC:  # else it is no array, such as a text beside them
-                found[member.filename.removesuffix(".npy")] = _array(raw)
+                    part = content.read(PART_BYTES)
+            array = np.ndarray(shape, kind, raw, first, order="F" if turned else "C")
+            found[member.filename.removesuffix(".npy")] = array
     return found
 
 
-def _array(raw: np.ndarray) -> np.ndarray:
-    """The array that bytes in the .npy format are."""
-    header = io.BytesIO(raw[:HEADER_BYTES].tobytes())
+def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether the first axis varies fastest, kind of numbers, length of the header: by the first bytes."""
+    header = io.BytesIO(start)
     first = np.lib.format.read_magic(header) == (1, 0)
     read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
     shape, turned, kind = read_header(header)
     if kind.hasobject:
         raise ValueError("it holds objects, which only a pickle could bring back: save numbers or words")
-    return np.ndarray(shape, kind, raw, header.tell(), order="F" if turned else "C")
+    return shape, turned, kind, header.tell()
 
 
 def from_arrays(

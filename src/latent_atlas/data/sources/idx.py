@@ -23,6 +23,7 @@ from latent_atlas.data.folders import place_of
 from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log
 from latent_atlas.errors import DataError
+from latent_atlas.files import PART_BYTES
 
 DATASETS = {  # training images, test images, shape
     "FashionMNIST": (60_000, 10_000, (1, 28, 28)),
@@ -52,7 +53,9 @@ CHECKSUMS = {
 }
 DEBIAN_PACKAGES = {"FashionMNIST": ("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))}
 TIMEOUT_S = 30
-GZIP = b"\x1f\x8b"
+GZIP, MAGIC = b"\x1f\x8b", b"\x00\x00\x08"
+DENSEST = 1100  # bytes that one packed byte can become
+MOST_AXES = 3
 
 
 class UnavailableError(Exception):
@@ -102,7 +105,7 @@ def read_folder(name: str, folder: Path, log: Log) -> Images:
     whole = all(tuple(arrays[key].shape) == shape for key, shape in published.items())
     if whole:
         for key, path in paths.items():
-            _verify(name, path, FILES[key], contents[key], log)
+            _verify(name, path, FILES[key], contents[key])
     else:
         log(f"warning: {place} does not hold the {train} + {test} images of {name}: taken as a set of your own")
     classes = tuple(getattr(torchvision_import.datasets(), name).classes)
@@ -150,49 +153,65 @@ def _path(place: Path, file: str) -> Path:
 
 def parse(content: bytes, name: str) -> Tensor:
     """The uint8 array of an IDX file (http://yann.lecun.com/exdb/mnist describes the format)."""
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+    if len(content) < 4 or content[:3] != MAGIC:
         raise DataError(f"{name} is not an IDX file of bytes (it starts with {content[:4].hex() or 'nothing'})")
     rank = content[3]
+    if not 1 <= rank <= MOST_AXES:
+        raise DataError(f"{name} is an IDX file of rank {rank}: images have rank 3, labels have rank 1; get it again")
     start = 4 + 4 * rank
     if len(content) < start:
         raise DataError(f"{name} is cut short: its header alone takes {start} bytes, it has {len(content)}")
     shape = struct.unpack(f">{rank}I", content[4:start])
-    if len(content) - start != math.prod(shape):
+    if (held := len(content) - start) != math.prod(shape):
         raise DataError(
             f"{name} announces {'x'.join(map(str, shape))} = {math.prod(shape)} bytes "
-            f"but holds {len(content) - start}: it is cut short or damaged"
+            f"but holds {f'{held} or more' if held > math.prod(shape) else held}: it is cut short or damaged"
         )
     return torch.from_numpy(np.frombuffer(content, np.uint8)[start:].reshape(shape).copy())
 
 
 def _content(name: str, path: Path, file: str) -> bytes:
-    """The content of a file, unpacked if it is packed, whatever its name."""
-    stored = path.read_bytes()
-    if not stored.startswith(GZIP):
-        return stored
+    """The content of a file, unpacked if it is packed, whatever its name; a byte more than it announces at most."""
+    stored = path.stat().st_size
     try:
-        return gzip.decompress(stored)
+        with path.open("rb") as plain:
+            packed = plain.read(2) == GZIP
+            plain.seek(0)
+            with gzip.open(plain) if packed else plain as source:
+                content = bytearray(source.read(4))
+                axes = content[3] if content[:3] == MAGIC and len(content) == 4 else 0
+                if 1 <= axes <= MOST_AXES:
+                    content += source.read(4 * axes)
+                    shape = struct.unpack(f">{axes}I", content[4:]) if len(content) == 4 + 4 * axes else (0,)
+                    left = min(math.prod(shape), DENSEST * stored) + 1  # what gzip can pack, if the header lies
+                    while left and (part := source.read(min(left, PART_BYTES))):
+                        content += part
+                        left -= len(part)
+                return bytes(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{path} is damaged or cut short ({error}): expected content of MD5 "
             f"{CHECKSUMS.get(name, {}).get(file, 'unknown')}, "
-            f"found {len(stored)} bytes of MD5 {hashlib.md5(stored).hexdigest()} that cannot be unpacked; "
+            f"found {stored} bytes of MD5 {hashlib.md5(path.read_bytes()).hexdigest()} that cannot be unpacked; "
             f"delete it and get it again"
         ) from error
 
 
-def _verify(name: str, path: Path, file: str, content: bytes, log: Log) -> None:
-    """Compare the checksum of a file's content, or of its archive where only that one is published."""
+def _verify(name: str, path: Path, file: str, content: bytes) -> None:
+    """Compare the checksum of a file's content, or of its archive, perhaps beside it, where only that is published."""
     found = hashlib.md5(content).hexdigest()
     expected = CHECKSUMS.get(name, {}).get(file)
     of = next(
         (f", that of {other}" for other, sums in CHECKSUMS.items() if other != name and found in sums.values()), ""
     )
     if expected is None and not of:
-        stored = path.read_bytes()
-        if not stored.startswith(GZIP):
-            log(f"warning: {path} cannot be verified: only the checksum of {file}.gz is published")
-            return
+        archives = (one.read_bytes() for one in _named(path.parent, file))  # whose contents are equal
+        stored = next((archive for archive in archives if archive.startswith(GZIP)), None)
+        if stored is None:
+            raise DataError(
+                f"{path} cannot be verified, for only the checksum of {file}.gz is published: put that file into "
+                f"{path.parent}"
+            )
         expected = dict(getattr(torchvision_import.datasets(), name).resources)[f"{file}.gz"]
         found = hashlib.md5(stored).hexdigest()
     if found != expected:
