@@ -70,5 +70,5 @@ def plot_agreement_epochs(
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title("tangent spaces in the course of each training, shared with those of the finished model")
-        style.name_ends(axes, looks)
+        style.name_ends([(axes, looks)])
         return axes

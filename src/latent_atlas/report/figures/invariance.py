@@ -99,8 +99,10 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
     shown = [(group, names) for group, names in (groups or {"": [*present]}).items() if set(names) & set(present)]
     smallest = table.loc[table["step"] > 0, "step"].min()
     looks = style.looks([name for _, names in shown for name in names], groups)
-    most = max((names for _, names in shown), key=len)
-    with style.figure(style.PAGE_WIDTH, (2.1 + style.legend_height(most)) * len(shown) + 0.5) as fig:
+    everyone = max(shown, key=lambda row: len(row[1]))[1]
+    tall = style.legend_height(list(looks)) if len(everyone) > style.NAMED else 0
+    named = []
+    with style.figure(style.PAGE_WIDTH, 2.1 * len(shown) + 0.5 + tall) as fig:
         grid = fig.subplots(len(shown), len(kinds), squeeze=False, sharey=True, sharex=True)
         for line, (group, names) in zip(grid, shown, strict=True):
             for axes, kind in zip(line, kinds, strict=True):
@@ -120,7 +122,8 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
                 axes.set_ylim(0, 90)
                 axes.set_yticks([0, 30, 60, 90])
             line[0].set_ylabel(f"{group}\nangle (degrees)")
-            style.name_ends(line[-1], here)
+            named.append((line[-1], here))
+        style.name_ends(named)
         for axes in grid[-1]:
             axes.set_xlabel("step; diamonds: derivative")
         fig.suptitle(f"angles at {example} against the size of the step", color=style.FAINT)

@@ -39,30 +39,29 @@ def plot_spectra(
     groups : mapping of str to list of str, optional
         The manifolds of each panel; by default all in one panel.
     """
-    groups = groups or {"": distinct(spectra, "manifold")}
+    shown = groups or {"": distinct(spectra, "manifold")}
     example = only_example(spectra)
-    most = max(groups.values(), key=len)
-    with panels(len(groups), 2, 2.9 + legend_height(most), 0.4, sharey=True) as (fig, grid):
+    everyone = [name for names in shown.values() for name in names]
+    with panels(len(shown), 2, 2.9, 0.4 + legend_height(everyone), sharey=True) as (fig, grid):
         named = []
-        for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
+        for axes, (group, names) in zip(grid.flat, shown.items(), strict=False):
             chosen = looks(names, groups)
             for name, look in chosen.items():
                 for dtype, overlay in (("float64", None), ("float32", OVERLAY)):
                     rows = spectra[(spectra["manifold"] == name) & (spectra["dtype"] == dtype)]
                     line = overlay or {"label": name, **look.line(len(rows))}
                     axes.semilogy(rows["order"], rows["singular_value"].clip(lower=1e-17), **line)
-            for dtype, line in LINES.items():
+            for dtype, dashes in LINES.items():
                 own = tolerances[tolerances["manifold"].isin(names) & (tolerances["dtype"] == dtype)]
                 height = own["rank_tolerance"].max()
-                axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=line)
+                axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=dashes)
                 axes.annotate(
                     f"rank tolerance, {dtype}", (1, height), xycoords=("axes fraction", "data"),
                     xytext=(-2, 2), textcoords="offset points", ha="right", fontsize=7, color=FAINT,
                 )  # fmt: skip
             axes.set(title=group, xlabel="order")
             named.append((axes, chosen))
-        for axes, chosen in named:  # the limits are shared
-            name_ends(axes, chosen)
+        name_ends(named)  # when all are drawn: the limits are shared
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value")
         fig.suptitle(f"decoder Jacobian at {example}: float64 in colour, float32 black and dotted", color=FAINT)
@@ -83,8 +82,8 @@ def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | N
     present = list(bands["model"].drop_duplicates())
     shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
     shown = shown or [("no code varies: no spectra", [])]
-    most = max((names for _, names in shown), key=len)
-    with panels(len(shown), 2, 2.9 + legend_height(most), 0.4, sharey=True) as (fig, grid):
+    everyone = [name for _, names in shown for name in names]
+    with panels(len(shown), 2, 2.9, 0.4 + legend_height(everyone), sharey=True) as (fig, grid):
         named = []
         for axes, (group, names) in zip(grid.flat, shown, strict=False):
             chosen = looks([name for name in names if name in present], groups)
@@ -96,9 +95,7 @@ def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | N
                 axes.semilogy(rows["order"], median, label=name, **look.line(len(rows)))
             axes.set(title=group, xlabel="order")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for axes, chosen in named:  # the limits are shared
-            if chosen:
-                name_ends(axes, chosen)
+        name_ends(named)
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value per\nstandard deviation of the code")
         fig.suptitle("decoder Jacobians over the sample: median, and 5% to 95% of the images", color=FAINT)

@@ -30,23 +30,18 @@ INK, FAINT, ACCENT = "#1f2430", "#8a909c", "#2f6fb0"
 SIGNED_COLOURS = "RdBu_r"  # for numbers about zero
 ANGLE_COLOURS = "viridis_r"  # for 0 to 90 degrees
 SHARE_COLOURS = "viridis"  # for 0 to 100%, as bright where all is shared as angles of 0
-# a family's lightest and darkest colour (CIELAB lightness 60 and 24), and its marker in matplotlib and in Vega
+# a family's lightest and darkest colour (CIELAB lightness 60 and 33), and its marker in matplotlib and in Vega
 FAMILIES = (
-    ("#2696ec", "#0a3b62", "o", "circle"),
-    ("#dc751e", "#5b2d05", "^", "triangle-up"),
-    ("#ef55b2", "#6f094d", "P", "cross"),
-    ("#9b9414", "#3e3a05", "v", "triangle-down"),
-    ("#9d7bf6", "#362492", "<", "triangle-left"),
-    ("#249fb0", "#093f47", ">", "triangle-right"),
+    ("#2696ec", "#115082", "o", "circle"),
+    ("#dc751e", "#7b3d06", "^", "triangle-up"),
+    ("#ef55b2", "#931067", "P", "cross"),
+    ("#9b9414", "#544f06", "v", "triangle-down"),
+    ("#9d7bf6", "#5139aa", "<", "triangle-left"),
+    ("#249fb0", "#0f5660", ">", "triangle-right"),
 )
 OWN_FAMILIES = {  # look the same in every study
-    "pca": ("#1da47a", "#06422f", "s", "square"),
-    "pca_uncentred": (
-        "#919191",
-        "#3a3a3a",
-        "X",
-        "M-1,-.5L-.5,-1L0,-.5L.5,-1L1,-.5L.5,0L1,.5L.5,1L0,.5L-.5,1L-1,.5L-.5,0Z",
-    ),
+    "pca": ("#1da47a", "#0c5941", "s", "square"),
+    "pca_uncentred": ("#919191", "#4e4e4e", "d", "M0,-1L.6,0L0,1L-.6,0Z"),
     "pixels": (INK, INK, "", "circle"),
 }
 DASHES = ((), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (10, 2), (5, 1.5, 1, 1.5, 1, 1.5))  # in widths of the line
@@ -352,38 +347,44 @@ def looks(names: Sequence[str], groups: Mapping[str, Sequence[str]] | None = Non
     return {name: found[name] for name in names}
 
 
-def name_ends(axes: Axes, chosen: Mapping[str, Look]) -> None:
-    """Write the name of each labelled line at its end, or a legend if there are too many or they end in one place.
+def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
+    """Write the name of each line at its end; one legend instead if lines are too many or end in one place.
 
-    Limits and scales of the axes must be as they will be.
+    Parameters
+    ----------
+    panels : sequence of (Axes, mapping of str to Look)
+        Axes whose lines have the names of models as labels, with limits and scales as they will be.
     """
-    drawn = [line for line in axes.get_lines() if line.get_label() in chosen]
-    to_share = axes.transScale + axes.transLimits  # of data to parts of the axes
-    ends = []
-    for line in drawn:
-        points = to_share.transform(np.asarray(line.get_xydata(), dtype=float))
-        points = points[np.isfinite(points).all(axis=1)]
-        ends.append(points[points[:, 0].argmax()] if len(points) else np.full(2, np.nan))
-    width, height = (axes.get_position().size if axes.get_figure() else np.ones(2)) * axes.figure.get_size_inches()
-    gap = 11 / 72 / height  # of lines of text of 8 points
-    places = np.full(len(drawn), np.nan)
-    column = [round(x * width / 0.8) for x, _ in ends if np.isfinite(x)] if ends else []
-    shown = [number for number, (x, _) in enumerate(ends) if np.isfinite(x)]
-    for here in dict.fromkeys(column):
-        together = [number for number, at in zip(shown, column, strict=True) if at == here]
-        places[together] = _apart(np.array([ends[number][1] for number in together]), gap)
-    moved = np.abs(places - [y for _, y in ends]) if ends else places
-    if len(drawn) > NAMED or np.nanmax(moved, initial=0) > 3.5 * gap:
-        legend(axes, chosen)
-        return
-    for number in shown:
-        line, (x, y) = drawn[number], ends[number]
-        name, far = str(line.get_label()), abs(places[number] - y) > 0.3 * gap
+    found = []
+    for axes, chosen in panels:
+        axes.get_xlim(), axes.get_ylim()  # sets limits that are due
+        to_share = axes.transScale + axes.transLimits  # of data to parts of the axes
+        ends = {}
+        for line in axes.get_lines():
+            points = to_share.transform(np.asarray(line.get_xydata(), dtype=float))
+            points = points[np.isfinite(points).all(axis=1)]
+            if line.get_label() in chosen and len(points):
+                ends[str(line.get_label())] = points[points[:, 0].argmax()]
+        width, height = axes.get_position().size * axes.figure.get_size_inches()
+        gap = 11 / 72 / height  # of lines of text of 8 points
+        for column in dict.fromkeys(round(x * width / 0.8) for x, _ in ends.values()):
+            here = [name for name, (x, _) in ends.items() if round(x * width / 0.8) == column]
+            wanted = np.array([ends[name][1] for name in here])
+            places = _apart(wanted, gap)
+            if len(chosen) > NAMED or np.abs(places - wanted).max() > 3.5 * gap:
+                together = {name: look for _, each in panels for name, look in each.items()}
+                legend(axes if len(panels) == 1 and not isinstance(axes, Panel) else axes.figure, together)
+                return
+            moved = np.abs(places - wanted) > 0.3 * gap
+            found += [
+                (axes, chosen[name], name, ends[name], *rest) for name, *rest in zip(here, places, moved, strict=True)
+            ]
+    for axes, look, name, end, place, moved in found:
         axes.annotate(
-            name, (x, y), xycoords="axes fraction", xytext=(x + 0.14 / width, places[number]),
-            textcoords="axes fraction", ha="left", va="center", fontsize=8, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": chosen[name].colour, "linewidth": 0.7} if far else None,
-            path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4,
+            name, end, xycoords="axes fraction", xytext=(12, place), textcoords=("offset points", "axes fraction"),
+            ha="left", va="center", fontsize=8, annotation_clip=False, zorder=4,
+            arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.7} if moved else None,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 
@@ -407,16 +408,14 @@ def legend(drawn: Axes | Figure, chosen: Mapping[str, Look], dots: bool = False)
     dots : bool
         Whether points stand for models, not lines.
     """
-    columns: list[list[str]] = []
-    families = [
-        [name for name in chosen if chosen[name].family == f] for f in dict.fromkeys(o.family for o in chosen.values())
-    ]
-    room = max(1, min(6, 110 // (max(map(len, chosen)) + 8)))  # columns beside each other
-    if len(families) > room:
-        families = [[name for members in families for name in members]]
-    rows = max(ROWS if len(families) > 1 else 1, math.ceil(len(chosen) / room)) if families else 1
-    for members in families:
-        columns += [members[start : start + rows] for start in range(0, len(members), rows)]
+    by_family: dict[str, list[str]] = {}
+    for name, look in chosen.items():
+        by_family.setdefault(look.family, []).append(name)
+    room = max(1, min(6, int(72 * PAGE_WIDTH) // (5 * max(map(len, chosen)) + 48)))  # columns beside each other
+    families, rows = list(by_family.values()), ROWS
+    if sum(math.ceil(len(members) / rows) for members in families) > room or len(families) == 1:
+        families, rows = [[name for members in families for name in members]], math.ceil(len(chosen) / room)
+    columns = [members[start : start + rows] for members in families for start in range(0, len(members), rows)]
     rows = max(map(len, columns))
     blank = Line2D([], [], linestyle="none")
     handles = []
@@ -430,7 +429,7 @@ def legend(drawn: Axes | Figure, chosen: Mapping[str, Look], dots: bool = False)
     if isinstance(drawn, Figure):
         drawn.legend(marks, names, loc="outside lower center", **shape)
     else:
-        drawn.legend(marks, names, loc="upper center", bbox_to_anchor=(0.5, -0.14), **shape)
+        drawn.legend(marks, names, loc="upper center", bbox_to_anchor=(0.5, -0.2), **shape)
 
 
 def legend_height(names: Sequence[str]) -> float:

@@ -70,5 +70,5 @@ def plot_learning_curves(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xticks(whole_ticks(int(table["epoch"].max())))
-        name_ends(axes, chosen)
+        name_ends([(axes, chosen)])
         return axes
