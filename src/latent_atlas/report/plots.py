@@ -11,30 +11,32 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
-from matplotlib.colors import to_hex
 
-from latent_atlas.report.figures.style import by_model, distinct, only_example, palette
+from latent_atlas.report.figures.style import Look, by_model, distinct, looks, only_example
 
 HEIGHT = 300  # pixels
 SMALLEST = 1e-17  # of what is drawn on a logarithmic axis, as in the figures
+WIDTH = 2  # of lines, in pixels
 DIGITS = 6  # significant ones in the specification
 LOG = alt.Scale(type="log", nice=False, padding=10)
 WHOLE = alt.Axis(tickMinStep=1, format="d")
 TRAININGS = {"middle": "mean over trainings", "low": "smallest", "high": "largest", "trainings": "trainings"}
 
 
-def learning_curves(table: pd.DataFrame) -> alt.LayerChart:
+def learning_curves(table: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None) -> alt.LayerChart:
     """The error on test images after each epoch, a line for each model, with a band over its trainings.
 
     Parameters
     ----------
     table : DataFrame
         ``manifold``, ``model`` (optional), ``epoch``, ``test_mse``. DataError if it is empty.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     rows = _over_trainings(table, "epoch", "test_mse")
     return _lines(
         rows,
-        distinct(rows, "model"),
+        looks(distinct(rows, "model"), groups),
         {"title": "epoch", "axis": WHOLE},
         {
             "title": "mean squared error per pixel, test images",
@@ -66,7 +68,7 @@ def spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, Sequence[str]] | No
     return {
         group: _lines(
             rows,
-            names,
+            looks(names, groups),
             {"title": "order", "axis": WHOLE},
             {
                 "title": "singular value per standard deviation of the code",
@@ -110,7 +112,7 @@ def angles_by_step(
         for group, names in _present(rows, groups).items():
             charts[group, kind] = _lines(
                 rows,
-                names,
+                looks(names, groups),
                 {"title": f"step ({of_kind['unit'].iloc[0]}s)", "scale": LOG},
                 {
                     "title": "angle (degrees)",
@@ -143,7 +145,7 @@ def _present(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None) -> 
 
 def _lines(
     rows: pd.DataFrame,
-    names: Sequence[str],
+    chosen: Mapping[str, Look],
     x: Mapping[str, Any],
     y: Mapping[str, Any],
     told: Mapping[str, str],
@@ -157,8 +159,8 @@ def _lines(
     ----------
     rows : DataFrame
         ``model``, ``x``, ``middle``, ``low``, ``high``, and what else is told. Rows of other models are left out.
-    names : sequence of str
-        All models of the group, which fix the colours.
+    chosen : mapping of str to Look
+        How each model of the group looks, as in the figures.
     x, y : mapping
         Title, scale and axis.
     told : mapping of column to str
@@ -169,12 +171,22 @@ def _lines(
     derivative : float, optional
         The ``x`` at which the value is a derivative: it is not joined by the line, and its point is a diamond.
     """
-    colours = {name: to_hex(colour) for name, colour in zip(names, palette(len(names)), strict=True)}
-    rows = rows[rows["model"].isin(names)]
-    shown = [name for name in names if name in set(rows["model"])]
+    rows = rows[rows["model"].isin(chosen)]
+    shown = [name for name in chosen if name in set(rows["model"])]
+    own = [chosen[name] for name in shown]
+    sizes = {sum(other.family == look.family for other in own) for look in own}  # of families
+    columns_of_legend = min(sizes) if len(sizes) == 1 and max(sizes) <= 4 and len(shown) > max(sizes) else 3
     columns = ["model", *dict.fromkeys(["x", "low", "middle", "high", *told])]
     values = [{key: written(row[key]) for key in columns} for row in rows.to_dict("records")]
     picked = alt.selection_point(name="picked", fields=["model"], bind="legend")
+    legend = alt.Legend(orient="bottom", columns=columns_of_legend, labelLimit=160, symbolOpacity=1, symbolSize=120)
+    # a symbol of the legend is too small for long dashes, so that these are drawn in the lines alone
+    dashes = alt.Scale(domain=shown, range=[[WIDTH * part for part in look.dash] or [1, 0] for look in own])
+    shapes = alt.Scale(domain=shown, range=[look.shape for look in own])
+    insides = alt.Scale(domain=shown, range=[look.colour if look.filled else "white" for look in own])
+    dashed = alt.StrokeDash("model:N", scale=dashes, legend=None)
+    shaped = alt.Shape("model:N", title=None, scale=shapes, legend=legend)
+    filled = alt.Fill("model:N", scale=insides, legend=None)
     base = (
         alt.Chart(alt.Data(values=values))
         .transform_calculate(**{f"{key}_drawn": f"max(datum.{key}, {SMALLEST:g})" for key in ("low", "middle", "high")})
@@ -183,8 +195,8 @@ def _lines(
             color=alt.Color(
                 "model:N",
                 title=None,
-                scale=alt.Scale(domain=shown, range=[colours[name] for name in shown]),
-                legend=alt.Legend(orient="bottom", columns=3, labelLimit=160, symbolOpacity=1),
+                scale=alt.Scale(domain=shown, range=[look.colour for look in own]),
+                legend=legend,
             ),
             tooltip=[
                 alt.Tooltip("model:N", title="model"),
@@ -197,13 +209,18 @@ def _lines(
     )
     joined = base if derivative is None else base.transform_filter(alt.datum.x != derivative)
     middle = alt.Y("middle_drawn:Q", **y)
-    line = joined.mark_line().encode(y=middle, opacity=alt.condition(picked, alt.value(1), alt.value(0.15)))
+    line = joined.mark_line(strokeWidth=WIDTH).encode(
+        y=middle, strokeDash=dashed, opacity=alt.condition(picked, alt.value(1), alt.value(0.15))
+    )
     band = joined.mark_area().encode(
         y=alt.Y("low_drawn:Q", **y), y2="high_drawn:Q", opacity=alt.condition(picked, alt.value(0.2), alt.value(0.04))
     )
     # points that are not drawn still answer to the pointer
-    dots = joined.mark_point(filled=True, size=40 if points else 100).encode(
-        y=middle, opacity=alt.condition(picked, alt.value(1), alt.value(0.15)) if points else alt.value(0)
+    dots = joined.mark_point(size=40 if points else 100).encode(
+        y=middle,
+        shape=shaped,
+        fill=filled,
+        opacity=alt.condition(picked, alt.value(1), alt.value(0.15)) if points else alt.value(0),
     )
     layers = [band, line.properties(name="lines").add_params(picked), dots]
     if derivative is not None:

@@ -15,7 +15,7 @@ from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined
 from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
-from latent_atlas.study.manifolds import compared, manifolds
+from latent_atlas.study.manifolds import compared, groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -33,7 +33,7 @@ def factors_summary(params: Params, folder: Path) -> None:
     write_table(folder / "examples.csv", table[table["example"].notna()])
     write_table(folder / "by_class.csv", by_class(means, sample, VALUES, KEYS))
     write_table(folder / "differences.csv", differences(sample, ["score"], ["factor"]))
-    save(plot_factors(summary[summary["model"].isin(compared(params))]), folder / "factors.svg")
+    save(plot_factors(summary[summary["model"].isin(compared(params))], groups=groups(params)), folder / "factors.svg")
     example = params.tangents.example
     pictures = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in compared(params)}
     true = next(iter(pictures.values()))["true"]

@@ -11,7 +11,7 @@ from latent_atlas.report.figures.interpolate import plot_interpolation, plot_pat
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.interpolate import PIXELS
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import firsts, manifolds
+from latent_atlas.study.manifolds import firsts, groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -30,5 +30,5 @@ def interpolate_summary(params: Params, folder: Path) -> None:
             name: read_safetensors(folder / name / "images.safetensors")[1][pair] for name in [PIXELS, *firsts(params)]
         }
         save(plot_interpolation(rows, title), folder / f"{pair}.png")
-        save(plot_path(table[table["pair"] == pair], title), folder / f"{pair}_curves.svg")
+        save(plot_path(table[table["pair"] == pair], title, groups=groups(params)), folder / f"{pair}_curves.svg")
     log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")

@@ -43,7 +43,7 @@ def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
     write_table(folder / "percentiles.csv", percentiles(scores))
     drawn, at_examples, mapped = (rows[rows["model"].isin(compared(params))] for rows in (sample, examples, classes))
     marked = at_examples["manifold"].isin(firsts(params)) & at_examples["example"].isin(params.invariance.pictures)
-    save(plot_distributions(drawn, at_examples[marked]), folder / "distributions.svg")
+    save(plot_distributions(drawn, at_examples[marked], groups(params)), folder / "distributions.svg")
     save(plot_class_map(mapped), folder / "classes.svg")
     write_table(folder / "examples.csv", examples)
     write_table(folder / "steps.csv", steps)
@@ -52,7 +52,7 @@ def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
         save(plot_angles(examples[examples["example"] == example]), folder / f"angles_{example}.svg")
     save(plot_steps(steps, groups(params)), folder / "steps.svg")
     if len(epochs):
-        save(plot_epochs(epochs), folder / "epochs.svg")
+        save(plot_epochs(epochs, groups(params)), folder / "epochs.svg")
     panels = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in firsts(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:

@@ -15,7 +15,7 @@ from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement
 from latent_atlas.report.figures.style import save
 from latent_atlas.statistics.agreement import ANGLES, pairs_of_models
 from latent_atlas.statistics.summaries import summarized
-from latent_atlas.study.manifolds import pca_manifolds
+from latent_atlas.study.manifolds import groups, pca_manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -33,7 +33,7 @@ def tangents_summary(params: Params, folder: Path) -> None:
     epochs = read_table(folder / "epochs.parquet")
     if len(epochs):
         epochs = summarized(epochs, ["shared", *ANGLES], ["latent_dim", "epoch"])
-        save(plot_agreement_epochs(epochs), folder / "epochs.svg")
+        save(plot_agreement_epochs(epochs, groups=groups(params)), folder / "epochs.svg")
     write_table(folder / "shared.csv", shared)
     write_table(folder / "by_class.csv", judged(pd.concat(by_class, ignore_index=True), pca))
     write_table(folder / "epochs.csv", epochs)

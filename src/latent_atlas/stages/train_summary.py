@@ -10,7 +10,7 @@ from latent_atlas.files import write_table
 from latent_atlas.report.figures.style import save
 from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
 from latent_atlas.stages.tables import combined
-from latent_atlas.study.manifolds import trained
+from latent_atlas.study.manifolds import groups, trained
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -24,5 +24,5 @@ def train_summary(params: Params, folder: Path) -> None:
         save(plot_learning_curve(curve), folder / name / "curve.svg")
     write_table(folder / "curves.csv", table)
     write_table(folder / "summary.csv", curves.tail(1))
-    save(plot_learning_curves(table), folder / "curves.svg")
+    save(plot_learning_curves(table, groups=groups(params)), folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")

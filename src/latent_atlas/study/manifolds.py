@@ -99,13 +99,15 @@ def trained(params: Params) -> list[str]:
 
 
 def groups(params: Params) -> dict[str, list[str]]:
-    """Which models stand side by side: those of one architecture, and PCA's two variants."""
+    """Which models stand side by side: those of one architecture by latent dimension, and PCA's two variants."""
     found: dict[str, list[str]] = {}
     for name, model in params.models.items():
         found.setdefault(model.architecture.rpartition(":")[2], []).append(name)
     for name, (_, centred) in pca_manifolds(params).items():
         found.setdefault("pca" if centred else "pca_uncentred", []).append(name)
-    return found
+    dims = {name: model.latent_dim for name, model in params.models.items()}
+    dims |= {name: k for name, (k, _) in pca_manifolds(params).items()}
+    return {family: sorted(names, key=dims.__getitem__) for family, names in found.items()}
 
 
 def check_names(params: Params) -> None:

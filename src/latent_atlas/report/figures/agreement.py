@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -41,7 +43,9 @@ def plot_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return axes
 
 
-def plot_agreement_epochs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_agreement_epochs(
+    table: pd.DataFrame, ax: Axes | None = None, groups: Mapping[str, Sequence[str]] | None = None
+) -> Axes:
     """How much of its tangent spaces a training shares with the finished model, by epoch; bands are intervals.
 
     Parameters
@@ -51,17 +55,20 @@ def plot_agreement_epochs(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         rows.
     ax : Axes, optional
         Where to draw; by default in a new figure.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     names = style.distinct(table, "model")
-    with style.panel(ax, style.PAGE_WIDTH, 3.4) as axes:
-        for name, colour in zip(names, style.palette(len(names)), strict=True):
+    looks = style.looks(names, groups)
+    with style.panel(ax, style.PAGE_WIDTH, 3.4 + style.legend_height(names)) as axes:
+        for name, look in looks.items():
             rows = table[table["model"] == name].sort_values("epoch")
-            axes.plot(rows["epoch"], rows["shared_mean"], "o-", markersize=3, color=colour, label=name)
+            axes.plot(rows["epoch"], rows["shared_mean"], label=name, **look.line(len(rows)))
             low, high = rows["shared_mean_low"], rows["shared_mean_high"]
-            axes.fill_between(rows["epoch"], low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.fill_between(rows["epoch"], low, high, color=look.colour, alpha=0.2, linewidth=0)
         axes.set(xlabel="epoch", ylim=(0, 1.02), ylabel="share of the tangent spaces")
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title("tangent spaces in the course of each training, shared with those of the finished model")
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        style.name_ends([(axes, looks)])
         return axes

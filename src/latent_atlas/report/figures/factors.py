@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from torch import Tensor
 from latent_atlas.report.figures import style
 
 
-def plot_factors(summary: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_factors(
+    summary: pd.DataFrame, ax: Axes | None = None, groups: Mapping[str, Sequence[str]] | None = None
+) -> Axes:
     """Mean score of each factor and of all together, a colour for each model, with intervals.
 
     Parameters
@@ -22,22 +24,25 @@ def plot_factors(summary: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ``model``, ``factor``, ``score_mean``, ``score_mean_low``, ``score_mean_high``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     models, factors = style.by_model(summary), style.distinct(summary, "factor")
-    with style.panel(ax, style.PAGE_WIDTH, 3.6) as axes:
-        for number, ((name, rows), colour) in enumerate(zip(models.items(), style.palette(len(models)), strict=True)):
+    looks = style.looks(list(models), groups)
+    with style.panel(ax, style.PAGE_WIDTH, 3.9 + style.legend_height(list(models))) as axes:
+        for number, (name, rows) in enumerate(models.items()):
             means = rows.set_index("factor").loc[factors]
             low, middle, high = (means[f"score_mean{end}"].to_numpy(float) for end in ("_low", "", "_high"))
             places = np.arange(len(factors)) + (number - (len(models) - 1) / 2) * 0.7 / len(models)
             axes.errorbar(
-                places, middle, [middle - low, high - middle], fmt="o", markersize=5, color=colour, label=name
+                places, middle, [middle - low, high - middle], linestyle="none", markersize=5, **looks[name].points
             )
         axes.axhline(0, color=style.FAINT, linestyle="--")
         axes.annotate("chance", (1, 0), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
                       ha="right", fontsize=8, color=style.FAINT)  # fmt: skip
         axes.set_xticks(range(len(factors)), factors, color=style.INK)
         axes.set(ylabel="score of the true direction", ylim=(None, 1.02))
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+        style.legend(axes, looks, dots=True)
         return axes
 
 

@@ -37,5 +37,5 @@ def plot_gains(table: pd.DataFrame) -> Figure:
             axes.grid(visible=False, axis="y")
         gain.set_yticks([-number for number in range(len(models))], list(models), color=INK)
         gain.set(title="length: geodesic over line of codes")
-        chord.set(title="length over chord: geodesic blue, line grey")
+        chord.set(title="length over chord: geodesic blue, below; line grey, above")
         return fig

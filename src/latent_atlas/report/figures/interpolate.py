@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | N
         return axes
 
 
-def plot_path(table: pd.DataFrame, title: str = "") -> Figure:
+def plot_path(table: pd.DataFrame, title: str = "", groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
     """The speed of each path, and its distance to the nearest training image, against t.
 
     Parameters
@@ -44,18 +44,21 @@ def plot_path(table: pd.DataFrame, title: str = "") -> Figure:
         One pair of images: ``manifold``, ``model`` (optional), ``t``, ``step_length``,
         ``distance_to_nearest_training_image``. DataError if it is empty.
     title : str
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     models = style.by_model(table)
-    with style.figure(style.PAGE_WIDTH, 3.6) as fig:
+    looks = style.looks(list(models), groups)
+    with style.figure(style.PAGE_WIDTH, 4.2 + style.legend_height(list(models))) as fig:
         speed, distance = fig.subplots(1, 2)
-        for (name, rows), colour in zip(models.items(), [style.INK, *style.palette(len(models) - 1)], strict=True):
-            line = {"color": colour, "linewidth": 1.2, "linestyle": "--" if name.endswith("_uncentred") else "-"}
+        for name, rows in models.items():
+            line = {"linewidth": 1.2, **looks[name].line(rows["t"].nunique())}
             steps = rows[rows["t"] > 0]
             per_unit = steps.assign(speed=steps["step_length"] * steps["t"].nunique())
             style.draw_spread(speed, per_unit, "t", "speed", **line)
             style.draw_spread(distance, rows, "t", "distance_to_nearest_training_image", label=name, **line)
         speed.set(title="speed", xlabel="t", ylabel="length per unit of t (pixel range)", ylim=(0, None))
         distance.set(title="distance to the nearest training image", xlabel="t", ylabel="pixel range", ylim=(0, None))
-        fig.legend(loc="outside right center", fontsize=8, labelcolor=style.INK)
+        style.legend(fig, looks)
         fig.suptitle(title, color=style.FAINT)
         return fig

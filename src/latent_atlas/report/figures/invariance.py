@@ -98,31 +98,39 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
     kinds, present = style.distinct(table, "transformation"), style.by_model(table)
     shown = [(group, names) for group, names in (groups or {"": [*present]}).items() if set(names) & set(present)]
     smallest = table.loc[table["step"] > 0, "step"].min()
-    with style.figure(style.PAGE_WIDTH, 2.1 * len(shown) + 0.5) as fig:
+    looks = style.looks([name for _, names in shown for name in names], groups)
+    everyone = max(shown, key=lambda row: len(row[1]))[1]
+    tall = style.legend_height(list(looks)) if len(everyone) > style.NAMED else 0
+    named = []
+    with style.figure(style.PAGE_WIDTH, 2.1 * len(shown) + 0.5 + tall) as fig:
         grid = fig.subplots(len(shown), len(kinds), squeeze=False, sharey=True, sharex=True)
         for line, (group, names) in zip(grid, shown, strict=True):
             for axes, kind in zip(line, kinds, strict=True):
-                for name, colour in zip(names, style.palette(len(names)), strict=True):
-                    rows = present.get(name, table[:0])
+                here = {name: looks[name] for name in names if name in present}
+                for name, look in here.items():
+                    rows = present[name]
                     rows = rows[rows["transformation"] == kind]
-                    marked = {"marker": "o", "markersize": 3, "color": colour, "label": name}
-                    style.draw_spread(axes, rows[rows["step"] > 0], "step", "angle_deg", **marked)
+                    finite = rows[rows["step"] > 0]
+                    style.draw_spread(
+                        axes, finite, "step", "angle_deg", label=name, **look.line(finite["step"].nunique())
+                    )
                     limit = rows[rows["step"] == 0]
-                    axes.plot([smallest / 2] * len(limit), limit["angle_deg"], "D", markersize=5, color=colour)
+                    axes.plot([smallest / 2] * len(limit), limit["angle_deg"], "D", markersize=5, color=look.colour)
                 unit = table.loc[table["transformation"] == kind, "unit"].iloc[0]
                 axes.set_title(f"{kind} (step in {unit}s)" if axes in grid[0] else "")
                 axes.set_xscale("log")
                 axes.set_ylim(0, 90)
                 axes.set_yticks([0, 30, 60, 90])
             line[0].set_ylabel(f"{group}\nangle (degrees)")
-            line[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            named.append((line[-1], here))
+        style.name_ends(named)
         for axes in grid[-1]:
             axes.set_xlabel("step; diamonds: derivative")
         fig.suptitle(f"angles at {example} against the size of the step", color=style.FAINT)
         return fig
 
 
-def plot_epochs(table: pd.DataFrame) -> Figure:
+def plot_epochs(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = None) -> Figure:
     """Angle at one example against the test error, one point for each epoch; means over the trainings of a model.
 
     Parameters
@@ -130,25 +138,33 @@ def plot_epochs(table: pd.DataFrame) -> Figure:
     table : DataFrame
         ``manifold``, ``model`` (optional), ``example``, ``transformation``, ``epoch``, ``test_mse``, ``angle_deg``.
         DataError unless it has exactly one example.
+    groups : mapping of str to list of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     example = style.only_example(table)
     kinds, models = style.distinct(table, "transformation"), style.by_model(table)
-    with style.figure(style.PAGE_WIDTH, 4.2) as fig:
-        line = np.atleast_1d(fig.subplots(1, len(kinds), sharex=True, sharey=True))
-        for axes, kind in zip(line, kinds, strict=True):
-            for (name, several), colour in zip(models.items(), style.palette(len(models)), strict=True):
+    looks = style.looks(list(models), groups)
+    with style.figure(style.PAGE_WIDTH, 4.6 + style.legend_height(list(models))) as fig:
+        grid = np.atleast_1d(fig.subplots(1, len(kinds), sharex=True, sharey=True))
+        for axes, kind in zip(grid, kinds, strict=True):
+            for name, several in models.items():
+                look = looks[name]
                 of_kind = several[several["transformation"] == kind]
                 rows = of_kind.groupby("epoch")[["test_mse", "angle_deg"]].mean().reset_index()
-                axes.plot(rows["test_mse"], rows["angle_deg"], "-", color=colour, linewidth=1, label=name)
+                line = {**look.line(), "marker": "", "linewidth": 1}
+                axes.plot(rows["test_mse"], rows["angle_deg"], label=name, **line)
                 sizes = 8 + 30 * rows["epoch"] / rows["epoch"].max()
-                axes.scatter(rows["test_mse"], rows["angle_deg"], s=sizes, color=colour)
+                inside = look.points["markerfacecolor"]
+                axes.scatter(
+                    rows["test_mse"], rows["angle_deg"], s=sizes, marker=look.marker, edgecolors=look.colour, c=inside
+                )
             axes.set(title=kind, xlabel="test error (mean squared)", xscale="log")
             axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
-        line[0].invert_xaxis()
-        line[0].set_ylim(bottom=0)
-        line[0].set_ylabel("angle (degrees)")
-        line[-1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        grid[0].invert_xaxis()
+        grid[0].set_ylim(bottom=0)
+        grid[0].set_ylabel("angle (degrees)")
+        style.legend(fig, looks)
         fig.suptitle(f"angle at {example} in the course of each training, larger points later", color=style.FAINT)
         return fig

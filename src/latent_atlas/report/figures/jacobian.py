@@ -9,10 +9,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from latent_atlas.report.figures.style import FAINT, INK, distinct, only_example, palette, panels
+from latent_atlas.report.figures.style import (
+    FAINT,
+    INK,
+    distinct,
+    legend_height,
+    looks,
+    name_ends,
+    only_example,
+    panels,
+)
 
 LINES = {"float64": "-", "float32": ":"}
-OVERLAY: Any = {"color": INK, "linewidth": 1.0}
+OVERLAY: Any = {"color": INK, "linewidth": 1.0, "linestyle": ":"}
 
 
 def plot_spectra(
@@ -30,27 +39,32 @@ def plot_spectra(
     groups : mapping of str to list of str, optional
         The manifolds of each panel; by default all in one panel.
     """
-    groups = groups or {"": distinct(spectra, "manifold")}
+    shown = groups or {"": distinct(spectra, "manifold")}
     example = only_example(spectra)
-    with panels(len(groups), 2, 2.9, 0.4, sharey=True) as (fig, grid):
-        for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
-            for name, colour in zip(names, palette(len(names)), strict=True):
-                for dtype, style in (("float64", {"color": colour, "label": name}), ("float32", OVERLAY)):
+    everyone = [name for names in shown.values() for name in names]
+    with panels(len(shown), 2, 2.9, 0.4 + legend_height(everyone), sharey=True) as (fig, grid):
+        named = []
+        for axes, (group, names) in zip(grid.flat, shown.items(), strict=False):
+            chosen = looks(names, groups)
+            for name, look in chosen.items():
+                for dtype, overlay in (("float64", None), ("float32", OVERLAY)):
                     rows = spectra[(spectra["manifold"] == name) & (spectra["dtype"] == dtype)]
-                    axes.semilogy(rows["order"], rows["singular_value"].clip(lower=1e-17), LINES[dtype], **style)
-            for dtype, line in LINES.items():
-                chosen = tolerances[tolerances["manifold"].isin(names) & (tolerances["dtype"] == dtype)]
-                height = chosen["rank_tolerance"].max()
-                axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=line)
+                    line = overlay or {"label": name, **look.line(len(rows))}
+                    axes.semilogy(rows["order"], rows["singular_value"].clip(lower=1e-17), **line)
+            for dtype, dashes in LINES.items():
+                own = tolerances[tolerances["manifold"].isin(names) & (tolerances["dtype"] == dtype)]
+                height = own["rank_tolerance"].max()
+                axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=dashes)
                 axes.annotate(
                     f"rank tolerance, {dtype}", (1, height), xycoords=("axes fraction", "data"),
                     xytext=(-2, 2), textcoords="offset points", ha="right", fontsize=7, color=FAINT,
                 )  # fmt: skip
             axes.set(title=group, xlabel="order")
-            axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.02, 0.45))
+            named.append((axes, chosen))
+        name_ends(named)  # when all are drawn: the limits are shared
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value")
-        fig.suptitle(f"decoder Jacobian at {example}: float64 solid, float32 dotted", color=FAINT)
+        fig.suptitle(f"decoder Jacobian at {example}: float64 in colour, float32 black and dotted", color=FAINT)
         return fig
 
 
@@ -68,17 +82,20 @@ def plot_spectrum_bands(bands: pd.DataFrame, groups: Mapping[str, list[str]] | N
     present = list(bands["model"].drop_duplicates())
     shown = [(group, names) for group, names in (groups or {"": present}).items() if set(names) & set(present)]
     shown = shown or [("no code varies: no spectra", [])]
-    with panels(len(shown), 2, 2.9, 0.4, sharey=True) as (fig, grid):
+    everyone = [name for _, names in shown for name in names]
+    with panels(len(shown), 2, 2.9, 0.4 + legend_height(everyone), sharey=True) as (fig, grid):
+        named = []
         for axes, (group, names) in zip(grid.flat, shown, strict=False):
-            for name, colour in zip(names, palette(len(names)), strict=True):
+            chosen = looks([name for name in names if name in present], groups)
+            named.append((axes, chosen))
+            for name, look in chosen.items():
                 rows = bands[bands["model"] == name]
                 low, median, high = (rows[column].clip(lower=1e-17) for column in ("low", "median", "high"))
-                axes.fill_between(rows["order"], low, high, color=colour, alpha=0.25, linewidth=0)
-                axes.semilogy(rows["order"], median, color=colour, label=name)
+                axes.fill_between(rows["order"], low, high, color=look.colour, alpha=0.25, linewidth=0)
+                axes.semilogy(rows["order"], median, label=name, **look.line(len(rows)))
             axes.set(title=group, xlabel="order")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if names:
-                axes.legend(fontsize=8)
+        name_ends(named)
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel("singular value per\nstandard deviation of the code")
         fig.suptitle("decoder Jacobians over the sample: median, and 5% to 95% of the images", color=FAINT)

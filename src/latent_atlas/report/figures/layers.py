@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import PAGE_WIDTH, by_model, draw_spread, figure, palette
+from latent_atlas.report.figures.style import PAGE_WIDTH, by_model, draw_spread, figure, looks
 
 
 def plot_layers(table: pd.DataFrame) -> Figure:
@@ -27,15 +27,17 @@ def plot_layers(table: pd.DataFrame) -> Figure:
             for axes, part in zip(line, parts, strict=True):
                 rows = own[own["part"] == part]
                 names = list(rows["layer"].drop_duplicates())
-                for name, colour in zip(names, palette(len(names)), strict=True):
+                for name, look in looks(names, {"layers": names}).items():
                     layer = rows[rows["layer"] == name]
                     values = layer.assign(singular_value=layer["singular_value"].clip(lower=1e-17))
-                    draw_spread(axes, values, "order", "singular_value", color=colour, label=name)
+                    draw_spread(
+                        axes, values, "order", "singular_value", label=name, **look.line(layer["order"].nunique())
+                    )
                 axes.set(title=f"{model}, {part}", xscale="log", yscale="log")
                 if not names:
                     axes.set_axis_off()
                     continue
-                axes.legend(fontsize=7, loc="lower left")
+                axes.legend(fontsize=7, loc="lower left", handlelength=3.5)
             line[0].set_ylabel("singular value")
         for axes in grid[-1]:
             axes.set_xlabel("order")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +14,9 @@ from latent_atlas.report.figures import style
 MARKERS = "osD^vP*X"
 
 
-def plot_distributions(table: pd.DataFrame, examples: pd.DataFrame | None = None) -> Figure:
+def plot_distributions(
+    table: pd.DataFrame, examples: pd.DataFrame | None = None, groups: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
     """Distribution of the angles of each model, a panel for each transformation; the black line is the chance level.
 
     Parameters
@@ -22,16 +26,18 @@ def plot_distributions(table: pd.DataFrame, examples: pd.DataFrame | None = None
         row for each image. DataError if it is empty.
     examples : DataFrame, optional
         The same and ``example``: these are marked where they lie.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     kinds, models = style.distinct(table, "transformation"), style.by_model(table)
     marked = {} if examples is None or examples.empty else style.by_model(examples)
     names = [] if examples is None else list(examples["example"].drop_duplicates())
-    colours = style.palette(len(models))
+    looks = style.looks(list(models), groups)
     with style.panels(len(kinds), 4, 0.24 * len(models) + 0.7, 0.5, sharex=True, sharey=True) as (fig, grid):
         for axes, kind in zip(grid.flat, kinds, strict=False):
-            for place, ((name, rows), colour) in enumerate(zip(models.items(), colours, strict=True)):
+            for place, (name, rows) in enumerate(models.items()):
                 rows = rows[rows["transformation"] == kind].dropna(subset=["angle_deg"])
-                _ridge(axes, rows["angle_deg"].to_numpy(), place, colour)
+                _ridge(axes, rows["angle_deg"].to_numpy(), place, looks[name].colour)
                 if len(rows):
                     axes.plot([rows["chance_deg"].mean()] * 2, [place - 0.4, place + 0.4], color=style.INK, linewidth=1)
                 own = marked.get(name, table[:0])
@@ -50,7 +56,7 @@ def plot_distributions(table: pd.DataFrame, examples: pd.DataFrame | None = None
         return fig
 
 
-def _ridge(axes: Axes, values: np.ndarray, place: int, colour: tuple[float, float, float, float]) -> None:
+def _ridge(axes: Axes, values: np.ndarray, place: int, colour: str) -> None:
     """A violin by a smoothed histogram, which also holds where all values are equal, and the median in white."""
     if not len(values):
         return

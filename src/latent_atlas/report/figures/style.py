@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -14,9 +16,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from latent_atlas.errors import DataError
@@ -26,8 +30,23 @@ INK, FAINT, ACCENT = "#1f2430", "#8a909c", "#2f6fb0"
 SIGNED_COLOURS = "RdBu_r"  # for numbers about zero
 ANGLE_COLOURS = "viridis_r"  # for 0 to 90 degrees
 SHARE_COLOURS = "viridis"  # for 0 to 100%, as bright where all is shared as angles of 0
-COLOURS = ("#2f6fb0", "#d97b29", "#3b9c6c", "#b8405e", "#7656a8", "#8c6d46", "#d0a11e", "#3f9fb5", "#5c6470",
-           "#9fbf4d", "#e08bb0", "#1f3f77")  # fmt: skip
+# a family's lightest and darkest colour (CIELAB lightness 60 and 33), and its marker in matplotlib and in Vega
+FAMILIES = (
+    ("#2696ec", "#115082", "o", "circle"),
+    ("#dc751e", "#7b3d06", "^", "triangle-up"),
+    ("#ef55b2", "#931067", "P", "cross"),
+    ("#9b9414", "#544f06", "v", "triangle-down"),
+    ("#9d7bf6", "#5139aa", "<", "triangle-left"),
+    ("#249fb0", "#0f5660", ">", "triangle-right"),
+)
+OWN_FAMILIES = {  # look the same in every study
+    "pca": ("#1da47a", "#0c5941", "s", "square"),
+    "pca_uncentred": ("#919191", "#4e4e4e", "d", "M0,-1L.6,0L0,1L-.6,0Z"),
+    "pixels": (INK, INK, "", "circle"),
+}
+DASHES = ((), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (10, 2), (5, 1.5, 1, 1.5, 1, 1.5))  # in widths of the line
+NAMED = 9  # lines that get their names at their ends
+ROWS = 10  # of a legend
 PAGE_WIDTH = 9.0  # inches; shown at about 900 pixels
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -257,11 +276,165 @@ def label_rows(axes: Axes, names: list[str], height: int) -> None:
     axes.set_yticks([(number + 0.5) * height for number in range(len(names))], names, color=INK)
 
 
-def palette(count: int) -> list[tuple[float, float, float, float]]:
-    """``count`` distinct colours, readable on white; up to 12, the first ones are always the same."""
-    if count <= len(COLOURS):
-        return [to_rgba(colour) for colour in COLOURS[:count]]
-    return [matplotlib.colormaps["turbo"](x) for x in np.linspace(0.06, 0.94, count)]
+@dataclass(frozen=True)
+class Look:
+    """How a model looks in every figure.
+
+    Attributes
+    ----------
+    family : str
+    colour : str
+        #rrggbb; hue by family, darker with the place in the family.
+    dash : tuple of float
+        Lengths of strokes and gaps in widths of the line, by the place in the family; empty: solid.
+    marker, shape : str
+        By family: the name in matplotlib, "" for none, and in Vega.
+    filled : bool
+        Whether the marker is.
+    """
+
+    family: str
+    colour: str
+    dash: tuple[float, ...]
+    marker: str
+    shape: str
+    filled: bool
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Of its points, as arguments of ``plot``."""
+        inside = self.colour if self.filled else "white"
+        return {"color": self.colour, "marker": self.marker, "markerfacecolor": inside}
+
+    def line(self, count: int = 1) -> dict[str, Any]:
+        """Of its line through ``count`` points, of which at most a dozen are marked, as arguments of ``plot``."""
+        dash = (0, self.dash) if self.dash else "-"
+        return self.points | {"linestyle": dash, "markersize": 4, "markevery": max(1, math.ceil(count / 12))}
+
+
+def looks(names: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None) -> dict[str, Look]:
+    """How each model looks: hue and marker by family, lightness and dashes by the place in it.
+
+    Two models of a study of up to 30 differ by marker, dashes, or at least 10 in lightness.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The models to draw.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, the smallest latent dimension first: a model then looks the same in a figure
+        that shows a part of them. A model that is not in it is placed by its name: ``fc16`` is in the family ``fc``.
+    """
+    families = {family: list(members) for family, members in (groups or {}).items()}
+    known = {name for members in families.values() for name in members}
+    numbers = {name: [int(number) for number in re.findall(r"[0-9]{1,9}", name)] for name in names}
+    for name in sorted(dict.fromkeys(names), key=numbers.__getitem__):
+        if name not in known:
+            families.setdefault(re.sub(r"[0-9]+", "", name), []).append(name)
+    if not groups:  # in the order of the table
+        first = [re.sub(r"[0-9]+", "", name) for name in names]
+        families = {family: families[family] for family in dict.fromkeys(first)}
+    found = {}
+    others = [family for family in families if family not in OWN_FAMILIES]
+    for family, members in families.items():
+        turn, own = divmod(others.index(family), len(FAMILIES)) if family in others else (0, 0)
+        light, dark, marker, shape = OWN_FAMILIES.get(family, FAMILIES[own])
+        for place, name in enumerate(members):
+            depth = place / (len(members) - 1) if len(members) > 1 else 0.5
+            colour = to_hex((1 - depth) * np.array(to_rgb(light)) + depth * np.array(to_rgb(dark)))
+            dash, hollow = DASHES[(place + turn) % len(DASHES)], place // len(DASHES) % 2
+            found[name] = Look(family, colour, dash, marker, shape, not hollow)
+    return {name: found[name] for name in names}
+
+
+def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
+    """Write the name of each line at its end; one legend instead if lines are too many or end in one place.
+
+    Parameters
+    ----------
+    panels : sequence of (Axes, mapping of str to Look)
+        Axes whose lines have the names of models as labels, with limits and scales as they will be.
+    """
+    found = []
+    for axes, chosen in panels:
+        axes.get_xlim(), axes.get_ylim()  # sets limits that are due
+        to_share = axes.transScale + axes.transLimits  # of data to parts of the axes
+        ends = {}
+        for line in axes.get_lines():
+            points = to_share.transform(np.asarray(line.get_xydata(), dtype=float))
+            points = points[np.isfinite(points).all(axis=1)]
+            if line.get_label() in chosen and len(points):
+                ends[str(line.get_label())] = points[points[:, 0].argmax()]
+        width, height = axes.get_position().size * axes.figure.get_size_inches()
+        gap = 11 / 72 / height  # of lines of text of 8 points
+        for column in dict.fromkeys(round(x * width / 0.8) for x, _ in ends.values()):
+            here = [name for name, (x, _) in ends.items() if round(x * width / 0.8) == column]
+            wanted = np.array([ends[name][1] for name in here])
+            places = _apart(wanted, gap)
+            if len(chosen) > NAMED or np.abs(places - wanted).max() > 3.5 * gap:
+                together = {name: look for _, each in panels for name, look in each.items()}
+                legend(axes if len(panels) == 1 and not isinstance(axes, Panel) else axes.figure, together)
+                return
+            moved = np.abs(places - wanted) > 0.3 * gap
+            found += [
+                (axes, chosen[name], name, ends[name], *rest) for name, *rest in zip(here, places, moved, strict=True)
+            ]
+    for axes, look, name, end, place, moved in found:
+        axes.annotate(
+            name, end, xycoords="axes fraction", xytext=(12, place), textcoords=("offset points", "axes fraction"),
+            ha="left", va="center", fontsize=8, annotation_clip=False, zorder=4,
+            arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.7} if moved else None,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
+
+
+def _apart(wanted: np.ndarray, gap: float) -> np.ndarray:
+    """Places at least ``gap`` apart within [0, 1] where they fit, in the order of those wanted and near to them."""
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    free = wanted[order] - steps
+    up, down = np.maximum.accumulate(free), np.minimum.accumulate(free[::-1])[::-1]
+    found = np.empty(len(wanted))
+    found[order] = np.clip((up + down) / 2, 0, max(0.0, 1 - steps[-1])) + steps
+    return found
+
+
+def legend(drawn: Axes | Figure, chosen: Mapping[str, Look], dots: bool = False) -> None:
+    """A legend below axes or a figure, a column for each family, or for several where there are many.
+
+    Parameters
+    ----------
+    chosen : mapping of str to Look
+    dots : bool
+        Whether points stand for models, not lines.
+    """
+    by_family: dict[str, list[str]] = {}
+    for name, look in chosen.items():
+        by_family.setdefault(look.family, []).append(name)
+    room = max(1, min(6, int(72 * PAGE_WIDTH) // (5 * max(map(len, chosen)) + 48)))  # columns beside each other
+    families, rows = list(by_family.values()), ROWS
+    if sum(math.ceil(len(members) / rows) for members in families) > room or len(families) == 1:
+        families, rows = [[name for members in families for name in members]], math.ceil(len(chosen) / room)
+    columns = [members[start : start + rows] for members in families for start in range(0, len(members), rows)]
+    rows = max(map(len, columns))
+    blank = Line2D([], [], linestyle="none")
+    handles = []
+    for column in columns:
+        for name in column:
+            handle = Line2D([], [], **chosen[name].line())
+            handles.append((handle if not dots else Line2D([], [], **chosen[name].points, linestyle="none"), name))
+        handles += [(blank, "")] * (rows - len(column))
+    shape: Any = {"fontsize": 8, "ncols": len(columns), "handlelength": 3.5, "labelcolor": INK}
+    marks, names = zip(*handles, strict=True)
+    if isinstance(drawn, Figure):
+        drawn.legend(marks, names, loc="outside lower center", **shape)
+    else:
+        drawn.legend(marks, names, loc="upper center", bbox_to_anchor=(0.5, -0.2), **shape)
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """Inches that a legend of so many models may add to a figure."""
+    return 0.0 if len(names) <= NAMED else 0.17 * min(ROWS, math.ceil(len(names) / 3)) + 0.2
 
 
 def whole_ticks(last: int) -> list[int]:

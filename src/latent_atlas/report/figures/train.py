@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -12,7 +14,9 @@ from latent_atlas.report.figures.style import (
     by_model,
     distinct,
     draw_spread,
-    palette,
+    legend_height,
+    looks,
+    name_ends,
     panel,
     whole_ticks,
 )
@@ -43,7 +47,9 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return axes
 
 
-def plot_learning_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_learning_curves(
+    table: pd.DataFrame, ax: Axes | None = None, groups: Mapping[str, Sequence[str]] | None = None
+) -> Axes:
     """The error on test images after each epoch, a line for each model, with a band over its trainings.
 
     Parameters
@@ -52,14 +58,17 @@ def plot_learning_curves(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ``manifold``, ``model`` (optional), ``epoch``, ``test_mse``. DataError if it is empty.
     ax : Axes, optional
         Where to draw; by default in a new figure.
+    groups : mapping of str to sequence of str, optional
+        All models of the study by family, which fix how each looks; by default placed by their names.
     """
     models = by_model(table)
-    with panel(ax, PAGE_WIDTH, 4.0) as axes:
-        for (name, rows), colour in zip(models.items(), palette(len(models)), strict=True):
-            draw_spread(axes, rows, "epoch", "test_mse", marker="o", markersize=4, color=colour, label=name)
+    chosen = looks(list(models), groups)
+    with panel(ax, PAGE_WIDTH, 4.0 + legend_height(list(models))) as axes:
+        for name, rows in models.items():
+            draw_spread(axes, rows, "epoch", "test_mse", label=name, **chosen[name].line(rows["epoch"].nunique()))
         axes.set(xlabel="epoch", ylabel="mean squared error per pixel, test images", yscale="log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.set_xticks(whole_ticks(int(table["epoch"].max())))
-        axes.legend(ncols=2)
+        name_ends([(axes, chosen)])
         return axes

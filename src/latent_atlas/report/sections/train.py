@@ -10,7 +10,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.report.plots import learning_curves
-from latent_atlas.study.manifolds import trained
+from latent_atlas.study.manifolds import groups, trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.schema import Params
 
@@ -33,7 +33,7 @@ def section(results: Path, params: Params) -> Section:
             Picture(
                 folder / "curves.svg",
                 "Error on the test images in the course of each training.",
-                plots=(learning_curves(table).to_dict(),),
+                plots=(learning_curves(table, groups(params)).to_dict(),),
             )
         ],
         folded=[Picture(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
