@@ -1,4 +1,5 @@
 # Names and helpers that all rules share.
+import json
 from os.path import expanduser
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from latent_atlas.study.sources import (
     dataset,
     dataset_files,
     objective,
+    origins,
     packaged,
     parameters,
     put_commands_on_path,
@@ -141,6 +143,24 @@ def shown_as(picture):
     """The file of the page that is made of a picture of the results."""
     within = Path(without_storage(str(picture), STORAGE)).relative_to("results")
     return f"results/report/{webp(within)}"
+
+
+def read_by(rule):
+    """The files that a rule reads, but for source files, whose version the page tells; as patterns."""
+    own = rule.input.get("sources")
+    kept = [file for file in rule.input if not callable(file)]
+    if not callable(own):
+        kept = [file for file in kept if file not in list(own)]
+    return [without_storage(file, STORAGE) for file in kept]
+
+
+def origin(rule):
+    """What the page says of a rule that made its files."""
+    return {
+        "outputs": [without_storage(file, STORAGE) for file in rule.output],
+        "inputs": read_by(rule),
+        "params": list(json.loads(rule.params.values)),
+    }
 
 
 def everything():

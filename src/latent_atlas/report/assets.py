@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from latent_atlas.report.findings import said
 
 EXPLORER = ("explorer.js", "explorer.css", "runtime.js")  # beside the page of the explorer
 PLOTS = "plots.js"  # beside the report
@@ -20,4 +24,5 @@ def template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("latent_atlas.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters |= {"said": said, "json": partial(json.dumps, ensure_ascii=False)}
     return environment.get_template(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,19 @@ class Table:
     numeric : tuple of bool
         Which columns hold numbers.
     rows : tuple of tuples of Cell
+    files : tuple of Path
+        The tables in the folder of results that it was made of.
     """
 
     caption: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    files: tuple[Path, ...] = ()
+
+    def of(self, *files: Path) -> Table:
+        """The same, made of these tables in the folder of results."""
+        return replace(self, files=files)
 
     @property
     def words(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.assets import PLOTS, static, template
-from latent_atlas.report.page import Picture, Section
+from latent_atlas.report.findings import record
+from latent_atlas.report.origins import Origins
+from latent_atlas.report.page import Picture, Section, Table
 from latent_atlas.report.pictures import convert
 from latent_atlas.report.sections import (
     agreement,
@@ -46,16 +48,23 @@ SECTIONS = (
 @click.option("--results", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="Folder with the results of all stages.")  # fmt: skip
 @click.option("--images", type=IN, required=True, help="The dataset, as written by fetch.")
+@click.option("--origins", type=IN, help="Which rules the results come from, as the Snakefile writes it.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="The folder to write: index.html, data.json and pictures.")  # fmt: skip
-def report(params: Params, results: Path, images: Path, folder: Path) -> None:
+def report(params: Params, results: Path, images: Path, origins: Path | None, folder: Path) -> None:
     """Write the page that shows all results; its folder can be sent on, and opens without a server."""
     data = Images.load(images)
     checksum = data.checksum
     metadata = provenance(checksum)
     found = [section for module in SECTIONS if (section := module.section(results, params))]
     shown = {picture.path: picture for section in found for picture in (*section.pictures, *section.folded)}
-    pictures = {path: convert(path, results, folder) for path in shown}
+    made = Origins.read(origins, params.model_dump(mode="json", exclude_none=True))
+
+    def origin(path: Path) -> dict[str, Any]:
+        file = path.relative_to(results)
+        return {"file": file.as_posix(), "md5": made.md5(path), "job": made.job((Path("results") / file).as_posix())}
+
+    pictures = {path: convert(path, results, folder) | origin(path) for path in shown}
     content = {
         "dataset": {
             "name": data.name,
@@ -67,7 +76,8 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
         "models": len(params.models),
         "subspaces": 2 * len(params.pca.latent_dims),
         "versions": {name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
-        "sections": [_content(section, pictures) for section in found],
+        "sections": [_content(section, pictures, origin) for section in found],
+        "jobs": made.jobs,
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(folder / "data.json", text)
@@ -84,7 +94,9 @@ def page(content: Mapping[str, Any]) -> str:
     return template("report.html").render(**content, static=own)
 
 
-def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+def _content(
+    section: Section, pictures: Mapping[Path, Mapping[str, Any]], origin: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
     """A section as plain values."""
 
     def drawn(several: Iterable[Picture]) -> list[dict[str, Any]]:
@@ -93,5 +105,17 @@ def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> di
             for picture in several
         ]
 
-    plain = asdict(section) | {"pictures": drawn(section.pictures), "folded": drawn(section.folded)}
-    return plain | {"anchor": section.anchor}
+    def read(several: Iterable[Table]) -> list[dict[str, Any]]:
+        return [asdict(table) | {"files": [origin(file) for file in table.files]} for table in several]
+
+    return {
+        "title": section.title,
+        "anchor": section.anchor,
+        "sentences": [record(sentence) for sentence in section.sentences],
+        "tables": read(section.tables),
+        "pictures": drawn(section.pictures),
+        "folded": drawn(section.folded),
+        "folded_tables": read(section.folded_tables),
+        "warnings": section.warnings,
+        "tables_first": section.tables_first,
+    }

@@ -11,6 +11,7 @@ import pandas as pd
 
 from latent_atlas.files import read_table
 from latent_atlas.report import published
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.report.plots import spectrum_bands
@@ -41,7 +42,10 @@ def section(results: Path, params: Params) -> Section:
             ),
             *sentences(findings(summary[summary["manifold"].isin(params.models)], dataset)),
         ],
-        tables=[_sample_table(sample, params), _table(summary, first)],
+        tables=[
+            _sample_table(sample, params).of(folder / "summary.csv"),
+            _table(summary, first).of(folder / "examples.csv"),
+        ],
         pictures=[
             Picture(
                 folder / "bands.svg",
@@ -56,22 +60,47 @@ def section(results: Path, params: Params) -> Section:
 
 def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], split: str) -> list[str]:
     """Whose decoder is an immersion at all images of the sample, and what the weights alone left open."""
-    said = []
+    said: list[str] = []
     full = sample[sample["full_rank_share"] == 1]
     if len(full):
         worst = full.loc[full["sigma_ratio_min"].idxmin()]
         least = math.floor(1000 * full["full_rank_share_low"].min()) / 1000
         said.append(
-            f"In float64 the decoder's Jacobian has full rank at all {full['images'].max():,} images of the {split} "
-            f"split for {', '.join(full['model'])}: there these decoders are immersions. With 95% confidence the share "
-            f"of such images is at least {least:.1%}. The smallest σ min / σ max met is "
-            f"{worst['sigma_ratio_min']:.2g} ({worst['model']})."
+            Sentence(
+                "In float64 the decoder's Jacobian has full rank {}",
+                [
+                    Finding(
+                        "full rank",
+                        f"at all {{images:,}} images of the {split} split for {{subject}}: there these decoders are "
+                        "immersions. With 95% confidence the share of such images is at least {low:.1%}.",
+                        subject=", ".join(full["model"]),
+                        value=1.0,
+                        low=least,
+                        high=1.0,
+                        relation="immersion",
+                        facts={"images": int(full["images"].max())},
+                    ),
+                    Finding(
+                        "smallest ratio of singular values",
+                        "The smallest σ min / σ max met is {value:.2g} ({subject}).",
+                        worst["model"],
+                        float(worst["sigma_ratio_min"]),
+                    ),
+                ],
+                " ",
+            )
         )
     for _, row in sample[sample["full_rank_share"] < 1].iterrows():
-        said.append(
-            f"The decoder of {row['model']} has full rank at {ranged(row, 'full_rank_share', '{:.1%}'.format)} of "
-            f"{row['images']:,} images; its lowest rank is {row['rank_min']} of {row['latent_dim']}."
+        lost = Finding.ranged(
+            "full rank",
+            row,
+            "full_rank_share",
+            ".1%",
+            "The decoder of {subject} has full rank at {} of {images:,} images; its lowest rank is {rank} of {k}.",
+            relation="no immersion",
+            facts={"images": int(row["images"]), "rank": int(row["rank_min"]), "k": int(row["latent_dim"])},
         )
+        said.append(Sentence("{}", [lost]))
     answered = [model for model in full["model"] if model in undetermined]
     if answered:
         said.append(f"The weights alone leave this open for {', '.join(answered)}; at these images it is so.")

@@ -20,11 +20,13 @@ def section(results: Path, params: Params) -> Section:
         "Layers",
         sentences=sentences(findings(verdicts)),
         tables=[
-            table(verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why")
+            table(
+                verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why"
+            ).of(folder / "summary.csv")
         ],
         pictures=[Picture(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
         folded_tables=[
-            _table(layers[layers["manifold"] == name], name)
+            _table(layers[layers["manifold"] == name], name).of(folder / "layers.csv")
             for name in params.models
             if name in set(layers["manifold"])
         ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
@@ -60,7 +61,11 @@ def section(results: Path, params: Params) -> Section:
             + (f" {', '.join(without)} is left out: linear subspaces hold it by construction." if without else "")
             + f" {scope(numbers, pca_manifolds(params))}.",
         ],
-        tables=[_table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split")],
+        tables=[
+            _table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split").of(
+                results / files["errors"], results / files["scores"], results / "tangents" / "shared.csv"
+            )
+        ],
         pictures=pictures,
         tables_first=True,
     )
@@ -153,12 +158,21 @@ def leader_sentences(what: str, found: list[Leader]) -> list[str]:
     if not compared:
         return []
     best = {"error": "smallest error", "score": "highest score"}[what]
-    written = {"error": "{:.5f}".format, "score": "{:.2f}".format}[what]
-    said = []
-    for one in compared:
-        text = f"at k = {one.latent_dim} {one.row['model']}, {ranged(one.row, one.value, written)}"
-        said.append(text + (f", which cannot be told from {', '.join(one.tied)}" if one.tied else ""))
-    return [f"The {best}: {'; '.join(said)}."]
+    spec = {"error": ".5f", "score": ".2f"}[what]
+    said = [
+        Finding.ranged(
+            best,
+            one.row,
+            one.value,
+            spec,
+            "at k = {k} {subject}, {}" + (", which cannot be told from {object}" if one.tied else ""),
+            relation="cannot tell" if one.tied else "best",
+            object=", ".join(one.tied) or None,
+            facts={"k": one.latent_dim},
+        )
+        for one in compared
+    ]
+    return [Sentence(f"The {best}: {{}}.", said, "; ")]
 
 
 def typical(places: pd.DataFrame) -> pd.DataFrame:
@@ -170,11 +184,19 @@ def typical(places: pd.DataFrame) -> pd.DataFrame:
 def typical_sentences(found: pd.DataFrame, examples: Collection[str]) -> list[str]:
     """Whether the examples are typical of the sample, in words."""
     said = [
-        f"{row['example']} lies at percentile {row['median']:.0f} of the scores ({row['min']:.0f} to {row['max']:.0f} "
-        f"over the models): {'typical' if row['typical'] else 'not typical'} of the sample"
+        Finding(
+            "percentile of an example",
+            "{subject} lies at percentile {value:.0f} of the scores ({min:.0f} to {max:.0f} over the models): "
+            "{relation} of the sample",
+            subject=row["example"],
+            value=row["median"],
+            unit="percentile",
+            relation="typical" if row["typical"] else "not typical",
+            facts={"min": row["min"], "max": row["max"]},
+        )
         for _, row in found[found["example"].isin(examples)].iterrows()
     ]
-    return [f"The example {'; '.join(said)}."] if said else []
+    return [Sentence("The example {}.", said, "; ")] if said else []
 
 
 def _table(numbers: pd.DataFrame, where: str) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.learned import unlearned
 from latent_atlas.report.page import Picture, Section, Table, table
 from latent_atlas.report.plots import learning_curves
@@ -28,7 +29,7 @@ def section(results: Path, params: Params) -> Section:
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
-        tables=[_table(curves, params)],
+        tables=[_table(curves, params).of(folder / "curves.csv")],
         pictures=[
             Picture(
                 folder / "curves.svg",
@@ -50,7 +51,10 @@ def _sentence(name: str, gap: float) -> str:
     """Whether a model overfits."""
     if gap <= OVERFITTED:
         return f"No model's test error ends more than {OVERFITTED:.0%} above its training error."
-    return f"The widest gap between training and test error is that of {name}: the test error ends {gap:.0%} higher."
+    words = (
+        "The widest gap between training and test error is that of {subject}: the test error ends {value:.0%} higher."
+    )
+    return Sentence("{}", [Finding("test error above training error", words, name, gap)])
 
 
 def _table(curves: dict[str, pd.DataFrame], params: Params) -> Table:
