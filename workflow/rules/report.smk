@@ -55,6 +55,7 @@ rule report:
         images=IMAGES,
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),
+        definitions=here(packaged("report/templates/definitions.json")),
         static=[
             here(packaged(f"report/static/{name}"))
             for name in ("page.css", "page.js", PLOTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -15,7 +16,9 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.assets import PLOTS, static, template
+from latent_atlas.report.definitions import Terms, definitions
 from latent_atlas.report.findings import record
+from latent_atlas.report.opening import answers, question
 from latent_atlas.report.origins import Origins
 from latent_atlas.report.page import Picture, Section, Table
 from latent_atlas.report.pictures import convert
@@ -76,10 +79,20 @@ def report(params: Params, results: Path, images: Path, origins: Path | None, fo
         "models": len(params.models),
         "subspaces": 2 * len(params.pca.latent_dims),
         "versions": {name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
+        "question": question(data.name, len(params.models)),
+        "answers": [
+            {
+                "about": answer.about,
+                "sentence": record(answer.sentence),
+                "anchor": next(section.anchor for section in found if section.title == answer.section),
+            }
+            for answer in answers(results, params)
+        ],
+        "definitions": definitions(),
         "sections": [_content(section, pictures, origin) for section in found],
         "jobs": made.jobs,
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = written(content)
     write_text(folder / "data.json", text)
     write_text(folder / PLOTS, static(PLOTS))
     html = page(json.loads(text))
@@ -91,7 +104,15 @@ def report(params: Params, results: Path, images: Path, origins: Path | None, fo
 def page(content: Mapping[str, Any]) -> str:
     """The page of the data of a report."""
     own = {ending: static(f"page.{ending}") for ending in ("css", "js")}
-    return template("report.html").render(**content, static=own)
+    checksum = hashlib.md5(written(content).encode(), usedforsecurity=False).hexdigest()
+    return template("report.html").render(
+        **content, static=own, marked=Terms(content["definitions"]), data_md5=checksum
+    )
+
+
+def written(content: Mapping[str, Any]) -> str:
+    """The text of data.json."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _content(
