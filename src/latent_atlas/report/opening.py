@@ -10,6 +10,7 @@ import pandas as pd
 
 from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
+from latent_atlas.report.intervals import tied
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.sections.reconstruct import findings
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
@@ -85,7 +86,7 @@ def reconstruction(sample: pd.DataFrame, differences: pd.DataFrame, linear: Coll
         row,
         "mse_mean",
         ".5f",
-        "The best against it: {subject}, {}",
+        "The smallest ratio of the two errors is that of {subject}: {}",
         relation=best["verdict"],
         facts={"k": int(row["latent_dim"])},
     )
@@ -144,7 +145,16 @@ def invariance(scores: pd.DataFrame, differences: pd.DataFrame, angles: pd.DataF
         said.append(_count("score above PCA", words, sum(pair in larger for pair in pairs), len(pairs)))
     best = networks.loc[networks["score_mean"].idxmax()]
     pca = f"pca{best['latent_dim']}"
-    score = Finding.ranged("highest score", best, "score_mean", ".2f", ". The highest score: {subject}, {}")
+    alike = tied(differences, best["model"], networks["model"])
+    score = Finding.ranged(
+        "highest score",
+        best,
+        "score_mean",
+        ".2f",
+        ". The highest score: {subject}" + (", not told from {tied}" if alike else "") + ", {}",
+        relation="cannot tell" if alike else "best",
+        facts={"tied": ", ".join(alike)},
+    )
     said.append(_beside(score, known.loc[pca], "score_mean", ".2f") if pca in known.index else score)
     own = angles[angles["model"] == best["model"]].dropna(subset=["angle_deg_mean"])
     if len(own):

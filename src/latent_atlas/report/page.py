@@ -26,12 +26,15 @@ class Picture:
         Whether it fills the width of the page.
     plots : tuple of mappings
         Vega-Lite specifications of the same, from which values can be read.
+    alt : str
+        What it shows, for those who do not see it: of what it is made, and its extreme numbers.
     """
 
     path: Path
     caption: str
     wide: bool = True
     plots: tuple[Mapping[str, Any], ...] = ()
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,17 @@ class Section:
     def anchor(self) -> str:
         """What a link to the section ends in."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
+
+
+def extremes(rows: pd.DataFrame, column: str, written: Callable[[float], str], *names: str) -> str:
+    """From the smallest to the largest number of a column in words, each with what the columns ``names`` say of it."""
+    known = rows[rows[column].notna()]
+    if known.empty:
+        return "none"
+    low, high = known.loc[known[column].idxmin()], known.loc[known[column].idxmax()]
+    if written(low[column]) == written(high[column]):
+        return written(low[column])
+    return " to ".join(f"{written(row[column])} ({', '.join(str(row[name]) for name in names)})" for row in (low, high))
 
 
 def table(frame: pd.DataFrame, formats: Mapping[str, Callable[[float], str]], caption: str) -> Table:

@@ -122,7 +122,13 @@ def _content(
 
     def drawn(several: Iterable[Picture]) -> list[dict[str, Any]]:
         return [
-            {"caption": picture.caption, "wide": picture.wide, "plots": picture.plots, **pictures[picture.path]}
+            {
+                "caption": picture.caption,
+                "alt": picture.alt,
+                "wide": picture.wide,
+                "plots": picture.plots,
+                **pictures[picture.path],
+            }
             for picture in several
         ]
 

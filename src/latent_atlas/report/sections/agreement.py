@@ -12,7 +12,7 @@ import pandas as pd
 from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence, capitalized
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
@@ -33,11 +33,17 @@ def section(results: Path, params: Params) -> Section:
         same_surface(told),
         *pair_sentences(told),
     ]
-    shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
+    models = shared[["a", "b"]].stack().nunique()
+    share = extremes(shared[shared["a"] != shared["b"]], "shared_mean", "{:.1%}".format, "a", "b")
+    alt = f"A square of {models} by {models} models: the darker, the more of its tangent space a pair shares; {share}."
+    shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False, alt=alt)]
     if trained(params):
         epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(epochs[~epochs["model"].isin(left_out(results, params))])
-        shown.append(Picture(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
+        caption = "What each training shares with the finished model, by epoch."
+        start = extremes(epochs[epochs["epoch"] == epochs["epoch"].min()], "shared_mean", "{:.1%}".format, "model")
+        alt = f"Curves of {epochs['model'].nunique()} models that end at 100%; at the first epoch: {start}."
+        shown.append(Picture(folder / "epochs.svg", caption, alt=alt))
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
     where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
     return Section(

@@ -13,7 +13,7 @@ from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
@@ -38,11 +38,16 @@ def section(results: Path, params: Params) -> Section | None:
             ).of(folder / "summary.csv")
         ],
         [
-            Picture(folder / "factors.svg", "Score of each true direction, and of the true tangent space."),
+            Picture(folder / "factors.svg", "Score of each true direction, and of the true tangent space.",
+                alt=f"Points with intervals for {summary['model'].nunique()} models and {summary['factor'].nunique()} "
+                f"directions; scores: {extremes(summary, 'score_mean', '{:.2f}'.format, 'model', 'factor')}."),
             Picture(
                 folder / "directions.png",
                 f"{params.tangents.example} and its derivative by each factor, scaled to one length; below, what each "
                 f"tangent space holds of it, and the angle. Of each pixel the channel that changes most.",
+                alt=f"{params.tangents.example} and {single['factor'].nunique()} derivatives in the first row; a row "
+                f"for each of {len(compared(params))} models. Mean share that is held over the sample: "
+                f"{extremes(single, 'share_mean', '{:.1%}'.format, 'model', 'factor')}.",
             ),
         ],
         folded_tables=[

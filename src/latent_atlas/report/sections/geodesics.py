@@ -12,7 +12,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
 WORDS = {
@@ -81,7 +81,7 @@ def section(results: Path, params: Params) -> Section:
     """Geodesics of random pairs and of the pairs of examples."""
     folder = results / "geodesics"
     summary, variation = (read_table(folder / f"{name}.csv") for name in ("summary", "variation"))
-    said = []
+    ends, said = read_table(folder / "pairs.csv"), []
     learned = summary[summary["model"].isin(set(params.models) - left_out(results, params))]
     if len(learned):
         said = sentences(findings(learned))
@@ -93,10 +93,19 @@ def section(results: Path, params: Params) -> Section:
     if len(variation):
         shown = table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION)
         tables.append(shown.of(folder / "variation.csv"))
-    pictures = [Picture(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]
+    pictures = [
+        Picture(
+            folder / "gains.svg",
+            "Boxes hold the middle half of the pairs, whiskers nine tenths.",
+            alt=f"Boxes of {summary['model'].nunique()} models. Median length of the geodesic over that of "
+            f"the line: {extremes(summary, 'ratio_to_line_median', '{:.3f}'.format, 'model')}.",
+        )
+    ]
     pictures += [
         Picture(folder / f"{pair}.png", f"From {start} to {end}: points of the line of codes at equal steps, and "
-                   "the nodes of the geodesic's polygon.", wide=False)
+                   "the nodes of the geodesic's polygon.", wide=False,
+                alt=f"Rows of images that turn {start} into {end}, two rows a manifold. Length over that of the line: "
+                f"{extremes(ends[ends['pair'] == pair], 'ratio_to_line', '{:.3f}'.format, 'manifold')}.")
         for pair, (start, end) in params.interpolate.pairs.items()
     ]  # fmt: skip
     return Section("Geodesics", said, tables, pictures)

@@ -10,7 +10,7 @@ import pandas as pd
 from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, extremes, table
 from latent_atlas.study.schema import Params
 
 STRAIGHT = 1 + 1e-9  # length ratio up to which a path counts as straight
@@ -48,9 +48,23 @@ def section(results: Path, params: Params) -> Section:
     for pair, (start, end) in params.interpolate.pairs.items():
         tables = (rows[(rows["pair"] == pair) & ~rows["model"].isin(silent)] for rows in (summary, paths))
         said.append(sentence(findings(*tables), f"{start} to {end}"))
-        shown.append(Picture(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
+        rows, near = (rows[rows["pair"] == pair] for rows in (summary, paths))
+        column = "distance_to_nearest_training_image"
+        largest = near.groupby("manifold", sort=False)[column].max().reset_index()
+        far = extremes(largest, column, "{:.2f}".format, "manifold")
+        shown.append(
+            Picture(
+                folder / f"{pair}.png",
+                f"From {start} to {end}, both ends included.",
+                wide=False,
+                alt=f"Rows of images that turn {start} into {end}, one a manifold. Length of the path over "
+                f"the distance of its ends: {extremes(rows, 'length_ratio', '{:.2f}'.format, 'manifold')}.",
+            )
+        )
         folded.append(Picture(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "
-                                 "their distance to the nearest training image."))  # fmt: skip
+                                 "their distance to the nearest training image.",
+                                 alt=f"Two plots of curves of {near['manifold'].nunique()} manifolds along the path. "
+                                 f"Largest distance to a training image: {far}."))  # fmt: skip
     wide = summary.pivot(index="manifold", columns="pair", values="length_ratio")
     names = list(summary["manifold"].drop_duplicates())
     frame = wide.loc[names, list(params.interpolate.pairs)].reset_index()

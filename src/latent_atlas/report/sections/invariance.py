@@ -11,7 +11,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import angles_by_step
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, groups, pca_manifolds, trained
@@ -34,17 +34,36 @@ def section(results: Path, params: Params) -> Section:
         *sample_sentences(sample[sample["model"].isin(told)], read_table(folder / "differences.csv"), params),
         *step_sentences(step_findings(steps)),
     ]
-    shown = [Picture(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
+    examples = read_table(folder / "examples.csv")
+    degrees, names = "{:.1f}°".format, ("manifold", "transformation")
+
+    def angles_at(example: str) -> Picture:
+        rows = examples[examples["example"] == example]
+        alt = (
+            f"Heat map of {rows['model'].nunique()} models by {rows['transformation'].nunique()} transformations, the "
+            f"last column chance. Angles: {extremes(rows, 'angle_deg', degrees, *names)}."
+        )
+        return Picture(folder / f"angles_{example}.svg", f"Angles at {example}.", alt=alt)
+
+    shown = [angles_at(example) for example in (first, *others)]
     if trained(params):
         epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
-        shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training."))
+        last = epochs[epochs["epoch"] == epochs.groupby("manifold")["epoch"].transform("max")]
+        alt = (
+            f"Points of {epochs['manifold'].nunique()} trainings, one for each epoch, a panel for each of "
+            f"{epochs['transformation'].nunique()} transformations. Angles at the end: "
+            f"{extremes(last, 'angle_deg', degrees, *names)}."
+        )
+        shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training.", alt=alt))
     charts = angles_by_step(steps, groups(params))
     shown.append(
         Picture(
             folder / "steps.svg",
             "Angle against the size of the step; diamonds: the derivative.",
             plots=tuple(chart.to_dict() for chart in charts.values()),
+            alt=f"Curves of {steps['model'].nunique()} models over steps up to {steps['step'].max():g}. "
+            f"Angles: {extremes(steps, 'angle_deg', degrees, *names)}.",
         )
     )
     kinds = list(params.invariance.transformations)
@@ -53,17 +72,19 @@ def section(results: Path, params: Params) -> Section:
             folder / "displacements" / example / f"{kind}.png",
             f"{kind} of {example}: tangential and normal components on each manifold.",
             wide=False,
+            alt=f"A row for each manifold: {example}, its displacement by {kind}, and the two components in "
+            f"red and blue. Angles: {extremes(_at(examples, example, kind), 'angle_deg', degrees, 'manifold')}.",
         )
         for example in params.invariance.pictures
         for kind in kinds
     ]
-    folded += [
-        Picture(folder / f"angles_{example}.svg", f"Angles at {example}.")
-        for example in params.examples
-        if example not in (first, *others)
-    ]
+    folded += [angles_at(example) for example in params.examples if example not in (first, *others)]
     angles, scores = (one.of(folder / "summary.csv") for one in (_sample_table(sample, params), _score_table(sample)))
     return Section("Invariance angles", said, [angles], shown, folded, folded_tables=[scores])
+
+
+def _at(examples: pd.DataFrame, example: str, kind: str) -> pd.DataFrame:
+    return examples[(examples["example"] == example) & (examples["transformation"] == kind)]
 
 
 def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Params) -> list[str]:

@@ -13,7 +13,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report import published
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import spectrum_bands
 from latent_atlas.study.manifolds import firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
@@ -31,7 +31,8 @@ def section(results: Path, params: Params) -> Section:
     )
     dataset = params.dataset.name or "" if alike else ""
     linear = pca_manifolds(params)
-    charts = spectrum_bands(read_table(folder / "bands.csv"), groups(params))
+    bands = read_table(folder / "bands.csv")
+    charts = spectrum_bands(bands, groups(params))
     verdicts = read_table(results / "layers" / "summary.csv")
     undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
@@ -50,11 +51,12 @@ def section(results: Path, params: Params) -> Section:
             Picture(
                 folder / "bands.svg",
                 "Singular values of the decoders' Jacobians per standard deviation of the code, over the sample.",
+                alt=spectra_in_words(bands),
                 plots=tuple(chart.to_dict() for chart in charts.values()),
             ),
-            _spectra(folder, first),
+            _spectra(folder, first, summary),
         ],
-        folded=[_spectra(folder, example) for example in others],
+        folded=[_spectra(folder, example, summary) for example in others],
     )
 
 
@@ -135,8 +137,26 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> Table:
     return table(frame, formats, caption)
 
 
-def _spectra(folder: Path, example: str) -> Picture:
-    return Picture(folder / f"spectra_{example}.svg", f"Singular values of the decoders' Jacobians at {example}.")
+def spectra_in_words(bands: pd.DataFrame) -> str:
+    """What the figure of the spectra over the sample shows."""
+    number = "{:.3g}".format
+    largest = extremes(bands[bands["order"] == 1], "median", number, "model")
+    last = bands[bands["order"] == bands.groupby("model")["order"].transform("max")]
+    return (
+        f"Falling curves of {bands['model'].nunique()} models with bands. The first singular value, median: {largest}; "
+        f"the last one: {extremes(last, 'median', number, 'model')}."
+    )
+
+
+def _spectra(folder: Path, example: str, summary: pd.DataFrame) -> Picture:
+    here = summary[(summary["example"] == example) & (summary["dtype"] == "float64")]
+    alt = (
+        f"Falling curves of {len(here)} manifolds in float64 and float32, with the tolerance of each. In float64 "
+        f"σ max: {extremes(here, 'sigma_max', '{:.3g}'.format, 'manifold')}; σ min: "
+        f"{extremes(here, 'sigma_min', '{:.3g}'.format, 'manifold')}."
+    )
+    caption = f"Singular values of the decoders' Jacobians at {example}."
+    return Picture(folder / f"spectra_{example}.svg", caption, alt=alt)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.sections.agreement import of_findings, pairs, same_surface
+from latent_atlas.report.sections.jacobian import spectra_in_words
 from latent_atlas.report.sections.reconstruct import gap_sentences
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds
@@ -39,14 +40,31 @@ def section(results: Path, params: Params) -> Section:
     errors = read["errors"]
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
     without = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
+    scores, angles = read["scores"], read_table(results / "invariance" / "summary.csv")
+    by_class = read_table(results / "invariance" / "scores_by_class.csv").assign(
+        label=lambda frame: "class " + frame["label"].astype(str)
+    )
     pictures = [
         Picture(
             results / "invariance" / "distributions.svg",
             "Angles of the displacements at every image of the sample, by model. Black line: chance. White: median. "
             "Symbols: the example images.",
+            alt=f"Violins of the angles of {scores['model'].nunique()} models, a panel for each of "
+            f"{angles['transformation'].nunique()} transformations. Mean angles: "
+            f"{extremes(angles, 'angle_deg_mean', '{:.1f}°'.format, 'model', 'transformation')}; chance "
+            f"{extremes(angles, 'chance_deg', '{:.1f}°'.format, 'model')}.",
         ),
-        Picture(results / "jacobian" / "bands.svg", "Singular values per standard deviation of the code."),
-        Picture(results / "invariance" / "classes.svg", "Mean score by class and model."),
+        Picture(
+            results / "jacobian" / "bands.svg",
+            "Singular values per standard deviation of the code.",
+            alt=spectra_in_words(read_table(results / "jacobian" / "bands.csv")),
+        ),
+        Picture(
+            results / "invariance" / "classes.svg",
+            "Mean score by class and model.",
+            alt=f"Scores of {by_class['model'].nunique()} models in {by_class['label'].nunique()} classes: "
+            f"{extremes(by_class, 'score_mean', '{:.2f}'.format, 'model', 'label')}.",
+        ),
     ]
     return Section(
         "Overview",

@@ -18,7 +18,15 @@ def section(results: Path, params: Params) -> Section:
     return Section(
         "PCA, the linear baseline",
         sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],
-        pictures=[Picture(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
+        pictures=[
+            Picture(
+                results / "pca" / "spectrum.svg",
+                "Variance along the principal components.",
+                alt=f"A falling curve of {len(spectrum)} variances, from {spectrum['variance'].iloc[0]:.3g} to "
+                f"{spectrum['variance'].iloc[-1]:.3g}; the first component holds "
+                f"{spectrum['variance_share'].iloc[0]:.1%} of the variance.",
+            )
+        ],
     )
 
 

@@ -11,7 +11,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
@@ -25,6 +25,14 @@ def section(results: Path, params: Params) -> Section:
     sample = read_table(folder / "sample.csv")
     linear = pca_manifolds(params)
     told = sample[~sample["model"].isin(left_out(results, params))]
+
+    def compared_in_words(split: str) -> str:
+        rows = errors[errors["split"] == split]
+        error = extremes(rows, "mse", "{:.5f}".format, "manifold")
+        return (
+            f"A row of originals, and rows of {len(rows)} manifolds with the differences. Mean squared error: {error}."
+        )
+
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in unlearned(results, params)],
@@ -41,19 +49,40 @@ def section(results: Path, params: Params) -> Section:
             Picture(
                 folder / "test_comparison.png",
                 "Ten test images by every manifold; on the right what each one gets wrong, all on one scale.",
+                alt=compared_in_words("test"),
             )
         ],
         folded=[
-            Picture(folder / f"{split}_images.png", f"{words} images, the originals.", wide=False)
+            Picture(
+                folder / f"{split}_images.png",
+                f"{words} images, the originals.",
+                wide=False,
+                alt=f"A square grid of images of {params.dataset.name or 'the dataset'} from the {split} split.",
+            )
             for split, words in SPLITS.items()
         ]
         + [
-            Picture(folder / f"{split}_{group}.png", f"{words} images reconstructed by {', '.join(names)}.")
+            Picture(
+                folder / f"{split}_{group}.png",
+                f"{words} images reconstructed by {', '.join(names)}.",
+                alt=f"Square grids of the same images, one for each manifold; mean squared error: "
+                f"{extremes(_in(errors, split, names), 'mse', '{:.5f}'.format, 'manifold')}.",
+            )
             for split, words in SPLITS.items()
             for group, names in groups(params).items()
         ]
-        + [Picture(folder / "train_comparison.png", "Ten training images by every manifold.")],
+        + [
+            Picture(
+                folder / "train_comparison.png",
+                "Ten training images by every manifold.",
+                alt=compared_in_words("train"),
+            )
+        ],
     )
+
+
+def _in(errors: pd.DataFrame, split: str, models: Collection[str]) -> pd.DataFrame:
+    return errors[(errors["split"] == split) & errors["model"].isin(models)]
 
 
 def findings(sample: pd.DataFrame, differences: pd.DataFrame, linear: Collection[str]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.learned import unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import learning_curves
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.models import training_of
@@ -24,6 +24,7 @@ def section(results: Path, params: Params) -> Section:
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
     table = read_table(folder / "curves.csv")
+    error, ends = "{:.5f}".format, table.groupby("manifold", sort=False).tail(1)
     curves = {str(name): rows for name, rows in table.groupby("manifold", sort=False)}
     return Section(
         "Training",
@@ -35,9 +36,21 @@ def section(results: Path, params: Params) -> Section:
                 folder / "curves.svg",
                 "Error on the test images in the course of each training.",
                 plots=(learning_curves(table).to_dict(),),
+                alt=f"Learning curves of {len(curves)} trainings over up to {table['epoch'].max()} epochs. Test error "
+                f"at the end: {extremes(ends, 'test_mse', error, 'manifold')}.",
             )
         ],
-        folded=[Picture(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
+        folded=[
+            Picture(
+                folder / name / "curve.svg",
+                f"Learning curve of {name}.",
+                wide=False,
+                alt=f"Error on training and test images over {rows['epoch'].iloc[-1]} epochs: the test error goes "
+                f"from {error(rows['test_mse'].iloc[0])} to {error(rows['test_mse'].iloc[-1])}, the training "
+                f"error ends at {error(rows['train_mse'].iloc[-1])}.",
+            )
+            for name, rows in curves.items()
+        ],
     )
 
 
