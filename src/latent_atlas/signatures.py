@@ -51,6 +51,7 @@ OPTIONS = {
     "jacobians": Option("The results of jacobian: a folder for each manifold.", "results/jacobian", FOLDER),
     "geodesics": Option("The results of geodesics.", "results/geodesics/{name}", FOLDER),
     "report": Option("The folder of the report.", "results/report", FOLDER),
+    "origins": Option("Which rules have made the results, as the Snakefile writes it.", ".latent-atlas/origins.json"),
 }
 
 

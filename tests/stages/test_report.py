@@ -18,6 +18,8 @@ from support import Study
 
 from latent_atlas.data.images import Images
 from latent_atlas.models.registry import build
+from latent_atlas.report.definitions import definitions
+from latent_atlas.report.findings import said
 from latent_atlas.report.intervals import Interval
 from latent_atlas.report.learned import judged, left_out, unlearned
 from latent_atlas.report.page import Cell, Section, table
@@ -118,10 +120,16 @@ class TestPage:
         hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
         content["dataset"]["name"] = hostile
         section = content["sections"][0]
-        section["title"], section["sentences"], section["warnings"] = hostile, [hostile], [hostile]
+        section["title"], section["warnings"] = hostile, [hostile]
+        finding = {"template": "{subject} {name}", "subject": hostile, "facts": {"name": hostile}}
+        section["sentences"] = [{"template": "{}", "findings": [finding], "separator": ""}]
+        content["question"], content["answers"][0]["about"] = hostile, hostile
+        content["definitions"][0]["definition"] = hostile
+        next(iter(content["jobs"].values()))["params"] = {hostile: hostile}
+        next(iter(content["jobs"].values()))["inputs"][0]["file"] = hostile
         section["tables"][0] |= {"caption": hostile, "columns": [hostile] * len(section["tables"][0]["columns"])}
         section["tables"][0]["rows"][0][0]["text"] = hostile
-        section["pictures"][0] |= {"caption": hostile, "file": hostile, "webp": hostile}
+        section["pictures"][0] |= {"caption": hostile, "file": hostile, "webp": hostile, "alt": hostile}
         plots = next(picture for part in content["sections"] for picture in part["pictures"] if picture["plots"])
         plots["plots"] = [{"title": hostile}]
         read = Page(page(content))
@@ -130,7 +138,7 @@ class TestPage:
         assert kinds.count("script") == [tag for tag, _ in Page(text).elements].count("script")
         assert kinds.count("img") == [tag for tag, _ in Page(text).elements].count("img")
         assert not any("onerror" in attributes for _, attributes in read.elements)
-        assert read.words.count(hostile) >= 7
+        assert read.words.count(hostile) >= 13
 
     def test_every_link_and_picture_has_its_end(self, read: Page) -> None:
         anchors = [str(attributes["id"]) for _, attributes in read.elements if "id" in attributes]
@@ -139,7 +147,108 @@ class TestPage:
         assert len(links) > 10
         assert {link.removeprefix("#") for link in links if link.startswith("#")} <= set(anchors)
         assert {link for link in links if not link.startswith("#")} == {"explorer.html", "data.json"}
-        assert all(picture["alt"] for picture in read.all("img"))
+
+    def test_pictures_are_told_in_words(self, finished: Study) -> None:
+        """What an alt text says is not what stands below the picture, and has numbers wherever the picture has."""
+        content = json.loads((finished.folder / "results" / "report" / "data.json").read_text("utf-8"))
+        pictures = {
+            picture["file"]: picture
+            for section in content["sections"]
+            for picture in section["pictures"] + section["folded"]
+        }
+        assert len(pictures) > 20
+        for picture in pictures.values():
+            assert len(picture["alt"]) > 40
+            assert picture["alt"] not in picture["caption"]
+        curves = pd.read_csv(finished.folder / "results" / "train" / "curves.csv").groupby("manifold").tail(1)
+        last = curves.set_index("manifold")["test_mse"]
+        said = f"{last.min():.5f} ({last.idxmin()}) to {last.max():.5f} ({last.idxmax()})"
+        assert said in pictures["train/curves.svg"]["alt"]
+
+    def test_findings_are_the_numbers_of_the_tables(self, text: str, finished: Study) -> None:
+        results = finished.folder / "results"
+        content = json.loads((results / "report" / "data.json").read_text("utf-8"))
+        found = [
+            finding
+            for section in content["sections"]
+            for sentence in section["sentences"]
+            for finding in sentence["findings"]
+        ]
+        sample = pd.read_csv(results / "reconstruct" / "sample.csv").set_index("model")
+        of_pca = [one for one in found if one["kind"] == "error over that of PCA"]
+        assert {one["subject"] for one in of_pca} == {"fc2"}  # there is PCA of its dimension alone
+        assert of_pca[0]["value"] == pytest.approx(sample.loc["fc2", "mse_mean"] / sample.loc["pca2", "mse_mean"])
+        gaps = [one for one in found if one["kind"] == "encoder gap"]
+        assert {one["subject"] for one in gaps} == {"fc2", "fc4"}
+        for one in gaps:
+            for key, ending in (("value", ""), ("low", "_low"), ("high", "_high")):
+                assert one[key] == sample.loc[one["subject"], f"encoder_gap_mean{ending}"]
+        ranks = pd.read_csv(results / "jacobian" / "summary.csv").set_index("model")
+        for one in found:
+            if one["kind"] == "full rank" and one["relation"] == "immersion":
+                assert all(ranks.loc[name, "full_rank_share"] == 1 for name in one["subject"].split(", "))
+        assert {"full rank", "highest score", "variance that is held"} <= {one["kind"] for one in found}
+
+    def test_begins_with_three_answers(self, read: Page, finished: Study) -> None:
+        results = finished.folder / "results"
+        content = json.loads((results / "report" / "data.json").read_text("utf-8"))
+        assert [answer["anchor"] for answer in content["answers"]] == [
+            "reconstruction", "jacobians-and-ranks", "invariance-angles",
+        ]  # fmt: skip
+        ranks = pd.read_csv(results / "jacobian" / "summary.csv").set_index("model").loc[["fc2", "fc4"]]
+        immersions = content["answers"][1]["sentence"]["findings"][0]
+        assert immersions["value"] == (ranks["full_rank_share"] == 1).sum()
+        assert immersions["facts"] == {"of": 2, "images": 20}
+        scores = pd.read_csv(results / "invariance" / "scores.csv").set_index("model")
+        above, *_, score, angle = content["answers"][2]["sentence"]["findings"]
+        assert above["value"] == (scores.loc[["fc2", "fc4"], "score_mean_low"] > 0).sum()
+        assert score["value"] == scores.loc[["fc2", "fc4"], "score_mean"].max()
+        angles = pd.read_csv(results / "invariance" / "summary.csv").set_index(["model", "transformation"])
+        of = angles.loc[(angle["subject"], angle["facts"]["transformation"])]
+        assert (angle["value"], angle["facts"]["chance"]) == (of["angle_deg_mean"], of["chance_deg"])
+        described = {tag.get("property") or tag.get("name"): str(tag["content"]) for tag in read.all("meta")[2:]}
+        assert described["description"] == described["og:description"]
+        for answer in content["answers"]:
+            assert said(answer["sentence"]) in described["description"]
+            assert said(answer["sentence"]) in read.words
+        assert (results / "report" / described["og:image"]).is_file()
+
+    def test_names_what_made_each_figure_and_table(self, read: Page, finished: Study) -> None:
+        """The rule, its parameters, and its inputs with their checksums, as the workflow has them."""
+        content = json.loads((finished.folder / "results" / "report" / "data.json").read_text("utf-8"))
+        jobs = content["jobs"]
+        for section in content["sections"]:
+            files = section["pictures"] + section["folded"]
+            for shown in section["tables"] + section["folded_tables"]:
+                assert shown["files"]
+                files = files + shown["files"]
+            for file in files:
+                assert jobs[file["job"]]["rule"] == file["job"].split("-")[0]
+        assert jobs["tangents-fc4"]["params"]["tangents"] == {"example": "pullover"}
+        assert {each["file"] for each in jobs["tangents-fc4"]["inputs"]} == {
+            "results/checkpoints/fc4.safetensors", "data/images.safetensors",
+        }  # fmt: skip
+        assert jobs["reconstruct_summary"]["params"].keys() >= {"reconstruct", "models", "pca", "training.seed"}
+        assert jobs["reconstruct_summary"]["params"]["reconstruct"] == {"shown": 9}
+        for job in jobs.values():
+            for each in job["inputs"]:
+                file = finished.folder / each["file"]
+                assert each["md5"] == hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        assert {f"job-{name}" for name in jobs} <= {attributes.get("id") for _, attributes in read.elements}
+
+    def test_terms_lead_to_their_definitions(self, text: str, read: Page) -> None:
+        terms = [link for link in read.all("a") if link.get("class") == "term"]
+        assert {str(link["href"]).removeprefix("#term-") for link in terms} == {
+            entry["anchor"] for entry in definitions()
+        }
+        places = [text.index(f'href="{link["href"]}"') for link in terms]
+        assert places == sorted(places)
+        assert len(read.all("dfn")) == len(terms) == len(set(places))
+
+    def test_says_how_to_cite_it(self, read: Page, finished: Study) -> None:
+        data = (finished.folder / "results" / "report" / "data.json").read_bytes()
+        assert read.words.count(hashlib.md5(data, usedforsecurity=False).hexdigest()) == 2
+        assert "@misc{latent-atlas-" in read.words
 
     def test_names_every_manifold_and_the_data(self, read: Page, finished: Study, digits: Images) -> None:
         for name in manifolds(finished.params):
@@ -162,8 +271,9 @@ class TestPage:
 
     def test_is_the_same_when_written_again(self, text: str, finished: Study) -> None:
         done = finished.run(
-            "report", "--results", "results", "--images", "data/images.safetensors", "--folder", "again"
-        )
+            "report", "--results", "results", "--images", "data/images.safetensors", "--folder", "again",
+            "--origins", ".latent-atlas/origins.json",
+        )  # fmt: skip
         assert done.exit_code == 0, done.output
         first, again = (finished.folder / name for name in ("results/report", "again"))
         written = [path.relative_to(again) for path in again.rglob("*") if path.is_file()]

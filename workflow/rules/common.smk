@@ -1,4 +1,5 @@
 # Names and helpers that all rules share.
+import json
 from itertools import product
 from os.path import expanduser
 from pathlib import Path
@@ -28,6 +29,7 @@ from latent_atlas.study.sources import (
     dataset,
     dataset_files,
     objective,
+    origins,
     packaged,
     parameters,
     put_commands_on_path,
@@ -195,6 +197,24 @@ def page():
     caption, labels = str(PAGE_CAPTION), {"page": "all results"}
     marks = {"caption": caption, "category": "Overview", "labels": labels}
     return [report(folder, subcategory="Page", htmlindex="index.html", **marks)]
+
+
+def read_by(rule):
+    """The files that a rule reads, but for source files, whose version the page tells; as patterns."""
+    own = rule.input.get("sources")
+    kept = [file for file in rule.input if not callable(file)]
+    if not callable(own):
+        kept = [file for file in kept if file not in list(own)]
+    return [without_storage(file, STORAGE) for file in kept]
+
+
+def origin(rule):
+    """What the page says of a rule that made its files."""
+    return {
+        "outputs": [without_storage(file, STORAGE) for file in rule.output],
+        "inputs": read_by(rule),
+        "params": list(json.loads(rule.params.values)),
+    }
 
 
 def everything():

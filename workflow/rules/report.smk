@@ -21,12 +21,41 @@ SHOWN = [
 ]
 
 
+# The rules that made them, which the page names with their parameters and inputs.
+MAKERS = {
+    name: getattr(rules, name)
+    for name, there in {
+        "reconstruct_summary": True,
+        "train_summary": TRAINED,
+        "pca": True,
+        "interpolate_summary": True,
+        "geodesics_summary": True,
+        "layers_summary": True,
+        "jacobian_summary": True,
+        "tangents": True,
+        "tangents_summary": True,
+        "invariance_summary": True,
+        "factors_summary": STUDY.dataset.name == SHAPES,
+        "known_answers": True,
+    }.items()
+    if there
+}
+
+
 rule report:
     input:
         SHOWN,
+        # Their checksums are on the page.
+        read=[
+            file
+            for maker in MAKERS.values()
+            for file in every(read_by(maker), manifold=FIRSTS)
+        ],
+        origins=here(origins({name: origin(each) for name, each in MAKERS.items()})),
         images=IMAGES,
         sources=sources("report"),
         template=here(packaged("report/templates/report.html")),
+        definitions=here(packaged("report/templates/definitions.json")),
         static=[
             here(packaged(f"report/static/{name}"))
             for name in ("page.css", "page.js", PLOTS)
@@ -45,4 +74,5 @@ rule report:
     params:
         values=parameters(VALUES, *VALUES),
     shell:
-        "latent-atlas report --results results --images {input.images} --folder results/report --log {log}"
+        "latent-atlas report --results results --images {input.images} "
+        "--origins {input.origins} --folder results/report --log {log}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ class Picture:
         Whether it fills the width of the page.
     plots : tuple of mappings
         Vega-Lite specifications of the same, from which values can be read.
+    alt : str
+        What it shows, for those who do not see it: of what it is made, and its extreme numbers.
     """
 
     path: Path
     caption: str
     wide: bool = True
     plots: tuple[Mapping[str, Any], ...] = ()
+    alt: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,19 @@ class Table:
     numeric : tuple of bool
         Which columns hold numbers.
     rows : tuple of tuples of Cell
+    files : tuple of Path
+        The tables in the folder of results that it was made of.
     """
 
     caption: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    files: tuple[Path, ...] = ()
+
+    def of(self, *files: Path) -> Table:
+        """The same, made of these tables in the folder of results."""
+        return replace(self, files=files)
 
     @property
     def words(self) -> str:
@@ -85,6 +95,17 @@ class Section:
     def anchor(self) -> str:
         """What a link to the section ends in."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
+
+
+def extremes(rows: pd.DataFrame, column: str, written: Callable[[float], str], *names: str) -> str:
+    """From the smallest to the largest number of a column in words, each with what the columns ``names`` say of it."""
+    known = rows[rows[column].notna()]
+    if known.empty:
+        return "none"
+    low, high = known.loc[known[column].idxmin()], known.loc[known[column].idxmax()]
+    if written(low[column]) == written(high[column]):
+        return written(low[column])
+    return " to ".join(f"{written(row[column])} ({', '.join(str(row[name]) for name in names)})" for row in (low, high))
 
 
 def table(frame: pd.DataFrame, formats: Mapping[str, Callable[[float], str]], caption: str) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -27,16 +26,10 @@ def convert(path: Path, results: Path, folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``file`` in the results and its ``md5``; ``webp``, the file of the page; ``width`` and ``height`` in pixels.
+        ``webp``, the file of the page; ``width`` and ``height`` in pixels.
     """
     source = path.relative_to(results)
     with Image.open(path.with_suffix(".png")) as picture, atomic_write(folder / webp(source)) as aside:
         width, height = picture.size
         picture.convert("RGB").save(aside, "WEBP", quality=QUALITY, method=4)
-    return {
-        "file": source.as_posix(),
-        "md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(),
-        "webp": webp(source),
-        "width": width,
-        "height": height,
-    }
+    return {"webp": webp(source), "width": width, "height": height}

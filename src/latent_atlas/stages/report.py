@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,11 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.assets import PLOTS, static, template
-from latent_atlas.report.page import Picture, Section
+from latent_atlas.report.definitions import Terms, definitions
+from latent_atlas.report.findings import record
+from latent_atlas.report.opening import answers, question
+from latent_atlas.report.origins import Origins
+from latent_atlas.report.page import Picture, Section, Table
 from latent_atlas.report.pictures import convert
 from latent_atlas.report.sections import (
     agreement,
@@ -40,14 +45,20 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def report(params: Params, results: Path, images: Path, folder: Path) -> None:
+def report(params: Params, results: Path, images: Path, origins: Path | None, folder: Path) -> None:
     """Write the page that shows all results; its folder can be sent on, and opens without a server."""
     data = Images.load(images)
     checksum = data.checksum
     metadata = provenance(checksum)
     found = [section for module in SECTIONS if (section := module.section(results, params))]
     shown = {picture.path: picture for section in found for picture in (*section.pictures, *section.folded)}
-    pictures = {path: convert(path, results, folder) for path in shown}
+    made = Origins.read(origins, params.model_dump(mode="json", exclude_none=True))
+
+    def origin(path: Path) -> dict[str, Any]:
+        file = path.relative_to(results)
+        return {"file": file.as_posix(), "md5": made.md5(path), "job": made.job((Path("results") / file).as_posix())}
+
+    pictures = {path: convert(path, results, folder) | origin(path) for path in shown}
     content = {
         "dataset": {
             "name": data.name,
@@ -59,9 +70,20 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
         "models": len(params.models),
         "subspaces": 2 * len(params.pca.latent_dims),
         "versions": {name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
-        "sections": [_content(section, pictures) for section in found],
+        "question": question(data.name, len(params.models)),
+        "answers": [
+            {
+                "about": answer.about,
+                "sentence": record(answer.sentence),
+                "anchor": next(section.anchor for section in found if section.title == answer.section),
+            }
+            for answer in answers(results, params)
+        ],
+        "definitions": definitions(),
+        "sections": [_content(section, pictures, origin) for section in found],
+        "jobs": made.jobs,
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = written(content)
     write_text(folder / "data.json", text)
     write_text(folder / PLOTS, static(PLOTS))
     html = page(json.loads(text))
@@ -73,17 +95,45 @@ def report(params: Params, results: Path, images: Path, folder: Path) -> None:
 def page(content: Mapping[str, Any]) -> str:
     """The page of the data of a report."""
     own = {ending: static(f"page.{ending}") for ending in ("css", "js")}
-    return template("report.html").render(**content, static=own)
+    checksum = hashlib.md5(written(content).encode(), usedforsecurity=False).hexdigest()
+    return template("report.html").render(
+        **content, static=own, marked=Terms(content["definitions"]), data_md5=checksum
+    )
 
 
-def _content(section: Section, pictures: Mapping[Path, Mapping[str, Any]]) -> dict[str, Any]:
+def written(content: Mapping[str, Any]) -> str:
+    """The text of data.json."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _content(
+    section: Section, pictures: Mapping[Path, Mapping[str, Any]], origin: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
     """A section as plain values."""
 
     def drawn(several: Iterable[Picture]) -> list[dict[str, Any]]:
         return [
-            {"caption": picture.caption, "wide": picture.wide, "plots": picture.plots, **pictures[picture.path]}
+            {
+                "caption": picture.caption,
+                "alt": picture.alt,
+                "wide": picture.wide,
+                "plots": picture.plots,
+                **pictures[picture.path],
+            }
             for picture in several
         ]
 
-    plain = asdict(section) | {"pictures": drawn(section.pictures), "folded": drawn(section.folded)}
-    return plain | {"anchor": section.anchor}
+    def read(several: Iterable[Table]) -> list[dict[str, Any]]:
+        return [asdict(table) | {"files": [origin(file) for file in table.files]} for table in several]
+
+    return {
+        "title": section.title,
+        "anchor": section.anchor,
+        "sentences": [record(sentence) for sentence in section.sentences],
+        "tables": read(section.tables),
+        "pictures": drawn(section.pictures),
+        "folded": drawn(section.folded),
+        "folded_tables": read(section.folded_tables),
+        "warnings": section.warnings,
+        "tables_first": section.tables_first,
+    }

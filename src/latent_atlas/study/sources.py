@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import sys
@@ -150,6 +151,20 @@ def _graph() -> grimp.ImportGraph:
 def packaged(file: str) -> str:
     """A data file of the package, relative to the working directory where it lies below it; else its stand-in."""
     return _stand_in(Path(file).name, [PACKAGE / file]) if _stands_in() else _from_here(PACKAGE / file)
+
+
+def origins(rules: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
+    """A small file that tells the report which rules its files come from, written anew if they have changed.
+
+    Parameters
+    ----------
+    rules : mapping
+        As :class:`latent_atlas.report.origins.Origins` reads it.
+    """
+    path, text = STAND_INS / "origins.json", json.dumps(rules, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+    return str(path)
 
 
 def _stands_in() -> bool:

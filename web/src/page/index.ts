@@ -126,13 +126,16 @@ async function read(button: HTMLButtonElement): Promise<void> {
 
 /** A table of plain values, as of the page. */
 function tableOf(caption: string, heads: string[], rows: string[][]): HTMLElement {
-  const around = make("div");
+  const whole = make("div");
+  const above = whole.appendChild(make("p", caption));
+  above.className = "caption";
+  const around = whole.appendChild(make("div"));
   around.className = "scroll";
   around.tabIndex = 0;
   around.setAttribute("role", "region");
   around.setAttribute("aria-label", caption);
   const table = around.appendChild(make("table"));
-  table.createCaption().textContent = caption;
+  table.setAttribute("aria-label", caption);
   const head = table.createTHead().insertRow();
   const numeric = heads.map((_, place) => rows.every((row) => row[place] === "" || !Number.isNaN(Number(row[place]))));
   heads.forEach((text, place) => {
@@ -152,7 +155,7 @@ function tableOf(caption: string, heads: string[], rows: string[][]): HTMLElemen
       }
     });
   }
-  return around;
+  return whole;
 }
 
 /** Called by records.js, which differs from run to run and so is no part of this page. */
@@ -183,6 +186,11 @@ function showRecords(records: Row[]): void {
   const columns = Object.keys(records[0]!);
   folded.append(tableOf("Every job", columns, records.map((record) => columns.map((key) => record[key] ?? ""))));
   place.after(summary, folded);
+  const date = records.map((record) => (record.started_utc ?? "").slice(0, 10)).sort().at(-1);
+  if (date) {
+    document.querySelectorAll(".rundate").forEach((part) => (part.textContent = ` on ${date}`));
+    document.querySelectorAll(".runbib").forEach((part) => (part.textContent = `\n  date = {${date}},`));
+  }
   for (const part of [summary, folded]) enhance(part.querySelector("table")!);
 }
 
@@ -193,6 +201,6 @@ document.querySelectorAll<HTMLButtonElement>("button.read").forEach((button) => 
 });
 theme();
 addEventListener("hashchange", reveal);
-addEventListener("beforeprint", () => document.querySelectorAll("details:not(.made)").forEach((part) => part.setAttribute("open", "")));
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.made, .job)").forEach((part) => part.setAttribute("open", "")));
 reveal();
 Object.assign(window, { showRecords });

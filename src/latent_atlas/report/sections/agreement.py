@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence, capitalized
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
@@ -31,19 +33,25 @@ def section(results: Path, params: Params) -> Section:
         same_surface(told),
         *pair_sentences(told),
     ]
-    shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False)]
+    models = shared[["a", "b"]].stack().nunique()
+    share = extremes(shared[shared["a"] != shared["b"]], "shared_mean", "{:.1%}".format, "a", "b")
+    alt = f"A square of {models} by {models} models: the darker, the more of its tangent space a pair shares; {share}."
+    shown = [Picture(folder / "shared.svg", "Tangent spaces in common, over the sample.", wide=False, alt=alt)]
     if trained(params):
         epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(epochs[~epochs["model"].isin(left_out(results, params))])
-        shown.append(Picture(folder / "epochs.svg", "What each training shares with the finished model, by epoch."))
+        caption = "What each training shares with the finished model, by epoch."
+        start = extremes(epochs[epochs["epoch"] == epochs["epoch"].min()], "shared_mean", "{:.1%}".format, "model")
+        alt = f"Curves of {epochs['model'].nunique()} models that end at 100%; at the first epoch: {start}."
+        shown.append(Picture(folder / "epochs.svg", caption, alt=alt))
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
     where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
     return Section(
         "Shared tangent spaces",
         said,
-        [_table(alike, f"Pairs of equal dimension, {where}")],
+        [_table(alike, f"Pairs of equal dimension, {where}").of(folder / "shared.csv")],
         shown,
-        folded_tables=[_table(shared.drop(alike.index), f"Other pairs, {where}")],
+        folded_tables=[_table(shared.drop(alike.index), f"Other pairs, {where}").of(folder / "shared.csv")],
     )
 
 
@@ -62,12 +70,18 @@ def same_surface(shared: pd.DataFrame) -> str:
     asked, rows = "Do two trainings learn the same surface?", shared[shared["kind"] == "trainings"]
     if rows.empty:
         return f"{asked} This study cannot tell: it has one training of each model."
-    said = "; ".join(
-        f"{_verdict(row)} for {row['a']} (its {row['seeds_a']} trainings share {_share(row)}, by chance "
-        f"{row['chance']:.1%})"
-        for _, row in rows.iterrows()
-    )
-    return f"{asked} {said[0].upper()}{said[1:]}."
+    said = [
+        _shared(
+            row,
+            "same surface",
+            "{verdict} for {subject} (its {trainings} trainings share {}, by chance {chance:.1%})",
+            relation=_verdict(row),
+            verdict=capitalized(_verdict(row)) if place == 0 else _verdict(row),
+            trainings=int(row["seeds_a"]),
+        )
+        for place, (_, row) in enumerate(rows.iterrows())
+    ]
+    return Sentence(f"{asked} {{}}.", said, "; ")
 
 
 def _verdict(row: pd.Series) -> str:
@@ -82,8 +96,18 @@ def pair_sentences(shared: pd.DataFrame) -> list[str]:
     alike = shared[(shared["latent_dim_a"] == shared["latent_dim_b"]) & shared["kind"].isin(KINDS)]
     for k, rows in alike.groupby("latent_dim_a"):
         of_kind = {kind: part.sort_values("shared_mean") for kind in KINDS if len(part := rows[rows["kind"] == kind])}
-        listed = "; ".join(f"{KINDS[kind]} share {_range(part)}" for kind, part in of_kind.items())
-        said.append(f"At k = {k}, {listed}; chance is {rows['chance'].mean():.1%}.")
+        found = [
+            _shared(
+                row,
+                f"share of {KINDS[kind]}",
+                (f"{KINDS[kind]} share " if place == 0 else "to ")
+                + ("{} ({subject})" if row["a"] == row["b"] else "{} ({subject} and {object})")
+                + ("" if place == 0 and len(part) > 1 else ";"),
+            )
+            for kind, part in of_kind.items()
+            for place, (_, row) in enumerate(part.iloc[[0, -1] if len(part) > 1 else [0]].iterrows())
+        ]
+        said.append(Sentence(f"At k = {k}, {{}} chance is {rows['chance'].mean():.1%}.", found, " "))
         for one, other in pairwise(of_kind):
             verdicts.setdefault((one, other, more(of_kind[one], of_kind[other])), []).append(str(k))
     said += [
@@ -108,21 +132,22 @@ def epoch_sentences(epochs: pd.DataFrame) -> list[str]:
     first = ordered.head(1)[ordered["epoch"].transform("nunique").loc[ordered.head(1).index] > 1]
     if first.empty:
         return []
-    listed = ", ".join(f"{row['model']} {_share(row)}" for _, row in first.iterrows())
-    return [f"After the first kept epoch a training shares with the finished model: {listed}."]
+    listed = [
+        _shared(row.rename({"model": "a"}), "share after the first epoch", "{subject} {}")
+        for _, row in first.iterrows()
+    ]
+    return [Sentence("After the first kept epoch a training shares with the finished model: {}.", listed)]
 
 
-def _range(rows: pd.DataFrame) -> str:
-    """The pairs that share least and most, of rows in that order."""
-    return " to ".join(
-        f"{_share(row)} ({row['a']}{'' if row['a'] == row['b'] else ' and ' + row['b']})"
-        for _, row in rows.iloc[[0, -1] if len(rows) > 1 else [0]].iterrows()
-    )
-
-
-def _share(row: pd.Series) -> str:
-    low, high = row["shared_mean_low"], row["shared_mean_high"]
-    return f"{row['shared_mean']:.1%}" + (f" [{low:.1%}, {high:.1%}]" if pd.notna(low) else "")
+def _shared(row: pd.Series, kind: str, words: str, relation: str | None = None, **facts: Any) -> Finding:
+    """What a pair shares; ``words`` hold it at ``{}``."""
+    value, low, high = (float(row[f"shared_mean{end}"]) for end in ("", "_low", "_high"))
+    known = pd.notna(low)
+    words = words.replace("{}", "{value:.1%}" + (" [{low:.1%}, {high:.1%}]" if known else ""))
+    other = str(row["b"]) if "b" in row else None
+    facts |= {"chance": float(row["chance"])} if "chance" in row else {}
+    limits = (low, high) if known else (None, None)
+    return Finding(kind, words, str(row["a"]), value, *limits, relation=relation, object=other, facts=facts)
 
 
 def _table(shared: pd.DataFrame, caption: str) -> Table:

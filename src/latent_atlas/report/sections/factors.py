@@ -10,9 +10,10 @@ import pandas as pd
 from latent_atlas.data.sources import SHAPES
 from latent_atlas.files import read_table
 from latent_atlas.geometry.factors import ALL
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
@@ -34,19 +35,28 @@ def section(results: Path, params: Params) -> Section | None:
                 summary, "factor", "share", "{:.3f}",
                 f"Mean share of each true direction that is held, and of {ALL} the share of the true tangent space. "
                 f"{scope(summary, pca_manifolds(params))}",
-            )
+            ).of(folder / "summary.csv")
         ],
         [
-            Picture(folder / "factors.svg", "Score of each true direction, and of the true tangent space."),
+            Picture(folder / "factors.svg", "Score of each true direction, and of the true tangent space.",
+                alt=f"Points with intervals for {summary['model'].nunique()} models and {summary['factor'].nunique()} "
+                f"directions; scores: {extremes(summary, 'score_mean', '{:.2f}'.format, 'model', 'factor')}."),
             Picture(
                 folder / "directions.png",
                 f"{params.tangents.example} and its derivative by each factor, scaled to one length; below, what each "
                 f"tangent space holds of it, and the angle. Of each pixel the channel that changes most.",
+                alt=f"{params.tangents.example} and {single['factor'].nunique()} derivatives in the first row; a row "
+                f"for each of {len(compared(params))} models. Mean share that is held over the sample: "
+                f"{extremes(single, 'share_mean', '{:.1%}'.format, 'model', 'factor')}.",
             ),
         ],
         folded_tables=[
-            _table(kinds[kinds["factor"] == ALL], "label", "share", "{:.3f}", f"{held}, by kind"),
-            _table(single, "factor", "angle_deg", "{:.1f}", "Mean angles to the true directions in degrees"),
+            _table(kinds[kinds["factor"] == ALL], "label", "share", "{:.3f}", f"{held}, by kind").of(
+                folder / "by_class.csv"
+            ),
+            _table(single, "factor", "angle_deg", "{:.1f}", "Mean angles to the true directions in degrees").of(
+                folder / "summary.csv"
+            ),
         ],
     )  # fmt: skip
 
@@ -54,25 +64,35 @@ def section(results: Path, params: Params) -> Section | None:
 def sentences(summary: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     """What is held of the true tangent space, which model holds more, and which factor each model holds least."""
     single, whole = summary[summary["factor"] != ALL], summary[summary["factor"] == ALL]
-    said = [
+    said: list[str] = [
         f"The factors of these images are known. Their true tangent space is that of the derivatives by "
         f"{', '.join(single['factor'].drop_duplicates())}."
     ]
     if whole.empty:
         return said
     whole = whole.sort_values("score_mean", ascending=False, kind="stable")
-    listed = "; ".join(
-        f"{row['model']} {ranged(row, 'share_mean', '{:.1%}'.format)}, chance {row['chance_share']:.1%}"
+    shares = [
+        Finding.ranged(
+            "share of the true tangent space",
+            row,
+            "share_mean",
+            ".1%",
+            "{subject} {}, chance {chance:.1%}",
+            facts={"chance": float(row["chance_share"])},
+        )
         for _, row in whole.iterrows()
-    )
-    said.append(f"Over {whole['images'].max()} images, the mean share of it that a tangent space holds is: {listed}.")
+    ]
+    held = f"Over {whole['images'].max()} images, the mean share of it that a tangent space holds is: {{}}."
+    said.append(Sentence(held, shares, "; "))
     verdicts = differences[differences["factor"] == ALL].set_index(["a", "b"])["verdict"]
     against = []
     for more, less in pairwise(whole["model"]):
         told = verdicts.get((more, less), verdicts.get((less, more))) != "cannot tell"
-        against.append(f"{more} holds more than {less}" if told else f"between {more} and {less} one cannot tell")
+        words = "{subject} holds more than {object}" if told else "between {subject} and {object} one cannot tell"
+        relation = "holds more" if told else "cannot tell"
+        against.append(Finding("score of the true tangent space", words, more, relation=relation, object=less))
     if against:
-        said.append(f"Compared at the same images by the score: {'; '.join(against)}.")
+        said.append(Sentence("Compared at the same images by the score: {}.", against, "; "))
     least: dict[str, list[str]] = {}
     for model, rows in single.groupby("model", sort=False):
         first, second = rows.sort_values("score_mean").iloc[:2].to_dict("records")

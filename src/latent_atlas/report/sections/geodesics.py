@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
 WORDS = {
@@ -80,7 +81,7 @@ def section(results: Path, params: Params) -> Section:
     """Geodesics of random pairs and of the pairs of examples."""
     folder = results / "geodesics"
     summary, variation = (read_table(folder / f"{name}.csv") for name in ("summary", "variation"))
-    said = []
+    ends, said = read_table(folder / "pairs.csv"), []
     learned = summary[summary["model"].isin(set(params.models) - left_out(results, params))]
     if len(learned):
         said = sentences(findings(learned))
@@ -88,16 +89,26 @@ def section(results: Path, params: Params) -> Section:
         "Which of the distances varies least between trainings cannot be told from one training of each model."
     ]
     once = "" if summary["seeds"].max() > 1 else "; the variation between trainings is not in the intervals"
-    tables = [_table(summary, CAPTION + once)]
+    tables = [_table(summary, CAPTION + once).of(folder / "summary.csv")]
     if len(variation):
-        tables.append(table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION))
-    shown = [Picture(folder / "gains.svg", "Boxes hold the middle half of the pairs, whiskers nine tenths.")]
-    shown += [
+        shown = table(variation, dict.fromkeys(variation.columns[4:], "{:.3f}".format), VARIATION)
+        tables.append(shown.of(folder / "variation.csv"))
+    pictures = [
+        Picture(
+            folder / "gains.svg",
+            "Boxes hold the middle half of the pairs, whiskers nine tenths.",
+            alt=f"Boxes of {summary['model'].nunique()} models. Median length of the geodesic over that of "
+            f"the line: {extremes(summary, 'ratio_to_line_median', '{:.3f}'.format, 'model')}.",
+        )
+    ]
+    pictures += [
         Picture(folder / f"{pair}.png", f"From {start} to {end}: points of the line of codes at equal steps, and "
-                   "the nodes of the geodesic's polygon.", wide=False)
+                   "the nodes of the geodesic's polygon.", wide=False,
+                alt=f"Rows of images that turn {start} into {end}, two rows a manifold. Length over that of the line: "
+                f"{extremes(ends[ends['pair'] == pair], 'ratio_to_line', '{:.3f}'.format, 'manifold')}.")
         for pair, (start, end) in params.interpolate.pairs.items()
     ]  # fmt: skip
-    return Section("Geodesics", said, tables, shown)
+    return Section("Geodesics", said, tables, pictures)
 
 
 def _table(summary: pd.DataFrame, caption: str) -> Table:
@@ -132,18 +143,13 @@ def findings(summary: pd.DataFrame) -> Findings:
 
 def sentences(found: Findings) -> list[str]:
     """The findings in words."""
-    said = f"Over {found.pairs} pairs of images, the geodesic is "
-    if found.most[1] < NOTHING:
-        said += "as long as the decoded line of codes on all models: nothing is gained."
-    elif found.most[0] == found.least[0]:
-        said += f"shorter than the decoded line of codes by {_gain(found.most)} on {found.most[0]}."
-    else:
-        said += (
-            f"shorter than the decoded line of codes by {_gain(found.most)} on {found.most[0]} and by "
-            f"{_gain(found.least)} on {found.least[0]}; the other models lie between."
-        )
+    start, alone = f"Over {found.pairs} pairs of images, the geodesic is ", found.most[0] == found.least[0]
+    words = f"{start}shorter than the decoded line of codes {{}}{'' if alone else '; the other models lie between'}."
+    gains = [_gain(one) for one in ([found.most] if alone else [found.most, found.least])]
     return [
-        said,
+        f"{start}as long as the decoded line of codes on all models: nothing is gained."
+        if found.most[1] < NOTHING
+        else Sentence(words, gains, " and "),
         *(
             f"On {model}, {share:.0%} of the polygons became stationary. There the path in the codes is {stretch:.1f} "
             "times as long as the distance between the codes (median). Lengths of the other polygons are upper bounds."
@@ -155,9 +161,9 @@ def sentences(found: Findings) -> list[str]:
     ]
 
 
-def _gain(found: tuple[str, float, float, float]) -> str:
-    _, gain, low, high = found
-    return f"{gain:.1%} (median; 95% interval {low:.1%} to {high:.1%})"
+def _gain(found: tuple[str, float, float, float]) -> Finding:
+    words = "by {value:.1%} (median; 95% interval {low:.1%} to {high:.1%}) on {subject}"
+    return Finding("geodesic shorter than the line", words, *found)
 
 
 def steadiest(variation: pd.DataFrame) -> list[Steadiest]:
@@ -177,7 +183,8 @@ def steadiest_sentence(found: Steadiest) -> str:
     if found.quantity is None:
         return f"{start}, it cannot be told which of the distances varies least."
     value, low, high = found.variation
-    return (
+    words = (
         f"{start}, {WORDS[found.quantity]} varies least: its coefficient of variation, without the scale of each "
-        f"training, is {value:.3f} (95% interval over the pairs: {low:.3f} to {high:.3f})."
+        "training, is {value:.3f} (95% interval over the pairs: {low:.3f} to {high:.3f})."
     )
+    return Sentence("{}", [Finding("coefficient of variation", words, found.model, value, low, high)])

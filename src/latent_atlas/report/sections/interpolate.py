@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, table
+from latent_atlas.report.page import Picture, Section, extremes, table
 from latent_atlas.study.schema import Params
 
 STRAIGHT = 1 + 1e-9  # length ratio up to which a path counts as straight
@@ -47,15 +48,29 @@ def section(results: Path, params: Params) -> Section:
     for pair, (start, end) in params.interpolate.pairs.items():
         tables = (rows[(rows["pair"] == pair) & ~rows["model"].isin(silent)] for rows in (summary, paths))
         said.append(sentence(findings(*tables), f"{start} to {end}"))
-        shown.append(Picture(folder / f"{pair}.png", f"From {start} to {end}, both ends included.", wide=False))
+        rows, near = (rows[rows["pair"] == pair] for rows in (summary, paths))
+        column = "distance_to_nearest_training_image"
+        largest = near.groupby("manifold", sort=False)[column].max().reset_index()
+        far = extremes(largest, column, "{:.2f}".format, "manifold")
+        shown.append(
+            Picture(
+                folder / f"{pair}.png",
+                f"From {start} to {end}, both ends included.",
+                wide=False,
+                alt=f"Rows of images that turn {start} into {end}, one a manifold. Length of the path over "
+                f"the distance of its ends: {extremes(rows, 'length_ratio', '{:.2f}'.format, 'manifold')}.",
+            )
+        )
         folded.append(Picture(folder / f"{pair}_curves.svg", f"Speed along the paths from {start} to {end}, and "
-                                 "their distance to the nearest training image."))  # fmt: skip
+                                 "their distance to the nearest training image.",
+                                 alt=f"Two plots of curves of {near['manifold'].nunique()} manifolds along the path. "
+                                 f"Largest distance to a training image: {far}."))  # fmt: skip
     wide = summary.pivot(index="manifold", columns="pair", values="length_ratio")
     names = list(summary["manifold"].drop_duplicates())
     frame = wide.loc[names, list(params.interpolate.pairs)].reset_index()
     formats = dict.fromkeys(params.interpolate.pairs, "{:.3f}".format)
     caption = "Length of the decoded path over the distance between its ends: 1 is straight"
-    return Section("Interpolation", said, [table(frame, formats, caption)], shown, folded)
+    return Section("Interpolation", said, [table(frame, formats, caption).of(folder / "summary.csv")], shown, folded)
 
 
 def findings(summary: pd.DataFrame, paths: pd.DataFrame) -> Findings:
@@ -75,15 +90,22 @@ def findings(summary: pd.DataFrame, paths: pd.DataFrame) -> Findings:
 
 def sentence(found: Findings, words: str) -> str:
     """The findings of one pair in words."""
+    listed = []
     if found.ratio < STRAIGHT:
-        said = f"From {words}, all paths are straight."
+        said = f"From {words}, all paths are straight. {{}}"
     else:
-        said = (
-            f"From {words}, the path of {found.most_curved} is the most curved: its length is {found.ratio:.2f} times "
-            f"the distance between its ends. {found.straight} of {found.paths} paths are straight."
+        said = f"From {words}, {{}}"
+        curved = (
+            "the path of {subject} is the most curved: its length is {value:.2f} times the distance between its ends. "
+            "{straight} of {paths} paths are straight."
         )
-    return (
-        f"{said} The path of {found.nearest[0]} stays closest to the training images: its largest distance to the "
-        f"nearest one is {found.nearest[1]:.2f}. The largest of all is {found.farthest[1]:.2f}, of "
-        f"{found.farthest[0]} (in units of one pixel's range)."
+        facts = {"straight": found.straight, "paths": found.paths}
+        listed.append(Finding("length over distance", curved, found.most_curved, found.ratio, facts=facts))
+    near = (
+        "The path of {subject} stays closest to the training images: its largest distance to the nearest one is "
+        "{value:.2f}."
     )
+    far = "The largest of all is {value:.2f}, of {subject} (in units of one pixel's range)."
+    for kind, text, (name, distance) in (("smallest", near, found.nearest), ("largest", far, found.farthest)):
+        listed.append(Finding(f"{kind} distance to training images", text, name, distance, unit="pixel ranges"))
+    return Sentence(said, listed, " ")

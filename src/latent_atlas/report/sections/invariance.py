@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import angles_by_step
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, groups, pca_manifolds, trained
@@ -33,17 +34,36 @@ def section(results: Path, params: Params) -> Section:
         *sample_sentences(sample[sample["model"].isin(told)], read_table(folder / "differences.csv"), params),
         *step_sentences(step_findings(steps)),
     ]
-    shown = [Picture(folder / f"angles_{example}.svg", f"Angles at {example}.") for example in (first, *others)]
+    examples = read_table(folder / "examples.csv")
+    degrees, names = "{:.1f}°".format, ("manifold", "transformation")
+
+    def angles_at(example: str) -> Picture:
+        rows = examples[examples["example"] == example]
+        alt = (
+            f"Heat map of {rows['model'].nunique()} models by {rows['transformation'].nunique()} transformations, the "
+            f"last column chance. Angles: {extremes(rows, 'angle_deg', degrees, *names)}."
+        )
+        return Picture(folder / f"angles_{example}.svg", f"Angles at {example}.", alt=alt)
+
+    shown = [angles_at(example) for example in (first, *others)]
     if trained(params):
         epochs = read_table(folder / "epochs.csv")
         said += epoch_sentences(*epoch_findings(epochs[~epochs["model"].isin(silent)]))
-        shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training."))
+        last = epochs[epochs["epoch"] == epochs.groupby("manifold")["epoch"].transform("max")]
+        alt = (
+            f"Points of {epochs['manifold'].nunique()} trainings, one for each epoch, a panel for each of "
+            f"{epochs['transformation'].nunique()} transformations. Angles at the end: "
+            f"{extremes(last, 'angle_deg', degrees, *names)}."
+        )
+        shown.append(Picture(folder / "epochs.svg", "Angle and test error in the course of each training.", alt=alt))
     charts = angles_by_step(steps, groups(params))
     shown.append(
         Picture(
             folder / "steps.svg",
             "Angle against the size of the step; diamonds: the derivative.",
             plots=tuple(chart.to_dict() for chart in charts.values()),
+            alt=f"Curves of {steps['model'].nunique()} models over steps up to {steps['step'].max():g}. "
+            f"Angles: {extremes(steps, 'angle_deg', degrees, *names)}.",
         )
     )
     kinds = list(params.invariance.transformations)
@@ -52,17 +72,19 @@ def section(results: Path, params: Params) -> Section:
             folder / "displacements" / example / f"{kind}.png",
             f"{kind} of {example}: tangential and normal components on each manifold.",
             wide=False,
+            alt=f"A row for each manifold: {example}, its displacement by {kind}, and the two components in "
+            f"red and blue. Angles: {extremes(_at(examples, example, kind), 'angle_deg', degrees, 'manifold')}.",
         )
         for example in params.invariance.pictures
         for kind in kinds
     ]
-    folded += [
-        Picture(folder / f"angles_{example}.svg", f"Angles at {example}.")
-        for example in params.examples
-        if example not in (first, *others)
-    ]
-    tables = [_sample_table(sample, params)]
-    return Section("Invariance angles", said, tables, shown, folded, folded_tables=[_score_table(sample)])
+    folded += [angles_at(example) for example in params.examples if example not in (first, *others)]
+    angles, scores = (one.of(folder / "summary.csv") for one in (_sample_table(sample, params), _score_table(sample)))
+    return Section("Invariance angles", said, [angles], shown, folded, folded_tables=[scores])
+
+
+def _at(examples: pd.DataFrame, example: str, kind: str) -> pd.DataFrame:
+    return examples[(examples["example"] == example) & (examples["transformation"] == kind)]
 
 
 def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Params) -> list[str]:
@@ -74,11 +96,25 @@ def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Pa
     for kind, rows in counted.groupby("transformation", sort=False):
         best = rows.loc[rows["score_mean"].idxmax()]
         alike = tied(differences[differences["transformation"] == kind], best["model"], rows["model"])
-        said = f"{kind}: {best['model']}, {ranged(best, 'score_mean', '{:.2f}'.format)}"
-        listed.append(said + (f", not told from {', '.join(alike)}" if alike else ""))
+        listed.append(
+            Finding.ranged(
+                "highest score",
+                best,
+                "score_mean",
+                ".2f",
+                "{transformation}: {subject}, {}" + (", not told from {object}" if alike else ""),
+                relation="cannot tell" if alike else "best",
+                object=", ".join(alike) or None,
+                facts={"transformation": str(kind)},
+            )
+        )
     return [
-        f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score is, for each "
-        f"transformation, {'; '.join(listed)}. {scope(sample, pca_manifolds(params))}."
+        Sentence(
+            f"Over {sample['images'].max()} images of the {params.sample.split} split, the highest mean score is, for "
+            f"each transformation, {{}}. {scope(sample, pca_manifolds(params))}.",
+            listed,
+            "; ",
+        )
     ]
 
 
@@ -143,17 +179,29 @@ def step_sentences(found: StepFindings | None) -> list[str]:
     """The findings in words."""
     if found is None:
         return []
-    said = (
-        f"A step of 1 is a chord, not a tangent: its angle differs from that of the derivative by "
-        f"{found.median:.1f}° in the median and by up to {found.largest:.1f}° ({found.transformation}, "
-        f"{found.manifold})."
-    )
-    if found.rest > 1:
-        said += (
-            f" A small step does not give the tangent either: at {found.smallest_step:g} the median difference is "
-            f"{found.rest:.1f}°. These transformations move black pixels in over the edge, however small the step is."
+    said = [
+        Finding(
+            "chord against tangent",
+            "its angle differs from that of the derivative by {value:.1f}° in the median and by up to {largest:.1f}° "
+            "({transformation}, {subject}).",
+            subject=found.manifold,
+            value=found.median,
+            unit="degrees",
+            facts={"largest": found.largest, "transformation": found.transformation, "step": 1},
         )
-    return [said]
+    ]
+    if found.rest > 1:
+        said.append(
+            Finding(
+                "chord against tangent",
+                "A small step does not give the tangent either: at {step:g} the median difference is {value:.1f}°. "
+                "These transformations move black pixels in over the edge, however small the step is.",
+                value=found.rest,
+                unit="degrees",
+                facts={"step": found.smallest_step},
+            )
+        )
+    return [Sentence("A step of 1 is a chord, not a tangent: {}", said, " ")]
 
 
 def epoch_findings(epochs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -181,14 +229,32 @@ def epoch_sentences(fell: pd.DataFrame, cases: int) -> list[str]:
     """The findings in words."""
     if not cases:
         return []
-    said = (
-        f"From the first kept epoch to the last, the angle fell together with the test error in {len(fell)} of {cases} "
-        f"cases (models × transformations)"
-    )
+    said = [
+        Finding(
+            "angle falls with the error",
+            "in {value} of {cases} cases (models × transformations)",
+            value=len(fell),
+            unit="cases",
+            facts={"cases": cases},
+        )
+    ]
     if len(fell):
         (manifold, kind), most = fell.index[0], fell.iloc[0]
-        said += (
-            f"; most for {manifold} and {kind}: from {most['angle_deg_first']:.1f}° to {most['angle_deg']:.1f}° "
-            f"while the error fell from {most['test_mse_first']:.4f} to {most['test_mse']:.4f}"
+        said.append(
+            Finding(
+                "largest fall of the angle",
+                "most for {subject} and {transformation}: from {first:.1f}° to {value:.1f}° while the error fell from "
+                "{error_first:.4f} to {error:.4f}",
+                subject=manifold,
+                value=float(most["angle_deg"]),
+                unit="degrees",
+                facts={
+                    "transformation": kind,
+                    "first": float(most["angle_deg_first"]),
+                    "error_first": float(most["test_mse_first"]),
+                    "error": float(most["test_mse"]),
+                },
+            )
         )
-    return [said + "."]
+    words = "From the first kept epoch to the last, the angle fell together with the test error {}."
+    return [Sentence(words, said, "; ")]

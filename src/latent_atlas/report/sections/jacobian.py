@@ -11,8 +11,9 @@ import pandas as pd
 
 from latent_atlas.files import read_table
 from latent_atlas.report import published
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import spectrum_bands
 from latent_atlas.study.manifolds import firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
@@ -30,7 +31,8 @@ def section(results: Path, params: Params) -> Section:
     )
     dataset = params.dataset.name or "" if alike else ""
     linear = pca_manifolds(params)
-    charts = spectrum_bands(read_table(folder / "bands.csv"), groups(params))
+    bands = read_table(folder / "bands.csv")
+    charts = spectrum_bands(bands, groups(params))
     verdicts = read_table(results / "layers" / "summary.csv")
     undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
@@ -41,37 +43,66 @@ def section(results: Path, params: Params) -> Section:
             ),
             *sentences(findings(summary[summary["manifold"].isin(params.models)], dataset)),
         ],
-        tables=[_sample_table(sample, params), _table(summary, first)],
+        tables=[
+            _sample_table(sample, params).of(folder / "summary.csv"),
+            _table(summary, first).of(folder / "examples.csv"),
+        ],
         pictures=[
             Picture(
                 folder / "bands.svg",
                 "Singular values of the decoders' Jacobians per standard deviation of the code, over the sample.",
+                alt=spectra_in_words(bands),
                 plots=tuple(chart.to_dict() for chart in charts.values()),
             ),
-            _spectra(folder, first),
+            _spectra(folder, first, summary),
         ],
-        folded=[_spectra(folder, example) for example in others],
+        folded=[_spectra(folder, example, summary) for example in others],
     )
 
 
 def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], split: str) -> list[str]:
     """Whose decoder is an immersion at all images of the sample, and what the weights alone left open."""
-    said = []
+    said: list[str] = []
     full = sample[sample["full_rank_share"] == 1]
     if len(full):
         worst = full.loc[full["sigma_ratio_min"].idxmin()]
         least = math.floor(1000 * full["full_rank_share_low"].min()) / 1000
         said.append(
-            f"In float64 the decoder's Jacobian has full rank at all {full['images'].max():,} images of the {split} "
-            f"split for {', '.join(full['model'])}: there these decoders are immersions. With 95% confidence the share "
-            f"of such images is at least {least:.1%}. The smallest σ min / σ max met is "
-            f"{worst['sigma_ratio_min']:.2g} ({worst['model']})."
+            Sentence(
+                "In float64 the decoder's Jacobian has full rank {}",
+                [
+                    Finding(
+                        "full rank",
+                        f"at all {{images:,}} images of the {split} split for {{subject}}: there these decoders are "
+                        "immersions. With 95% confidence the share of such images is at least {low:.1%}.",
+                        subject=", ".join(full["model"]),
+                        value=1.0,
+                        low=least,
+                        high=1.0,
+                        relation="immersion",
+                        facts={"images": int(full["images"].max())},
+                    ),
+                    Finding(
+                        "smallest ratio of singular values",
+                        "The smallest σ min / σ max met is {value:.2g} ({subject}).",
+                        worst["model"],
+                        float(worst["sigma_ratio_min"]),
+                    ),
+                ],
+                " ",
+            )
         )
     for _, row in sample[sample["full_rank_share"] < 1].iterrows():
-        said.append(
-            f"The decoder of {row['model']} has full rank at {ranged(row, 'full_rank_share', '{:.1%}'.format)} of "
-            f"{row['images']:,} images; its lowest rank is {row['rank_min']} of {row['latent_dim']}."
+        lost = Finding.ranged(
+            "full rank",
+            row,
+            "full_rank_share",
+            ".1%",
+            "The decoder of {subject} has full rank at {} of {images:,} images; its lowest rank is {rank} of {k}.",
+            relation="no immersion",
+            facts={"images": int(row["images"]), "rank": int(row["rank_min"]), "k": int(row["latent_dim"])},
         )
+        said.append(Sentence("{}", [lost]))
     answered = [model for model in full["model"] if model in undetermined]
     if answered:
         said.append(f"The weights alone leave this open for {', '.join(answered)}; at these images it is so.")
@@ -106,8 +137,26 @@ def _sample_table(sample: pd.DataFrame, params: Params) -> Table:
     return table(frame, formats, caption)
 
 
-def _spectra(folder: Path, example: str) -> Picture:
-    return Picture(folder / f"spectra_{example}.svg", f"Singular values of the decoders' Jacobians at {example}.")
+def spectra_in_words(bands: pd.DataFrame) -> str:
+    """What the figure of the spectra over the sample shows."""
+    number = "{:.3g}".format
+    largest = extremes(bands[bands["order"] == 1], "median", number, "model")
+    last = bands[bands["order"] == bands.groupby("model")["order"].transform("max")]
+    return (
+        f"Falling curves of {bands['model'].nunique()} models with bands. The first singular value, median: {largest}; "
+        f"the last one: {extremes(last, 'median', number, 'model')}."
+    )
+
+
+def _spectra(folder: Path, example: str, summary: pd.DataFrame) -> Picture:
+    here = summary[(summary["example"] == example) & (summary["dtype"] == "float64")]
+    alt = (
+        f"Falling curves of {len(here)} manifolds in float64 and float32, with the tolerance of each. In float64 "
+        f"σ max: {extremes(here, 'sigma_max', '{:.3g}'.format, 'manifold')}; σ min: "
+        f"{extremes(here, 'sigma_min', '{:.3g}'.format, 'manifold')}."
+    )
+    caption = f"Singular values of the decoders' Jacobians at {example}."
+    return Picture(folder / f"spectra_{example}.svg", caption, alt=alt)
 
 
 @dataclass(frozen=True)

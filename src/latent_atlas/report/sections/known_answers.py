@@ -17,7 +17,8 @@ def section(results: Path, params: Params) -> Section | None:
     """Published numbers beside those of this study; None where nothing was published of its data."""
     if not published.same_data(params):
         return None
-    known = read_table(results / "known_answers" / "summary.csv")
+    file = results / "known_answers" / "summary.csv"
+    known = read_table(file)
     return Section(
         "Known answers",
         warnings=[
@@ -25,9 +26,9 @@ def section(results: Path, params: Params) -> Section | None:
             for row in published.disagreeing(known).itertuples()
         ],
         sentences=sentences(known),
-        tables=[_table(known[known["kind"] == DATA], "Numbers that follow from the data alone")],
+        tables=[_table(known[known["kind"] == DATA], "Numbers that follow from the data alone").of(file)],
         folded_tables=[
-            _table(known[known["kind"] == kind], f"Numbers of {kind}")
+            _table(known[known["kind"] == kind], f"Numbers of {kind}").of(file)
             for kind in (TRAINING, SCALE)
             if kind in set(known["kind"])
         ],

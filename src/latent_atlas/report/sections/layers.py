@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
 
@@ -16,15 +16,27 @@ def section(results: Path, params: Params) -> Section:
     folder = results / "layers"
     verdicts = read_table(folder / "summary.csv")
     layers = read_table(folder / "layers.csv")
+    widest, least = (
+        extremes(layers, column, "{:.3g}".format, "manifold", "layer") for column in ("sigma_max", "sigma_min")
+    )
     return Section(
         "Layers",
         sentences=sentences(findings(verdicts)),
         tables=[
-            table(verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why")
+            table(
+                verdicts[["manifold", "part", "property", "verdict", "reason"]], {}, "What the weights say, and why"
+            ).of(folder / "summary.csv")
         ],
-        pictures=[Picture(folder / "spectra.svg", "Singular values of each linear or convolutional layer.")],
+        pictures=[
+            Picture(
+                folder / "spectra.svg",
+                "Singular values of each linear or convolutional layer.",
+                alt=f"Falling curves of {len(layers)} layers of {layers['manifold'].nunique()} networks. The "
+                f"largest singular value of a layer: {widest}; the smallest: {least}.",
+            )
+        ],
         folded_tables=[
-            _table(layers[layers["manifold"] == name], name)
+            _table(layers[layers["manifold"] == name], name).of(folder / "layers.csv")
             for name in params.models
             if name in set(layers["manifold"])
         ],

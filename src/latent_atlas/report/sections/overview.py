@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.sections.agreement import of_findings, pairs, same_surface
+from latent_atlas.report.sections.jacobian import spectra_in_words
 from latent_atlas.report.sections.reconstruct import gap_sentences
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds
@@ -38,14 +40,31 @@ def section(results: Path, params: Params) -> Section:
     errors = read["errors"]
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
     without = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
+    scores, angles = read["scores"], read_table(results / "invariance" / "summary.csv")
+    by_class = read_table(results / "invariance" / "scores_by_class.csv").assign(
+        label=lambda frame: "class " + frame["label"].astype(str)
+    )
     pictures = [
         Picture(
             results / "invariance" / "distributions.svg",
             "Angles of the displacements at every image of the sample, by model. Black line: chance. White: median. "
             "Symbols: the example images.",
+            alt=f"Violins of the angles of {scores['model'].nunique()} models, a panel for each of "
+            f"{angles['transformation'].nunique()} transformations. Mean angles: "
+            f"{extremes(angles, 'angle_deg_mean', '{:.1f}°'.format, 'model', 'transformation')}; chance "
+            f"{extremes(angles, 'chance_deg', '{:.1f}°'.format, 'model')}.",
         ),
-        Picture(results / "jacobian" / "bands.svg", "Singular values per standard deviation of the code."),
-        Picture(results / "invariance" / "classes.svg", "Mean score by class and model."),
+        Picture(
+            results / "jacobian" / "bands.svg",
+            "Singular values per standard deviation of the code.",
+            alt=spectra_in_words(read_table(results / "jacobian" / "bands.csv")),
+        ),
+        Picture(
+            results / "invariance" / "classes.svg",
+            "Mean score by class and model.",
+            alt=f"Scores of {by_class['model'].nunique()} models in {by_class['label'].nunique()} classes: "
+            f"{extremes(by_class, 'score_mean', '{:.2f}'.format, 'model', 'label')}.",
+        ),
     ]
     return Section(
         "Overview",
@@ -60,7 +79,11 @@ def section(results: Path, params: Params) -> Section:
             + (f" {', '.join(without)} is left out: linear subspaces hold it by construction." if without else "")
             + f" {scope(numbers, pca_manifolds(params))}.",
         ],
-        tables=[_table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split")],
+        tables=[
+            _table(numbers, f"{numbers['images'].max()} images of the {params.sample.split} split").of(
+                results / files["errors"], results / files["scores"], results / "tangents" / "shared.csv"
+            )
+        ],
         pictures=pictures,
         tables_first=True,
     )
@@ -153,12 +176,21 @@ def leader_sentences(what: str, found: list[Leader]) -> list[str]:
     if not compared:
         return []
     best = {"error": "smallest error", "score": "highest score"}[what]
-    written = {"error": "{:.5f}".format, "score": "{:.2f}".format}[what]
-    said = []
-    for one in compared:
-        text = f"at k = {one.latent_dim} {one.row['model']}, {ranged(one.row, one.value, written)}"
-        said.append(text + (f", which cannot be told from {', '.join(one.tied)}" if one.tied else ""))
-    return [f"The {best}: {'; '.join(said)}."]
+    spec = {"error": ".5f", "score": ".2f"}[what]
+    said = [
+        Finding.ranged(
+            best,
+            one.row,
+            one.value,
+            spec,
+            "at k = {k} {subject}, {}" + (", which cannot be told from {object}" if one.tied else ""),
+            relation="cannot tell" if one.tied else "best",
+            object=", ".join(one.tied) or None,
+            facts={"k": one.latent_dim},
+        )
+        for one in compared
+    ]
+    return [Sentence(f"The {best}: {{}}.", said, "; ")]
 
 
 def typical(places: pd.DataFrame) -> pd.DataFrame:
@@ -170,11 +202,19 @@ def typical(places: pd.DataFrame) -> pd.DataFrame:
 def typical_sentences(found: pd.DataFrame, examples: Collection[str]) -> list[str]:
     """Whether the examples are typical of the sample, in words."""
     said = [
-        f"{row['example']} lies at percentile {row['median']:.0f} of the scores ({row['min']:.0f} to {row['max']:.0f} "
-        f"over the models): {'typical' if row['typical'] else 'not typical'} of the sample"
+        Finding(
+            "percentile of an example",
+            "{subject} lies at percentile {value:.0f} of the scores ({min:.0f} to {max:.0f} over the models): "
+            "{relation} of the sample",
+            subject=row["example"],
+            value=row["median"],
+            unit="percentile",
+            relation="typical" if row["typical"] else "not typical",
+            facts={"min": row["min"], "max": row["max"]},
+        )
         for _, row in found[found["example"].isin(examples)].iterrows()
     ]
-    return [f"The example {'; '.join(said)}."] if said else []
+    return [Sentence("The example {}.", said, "; ")] if said else []
 
 
 def _table(numbers: pd.DataFrame, where: str) -> Table:

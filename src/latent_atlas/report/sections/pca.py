@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.page import Picture, Section
 from latent_atlas.study.schema import Params
 
@@ -17,7 +18,15 @@ def section(results: Path, params: Params) -> Section:
     return Section(
         "PCA, the linear baseline",
         sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],
-        pictures=[Picture(results / "pca" / "spectrum.svg", "Variance along the principal components.")],
+        pictures=[
+            Picture(
+                results / "pca" / "spectrum.svg",
+                "Variance along the principal components.",
+                alt=f"A falling curve of {len(spectrum)} variances, from {spectrum['variance'].iloc[0]:.3g} to "
+                f"{spectrum['variance'].iloc[-1]:.3g}; the first component holds "
+                f"{spectrum['variance_share'].iloc[0]:.1%} of the variance.",
+            )
+        ],
     )
 
 
@@ -28,8 +37,13 @@ def findings(spectrum: pd.DataFrame, latent_dims: list[int]) -> dict[int, float]
 
 def sentence(shares: dict[int, float]) -> str:
     """The findings in words."""
-    kept = ", ".join(f"{k} components hold {share:.1%}" for k, share in shares.items())
-    return f"Of the training images' variance, {kept}."
+    kept = [
+        Finding(
+            "variance that is held", "{components} components hold {value:.1%}", value=share, facts={"components": k}
+        )
+        for k, share in shares.items()
+    ]
+    return Sentence("Of the training images' variance, {}.", kept)
 
 
 def computed(spectrum: pd.DataFrame) -> list[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out, unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
@@ -24,6 +25,14 @@ def section(results: Path, params: Params) -> Section:
     sample = read_table(folder / "sample.csv")
     linear = pca_manifolds(params)
     told = sample[~sample["model"].isin(left_out(results, params))]
+
+    def compared_in_words(split: str) -> str:
+        rows = errors[errors["split"] == split]
+        error = extremes(rows, "mse", "{:.5f}".format, "manifold")
+        return (
+            f"A row of originals, and rows of {len(rows)} manifolds with the differences. Mean squared error: {error}."
+        )
+
     return Section(
         "Reconstruction",
         warnings=[str(case) for case in unlearned(results, params)],
@@ -32,24 +41,48 @@ def section(results: Path, params: Params) -> Section:
             *gap_sentences(told[~told["model"].isin(linear)], params.sample.split),
             *imported_sentences([name for name in params.models if name not in trained(params)]),
         ],
-        tables=[_table(errors), _gap_table(sample, scope(sample, linear))],
+        tables=[
+            _table(errors).of(folder / "summary.csv"),
+            _gap_table(sample, scope(sample, linear)).of(folder / "sample.csv"),
+        ],
         pictures=[
             Picture(
                 folder / "test_comparison.png",
                 "Ten test images by every manifold; on the right what each one gets wrong, all on one scale.",
+                alt=compared_in_words("test"),
             )
         ],
         folded=[
-            Picture(folder / f"{split}_images.png", f"{words} images, the originals.", wide=False)
+            Picture(
+                folder / f"{split}_images.png",
+                f"{words} images, the originals.",
+                wide=False,
+                alt=f"A square grid of images of {params.dataset.name or 'the dataset'} from the {split} split.",
+            )
             for split, words in SPLITS.items()
         ]
         + [
-            Picture(folder / f"{split}_{group}.png", f"{words} images reconstructed by {', '.join(names)}.")
+            Picture(
+                folder / f"{split}_{group}.png",
+                f"{words} images reconstructed by {', '.join(names)}.",
+                alt=f"Square grids of the same images, one for each manifold; mean squared error: "
+                f"{extremes(_in(errors, split, names), 'mse', '{:.5f}'.format, 'manifold')}.",
+            )
             for split, words in SPLITS.items()
             for group, names in groups(params).items()
         ]
-        + [Picture(folder / "train_comparison.png", "Ten training images by every manifold.")],
+        + [
+            Picture(
+                folder / "train_comparison.png",
+                "Ten training images by every manifold.",
+                alt=compared_in_words("train"),
+            )
+        ],
     )
+
+
+def _in(errors: pd.DataFrame, split: str, models: Collection[str]) -> pd.DataFrame:
+    return errors[(errors["split"] == split) & errors["model"].isin(models)]
 
 
 def findings(sample: pd.DataFrame, differences: pd.DataFrame, linear: Collection[str]) -> pd.DataFrame:
@@ -84,7 +117,18 @@ def findings(sample: pd.DataFrame, differences: pd.DataFrame, linear: Collection
 def sentences(found: pd.DataFrame) -> list[str]:
     """The findings in words."""
     listed = {
-        verdict: ", ".join(f"{row['model']} by {abs(row['ratio'] - 1):.0%}" for _, row in rows.iterrows())
+        verdict: [
+            Finding(
+                "error over that of PCA",
+                "{subject} by {change:.0%}",
+                subject=row["model"],
+                value=row["ratio"],
+                relation=str(verdict),
+                object="centred PCA of the same dimension",
+                facts={"change": abs(row["ratio"] - 1)},
+            )
+            for _, row in rows.iterrows()
+        ]
         for verdict, rows in found.groupby("verdict")
     }
     words = {
@@ -92,7 +136,7 @@ def sentences(found: pd.DataFrame) -> list[str]:
         "larger": "Larger errors than centred PCA of the same dimension, at the same images: {}.",
         "cannot tell": "Whether the error differs from that of centred PCA of the same dimension cannot be told of {}.",
     }
-    return [text.format(listed[verdict]) for verdict, text in words.items() if verdict in listed]
+    return [Sentence(text, listed[verdict]) for verdict, text in words.items() if verdict in listed]
 
 
 def gap_sentences(sample: pd.DataFrame, split: str) -> list[str]:
@@ -101,21 +145,28 @@ def gap_sentences(sample: pd.DataFrame, split: str) -> list[str]:
     if not len(gaps):
         return []
     ends = [gaps.loc[gaps["encoder_gap_mean"].idxmin()], gaps.loc[gaps["encoder_gap_mean"].idxmax()]]
-    said = [f"{ranged(row, 'encoder_gap_mean', '{:.1%}'.format)} for {row['model']}" for row in ends]
+    ends = ends[: gaps["model"].nunique()]  # one is both the least and the most
     found = [
-        "The squared error divides into what the surface cannot draw, the distance to its closest point, and what the "
-        f"encoder misses. At the {gaps['images'].max():,} images of the {split} split the share of the latter is "
-        f"{', and '.join(dict.fromkeys(said))}{'; others lie between' if len(gaps) > 2 else ''}."
+        Sentence(
+            "The squared error divides into what the surface cannot draw, the distance to its closest point, and what "
+            f"the encoder misses. At the {gaps['images'].max():,} images of the {split} split the share of the latter "
+            f"is {{}}{'; others lie between' if len(gaps) > 2 else ''}.",
+            [Finding.ranged("encoder gap", row, "encoder_gap_mean", ".1%", "{} for {subject}") for row in ends],
+            ", and ",
+        )
     ]
     short = [
-        f"{row['model']} ({1 - row['converged_share']:.1%})"
+        Finding("not converged", "{subject} ({value:.1%})", row["model"], 1 - row["converged_share"])
         for _, row in gaps.iterrows()
         if row["converged_share"] < 0.99
     ]
     if short:
         found.append(
-            f"Where the search for the closest point ends before the residual is orthogonal to the tangent space, the "
-            f"encoder misses at least what is found. Share of such images: {', '.join(short)}."
+            Sentence(
+                "Where the search for the closest point ends before the residual is orthogonal to the tangent space, "
+                "the encoder misses at least what is found. Share of such images: {}.",
+                short,
+            )
         )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latent_atlas.report.page import Picture, Section
-from latent_atlas.study.manifolds import compared, firsts, groups
+from latent_atlas.study.manifolds import compared, firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
 
 
@@ -16,9 +16,19 @@ def section(results: Path, params: Params) -> Section:
     open_ones = {names[0] for names in groups(params).values()}
     shown, folded = [], []
     for name in firsts(params):
+        entry = params.models.get(name)
+        directions = entry.latent_dim if entry else pca_manifolds(params)[name][0]
         pictures = [
-            Picture(folder / name / "singular_vectors.png", f"{name}: an orthonormal basis of its tangent space."),
-            Picture(folder / name / "columns.png", f"{name}: the columns of its Jacobian."),
+            Picture(
+                folder / name / "singular_vectors.png",
+                f"{name}: an orthonormal basis of its tangent space.",
+                alt=f"{directions} pictures of {example} in red and blue, one for each left singular vector.",
+            ),
+            Picture(
+                folder / name / "columns.png",
+                f"{name}: the columns of its Jacobian.",
+                alt=f"{directions} pictures of {example} in red and blue, one for each latent coordinate.",
+            ),
         ]
         open_here = name in open_ones and name in compared(params)
         shown += pictures[:1] if open_here else []

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.learned import unlearned
-from latent_atlas.report.page import Picture, Section, Table, table
+from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import learning_curves
 from latent_atlas.study.manifolds import groups, trained
 from latent_atlas.study.models import training_of
@@ -23,20 +24,33 @@ def section(results: Path, params: Params) -> Section:
         return Section("Training", ["No model of this study was trained here: all were imported."])
     folder = results / "train"
     table = read_table(folder / "curves.csv")
+    error, ends = "{:.5f}".format, table.groupby("manifold", sort=False).tail(1)
     curves = {str(name): rows for name, rows in table.groupby("manifold", sort=False)}
     return Section(
         "Training",
         warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
-        tables=[_table(curves, params)],
+        tables=[_table(curves, params).of(folder / "curves.csv")],
         pictures=[
             Picture(
                 folder / "curves.svg",
                 "Error on the test images in the course of each training.",
                 plots=(learning_curves(table, groups(params)).to_dict(),),
+                alt=f"Learning curves of {len(curves)} trainings over up to {table['epoch'].max()} epochs. Test error "
+                f"at the end: {extremes(ends, 'test_mse', error, 'manifold')}.",
             )
         ],
-        folded=[Picture(folder / name / "curve.svg", f"Learning curve of {name}.", wide=False) for name in curves],
+        folded=[
+            Picture(
+                folder / name / "curve.svg",
+                f"Learning curve of {name}.",
+                wide=False,
+                alt=f"Error on training and test images over {rows['epoch'].iloc[-1]} epochs: the test error goes "
+                f"from {error(rows['test_mse'].iloc[0])} to {error(rows['test_mse'].iloc[-1])}, the training "
+                f"error ends at {error(rows['train_mse'].iloc[-1])}.",
+            )
+            for name, rows in curves.items()
+        ],
     )
 
 
@@ -50,7 +64,10 @@ def _sentence(name: str, gap: float) -> str:
     """Whether a model overfits."""
     if gap <= OVERFITTED:
         return f"No model's test error ends more than {OVERFITTED:.0%} above its training error."
-    return f"The widest gap between training and test error is that of {name}: the test error ends {gap:.0%} higher."
+    words = (
+        "The widest gap between training and test error is that of {subject}: the test error ends {value:.0%} higher."
+    )
+    return Sentence("{}", [Finding("test error above training error", words, name, gap)])
 
 
 def _table(curves: dict[str, pd.DataFrame], params: Params) -> Table:
