@@ -27,7 +27,7 @@ METADATA = {
 }
 
 
-def write(path: Path, state: dict[str, torch.Tensor] | None = None, **metadata: str) -> Path:
+def write(path: Path, state: dict[str, torch.Tensor] | None, **metadata: str) -> Path:
     """A file with a checksum as the project writes it, whatever it says."""
     if state is None:
         state = dict(build("fully_connected", (1, 8, 8), 3, OPTIONS).state_dict())
@@ -67,7 +67,7 @@ def test_as_it_was_written(tmp_path: Path) -> None:
     ids=str,
 )
 def test_metadata_that_do_not_fit_allocate_nothing(tmp_path: Path, metadata: dict[str, str]) -> None:
-    path = write(tmp_path / "m.safetensors", **metadata)
+    path = write(tmp_path / "m.safetensors", None, **metadata)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     with pytest.raises(LatentAtlasError) as error:
         Checkpoint.load(path)
@@ -84,12 +84,12 @@ def test_no_other_code_is_run(tmp_path: Path, name: str) -> None:
             if name
             else pytest.raises(LatentAtlasError)
         ):
-            Checkpoint.load(write(tmp_path / "m.safetensors", **{key: name or "no such"}))
+            Checkpoint.load(write(tmp_path / "m.safetensors", None, **{key: name or "no such"}))
 
 
 def test_nothing_is_imported_for_an_unknown_name(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('was_here', 'w')\nclass Evil: ...\n")
-    write(tmp_path / "m.safetensors", architecture="evil:Evil")
+    write(tmp_path / "m.safetensors", None, architecture="evil:Evil")
     code = "import latent_atlas; latent_atlas.load('m.safetensors')"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "names the architecture 'evil:Evil', whose code would be run" in done.stderr

@@ -537,7 +537,3 @@ class TestLayout:
         assert ticks[0] == 1
         assert len(ticks) <= 12
         assert set(ticks) <= set(range(1, last + 1))
-
-    @pytest.mark.parametrize("count", [1, 6, 30])
-    def test_palette_has_as_many_different_colours_as_asked_for(self, count: int) -> None:
-        assert len(set(base.palette(count))) == count

@@ -9,11 +9,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
 from latent_atlas.errors import DataError
 from latent_atlas.report import plots
-from latent_atlas.report.figures.style import palette
+from latent_atlas.report.figures.style import looks
 
 HOSTILE = "<img src=x onerror=alert(1)>.[0]'\"\\"
 
@@ -67,7 +66,7 @@ class TestLearningCurves:
         spec = written(plots.learning_curves(curves()))
         scales = [layer["encoding"]["color"]["scale"] for layer in spec["layer"]]
         assert all(scale == scales[0] for scale in scales)
-        assert scales[0] == {"domain": ["a", HOSTILE], "range": [to_hex(colour) for colour in palette(2)]}
+        assert scales[0] == {"domain": ["a", HOSTILE], "range": [look.colour for look in looks(["a", HOSTILE]).values()]}
 
     def test_tells_what_it_shows(self) -> None:
         spec = written(plots.learning_curves(curves()))
@@ -92,7 +91,7 @@ class TestSpectrumBands:
         assert values(charts["y"])[["low", "middle", "high"]].to_numpy().tolist() == [[4, 5, 6]]
         # the colour of a model does not depend on which others have spectra
         scale = written(charts["x"])["layer"][0]["encoding"]["color"]["scale"]
-        assert scale == {"domain": ["a"], "range": [to_hex(palette(2)[1])]}
+        assert scale == {"domain": ["a"], "range": [looks(["a"], GROUPS)["a"].colour]}
 
     def test_zero_is_told_as_zero_and_drawn_at_the_edge(self) -> None:
         (chart,) = plots.spectrum_bands(bands()).values()

@@ -162,7 +162,7 @@ def gaps(*rows: tuple[str, float, float]) -> list[str]:
         "encoder_gap_mean_low": table["encoder_gap_mean"] - 0.01,
         "encoder_gap_mean_high": table["encoder_gap_mean"],
     }
-    return gap_sentences(table.assign(images=1000, **limits), "test")
+    return [str(sentence) for sentence in gap_sentences(table.assign(images=1000, **limits), "test")]
 
 
 def test_gaps_in_words() -> None:

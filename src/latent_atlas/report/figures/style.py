@@ -341,7 +341,8 @@ def looks(names: Sequence[str], groups: Mapping[str, Sequence[str]] | None = Non
         light, dark, marker, shape = OWN_FAMILIES.get(family, FAMILIES[own])
         for place, name in enumerate(members):
             depth = place / (len(members) - 1) if len(members) > 1 else 0.5
-            colour = to_hex((1 - depth) * np.array(to_rgb(light)) + depth * np.array(to_rgb(dark)))
+            red, green, blue = (1 - depth) * np.array(to_rgb(light)) + depth * np.array(to_rgb(dark))
+            colour = to_hex((red, green, blue))
             dash, hollow = DASHES[(place + turn) % len(DASHES)], place // len(DASHES) % 2
             found[name] = Look(family, colour, dash, marker, shape, not hollow)
     return {name: found[name] for name in names}
@@ -356,6 +357,8 @@ def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
         Axes whose lines have the names of models as labels, with limits and scales as they will be.
     """
     found = []
+    (fig,) = {axes.get_figure(root=True) for axes, _ in panels}
+    assert fig is not None  # only removed axes have no figure
     for axes, chosen in panels:
         axes.get_xlim(), axes.get_ylim()  # sets limits that are due
         to_share = axes.transScale + axes.transLimits  # of data to parts of the axes
@@ -365,7 +368,7 @@ def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
             points = points[np.isfinite(points).all(axis=1)]
             if line.get_label() in chosen and len(points):
                 ends[str(line.get_label())] = points[points[:, 0].argmax()]
-        width, height = axes.get_position().size * axes.figure.get_size_inches()
+        width, height = axes.get_position().size * fig.get_size_inches()
         gap = 11 / 72 / height  # of lines of text of 8 points
         for column in dict.fromkeys(round(x * width / 0.8) for x, _ in ends.values()):
             here = [name for name, (x, _) in ends.items() if round(x * width / 0.8) == column]
@@ -373,7 +376,7 @@ def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
             places = _apart(wanted, gap)
             if len(chosen) > NAMED or np.abs(places - wanted).max() > 3.5 * gap:
                 together = {name: look for _, each in panels for name, look in each.items()}
-                legend(axes if len(panels) == 1 and not isinstance(axes, Panel) else axes.figure, together)
+                legend(axes if len(panels) == 1 and not isinstance(axes, Panel) else fig, together)
                 return
             moved = np.abs(places - wanted) > 0.3 * gap
             found += [
