@@ -146,8 +146,8 @@ def _shared(row: pd.Series, kind: str, words: str, relation: str | None = None, 
     words = words.replace("{}", "{value:.1%}" + (" [{low:.1%}, {high:.1%}]" if known else ""))
     other = str(row["b"]) if "b" in row else None
     facts |= {"chance": float(row["chance"])} if "chance" in row else {}
-    limits = (low, high) if known else (None, None)
-    return Finding(kind, words, str(row["a"]), value, *limits, relation=relation, object=other, facts=facts)
+    least, most = (low, high) if known else (None, None)
+    return Finding(kind, words, str(row["a"]), value, least, most, relation=relation, object=other, facts=facts)
 
 
 def _table(shared: pd.DataFrame, caption: str) -> Table:

@@ -146,7 +146,7 @@ def gap_sentences(sample: pd.DataFrame, split: str) -> list[str]:
         return []
     ends = [gaps.loc[gaps["encoder_gap_mean"].idxmin()], gaps.loc[gaps["encoder_gap_mean"].idxmax()]]
     ends = ends[: gaps["model"].nunique()]  # one is both the least and the most
-    found = [
+    found: list[str] = [
         Sentence(
             "The squared error divides into what the surface cannot draw, the distance to its closest point, and what "
             f"the encoder misses. At the {gaps['images'].max():,} images of the {split} split the share of the latter "
