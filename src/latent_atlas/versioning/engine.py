@@ -45,7 +45,7 @@ else:
 class Refused(Exception if LACKS else WorkflowError):  # type: ignore[misc]
     """What a user can correct. Snakemake shows the message alone, for it finds no traceback."""
 
-    __traceback__ = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+    __traceback__ = property(lambda self: None, lambda self, value: None)
 
 
 TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
