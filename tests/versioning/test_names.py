@@ -38,3 +38,22 @@ def test_state_dicts_come_in_whatever_their_names(tmp_path: Path) -> None:
         study.repro("--single-item", "--force", stage)
     assert [(study.root / path).read_bytes() for path in checkpoints] == before
     assert not (study.root / "TRAP").exists()
+
+
+def test_options_may_hold_what_engines_fill_in(tmp_path: Path) -> None:
+    study = Repository.make(tmp_path / "study")
+    (study.root / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from latent_atlas.models.architectures.fully_connected import FullyConnectedAutoencoder\n"
+        "def net(shape, k, note):\n"
+        "    Path('note.txt').write_text(note)\n"
+        "    return FullyConnectedAutoencoder(shape, k, widths=(16, 8))\n"
+    )
+    note = "{manifold} {foo} {input} {{a}} {b,c} {} ${x} $(touch TRAP) `touch TRAP` <b>"
+    entry = {"architecture": "mine:net", "latent_dim": 4, "options": {"note": note}}
+    study.edit_params(lambda values: values["models"].update(odd=entry))
+    study.snakemake("results/checkpoints/odd.safetensors")
+    assert (study.root / "note.txt").read_text() == note
+    study.run("latent-atlas", "pipeline")
+    assert "up to date" in study.run("dvc", "status", "train-odd").stdout
+    assert not (study.root / "TRAP").exists()

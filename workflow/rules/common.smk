@@ -31,11 +31,11 @@ from latent_atlas.study.sources import (
     objective,
     origins,
     packaged,
-    parameters,
     put_commands_on_path,
     values_of_wildcards,
     without_storage,
 )
+from latent_atlas.study.sources import parameters as parameters_text
 from latent_atlas.study.sources import sources as source_files
 from latent_atlas.versioning import attach
 
@@ -52,6 +52,12 @@ def here(file):
 def sources(*names):
     """The source files of a stage: see latent_atlas.study.sources.sources."""
     return [here(file) for file in source_files(*names)]
+
+
+def parameters(values, *keys):
+    """The values at dotted keys, as a function: in a string, Snakemake would take a user's {...} for a wildcard."""
+    text = parameters_text(values, *keys)
+    return lambda wildcards: text
 
 
 def network(model):
