@@ -162,6 +162,12 @@ def legend(drawn: Axes | Figure) -> list[str]:
     return [text.get_text() for text in found.get_texts()]
 
 
+def named(axes: Axes) -> list[str]:
+    """The names at the ends of the lines of axes."""
+    names = [line.get_label() for line in axes.get_lines()]
+    return [text for text in words(axes) if text in names]
+
+
 def ticks(axes: Axes) -> list[str]:
     """The labels of the rows."""
     return [label.get_text() for label in axes.get_yticklabels()]
@@ -309,13 +315,13 @@ class TestLines:
         axes = la.plot_learning_curves(table)
         by_name = {name: table[table["manifold"] == name] for name in NAMES}
         assert lines(axes) == {name: [[1, 2, 3], rows["test_mse"].tolist()] for name, rows in by_name.items()}
-        assert legend(axes) == NAMES
+        assert sorted(named(axes)) == sorted(NAMES)
         assert axes.get_yscale() == "log"
 
     def test_agreement_by_epoch(self) -> None:
         axes = la.plot_agreement_epochs(courses())
         assert lines(axes) == {"fc2": [[1, 2], [0.5, 1.0]], "fc4": [[1, 2], [0.4, 0.9]]}
-        assert legend(axes) == ["fc2", "fc4"]
+        assert named(axes) == ["fc2", "fc4"]
         assert len(axes.collections) == 2  # the intervals
 
     def test_agreement_of_all_pairs(self) -> None:
@@ -340,7 +346,7 @@ class TestLines:
             assert np.array(finite.get_data()).tolist() == [[0.5, 1], [10, 20]]
             assert np.array(derivative.get_data()).tolist() == [[0.25], [0]]
         assert [axes.get_ylabel() for axes in grid[::2]] == ["networks\nangle (degrees)", "linear\nangle (degrees)"]
-        assert [legend(axes) for axes in grid[1::2]] == [["fc2"], ["pca2"]]
+        assert [named(axes) for axes in grid[1::2]] == [["fc2"], ["pca2"]]
         assert "coat" in figure.get_suptitle()
 
     def test_epochs(self) -> None:
@@ -354,7 +360,7 @@ class TestLines:
         assert np.asarray(points.get_offsets()).tolist() == [[0.1, 20], [0.05, 20]]
         assert points.get_sizes().tolist() == [23, 38]
         assert rotation.get_xlim()[0] > rotation.get_xlim()[1]
-        assert legend(blur) == NAMES
+        assert legend(figure) == NAMES  # the lines go to the left where the errors fall
 
     def test_spectra(self) -> None:
         figure = la.plot_spectra(spectra(), tolerances(), {"networks": ["fc2"], "linear": ["pca2"], "all": NAMES})
@@ -365,8 +371,8 @@ class TestLines:
         assert double == [[1, 2, 3], [2, 1, 1e-17]]
         assert single == [[1, 2, 3], [3, 1.5, 1e-17]]
         assert [limit[1] for limit in limits] == [[1e-15, 1e-15], [1e-7, 1e-7]]
-        assert words(linear) == ["rank tolerance, float64", "rank tolerance, float32"]
-        assert [legend(axes) for axes in (networks, linear, both)] == [["fc2"], ["pca2"], NAMES]
+        assert words(linear)[:2] == ["rank tolerance, float64", "rank tolerance, float32"]
+        assert [named(axes) for axes in (networks, linear, both)] == [["fc2"], ["pca2"], NAMES]
         assert "coat" in figure.get_suptitle()
 
     def test_spectrum_bands(self) -> None:
@@ -379,7 +385,7 @@ class TestLines:
                 (1, 2), (2, 1), (3, 1e-17), (1, 4), (2, 3), (3, 2),
             }  # fmt: skip
             assert axes.get_yscale() == "log"
-            assert legend(axes) == [name]
+            assert named(axes) == [name]
 
     def test_spectrum_bands_of_codes_that_do_not_vary(self) -> None:
         (axes,) = la.plot_spectrum_bands(bands().iloc[:0]).axes
@@ -404,7 +410,7 @@ class TestLines:
             x, y = np.array(line.get_data())
             assert x.tolist() == [0, 0.5, 1]
             np.testing.assert_array_equal(y, [0.1, np.nan, 0.3])
-        assert [line.get_linestyle() for line in speed.get_lines()] == ["-", "-", "--"]
+        assert len({line.get_color() for line in speed.get_lines()}) == 3
         assert distance.get_title() == "distance to the nearest training image"
         assert legend(figure) == ["pixels", "pca2", "pca2_uncentred"]
         assert figure.get_suptitle() == "from here to there"

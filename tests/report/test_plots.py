@@ -66,7 +66,10 @@ class TestLearningCurves:
         spec = written(plots.learning_curves(curves()))
         scales = [layer["encoding"]["color"]["scale"] for layer in spec["layer"]]
         assert all(scale == scales[0] for scale in scales)
-        assert scales[0] == {"domain": ["a", HOSTILE], "range": [look.colour for look in looks(["a", HOSTILE]).values()]}
+        assert scales[0] == {
+            "domain": ["a", HOSTILE],
+            "range": [look.colour for look in looks(["a", HOSTILE]).values()],
+        }
 
     def test_tells_what_it_shows(self) -> None:
         spec = written(plots.learning_curves(curves()))
@@ -91,7 +94,10 @@ class TestSpectrumBands:
         assert values(charts["y"])[["low", "middle", "high"]].to_numpy().tolist() == [[4, 5, 6]]
         # the colour of a model does not depend on which others have spectra
         scale = written(charts["x"])["layer"][0]["encoding"]["color"]["scale"]
-        assert scale == {"domain": ["a"], "range": [looks(["a"], GROUPS)["a"].colour]}
+        assert scale == {
+            "domain": ["a"],
+            "range": [looks(["a"], {"x": ["missing", "a"], "y": ["b"], "z": ["c"]})["a"].colour],
+        }
 
     def test_zero_is_told_as_zero_and_drawn_at_the_edge(self) -> None:
         (chart,) = plots.spectrum_bands(bands()).values()
