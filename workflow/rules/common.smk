@@ -219,7 +219,7 @@ def origin(rule):
     return {
         "outputs": [without_storage(file, STORAGE) for file in rule.output],
         "inputs": read_by(rule),
-        "params": list(json.loads(rule.params.values)),
+        "params": list(json.loads(rule.params.values(None))),
     }
 
 

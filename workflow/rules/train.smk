@@ -24,7 +24,7 @@ rule train:
         # A cluster's profile says how it is requested.
         gpu=1,
     params:
-        values=lambda w: parameters(VALUES, "training", *entry(w.manifold))(w),
+        values=lambda w: parameters_text(VALUES, "training", *entry(w.manifold)),
         seed=lambda w: MANIFOLDS[w.manifold].seed,
     shell:
         "latent-atlas train --name {wildcards.manifold} --seed {params.seed} --images {input.images} "
@@ -49,7 +49,7 @@ rule import_:
     resources:
         **requests("import_"),
     params:
-        values=lambda w: parameters(VALUES, *entry(w.manifold))(w),
+        values=lambda w: parameters_text(VALUES, *entry(w.manifold)),
         codes=lambda w, input: ["--codes", input.codes] if input.codes else [],
     shell:
         "latent-atlas import --name {wildcards.manifold} --images {input.images} "
