@@ -286,7 +286,7 @@ class TestFiles:
             (b"<!DOCTYPE html><html></html>", "is a web page: download the file itself"),
             (b"\n\n  <html lang='en'><head>", "is a web page"),
             (b"<?xml version='1.0'?><Error>", "is a web page"),
-            (gzip.compress(b"weights"), "is compressed by gzip: unpack it with gunzip"),
+            (gzip.compress(b"weights", mtime=0), "is compressed by gzip: unpack it with gunzip"),
             (b"BZh91AY", "is a compressed archive: unpack it"),
             (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
             (b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', r"is text \(JSON\)"),
