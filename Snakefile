@@ -37,5 +37,5 @@ onerror:
     records.collect()
 
 
-attach(workflow, "workflow/versioning.yaml")
+attach(workflow, "workflow/versioning.yaml", records.times)
 cluster.attach(workflow)

@@ -111,7 +111,9 @@ class TestStage:
         assert sample["names"][:2] == ["pullover", "sneaker"]
         assert len(sample["chance"]) == 5
         assert len(sample["pairs"]) == 9  # that of the examples and all random ones
-        files = {"explorer.js", "explorer.css", "runtime.js", "sample.js", *(f"decoder_{n}.js" for n in MANIFOLDS)}
+        files = {"explorer.js", "explorer.css", "runtime.js", "licences.txt", "sample.js"} | {
+            f"decoder_{n}.js" for n in MANIFOLDS
+        }
         assert {file.name for file in folder.iterdir()} == files
 
     def test_the_same_bytes_each_time(self, results: Path, trained: Study, digits_file: Path, tmp_path: Path) -> None:

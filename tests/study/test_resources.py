@@ -94,10 +94,11 @@ def test_a_stage_that_was_never_measured_gets_a_default(params: config.Params) -
 
 
 def test_measured_from_the_records_of_jobs(params: config.Params, tmp_path: Path) -> None:
+    took = {"node": "here", "device": "cpu", "started_utc": "2026-01-01T00:00:00", "cpu_s": 1}
     for job, seconds, memory in (("train/conv16", 90, 700), ("train/fc16", 50, 812), ("report", 3, 5)):
         path = tmp_path / f"{job}{ENDING}"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"wall_s": seconds, "peak_memory_mib": memory}))
+        path.write_text(json.dumps(took | {"wall_s": seconds, "peak_memory_mib": memory}))
     found = measure(tmp_path, params)
     assert found["train"] == {"seconds": max(90 / epochs(params, "conv16"), 10), "memory_mb": 812}
     assert found["report"] == {"seconds": pytest.approx(3 / len(manifolds(params)), abs=0.05), "memory_mb": 5}

@@ -8,12 +8,11 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import click
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from latent_atlas.errors import LatentAtlasError
 
@@ -23,7 +22,6 @@ COLUMNS = (
     "stage", "node", "job_id", "device", "started_utc", "wall_s", "cpu_s", "peak_memory_mib", "peak_gpu_memory_mib",
 )  # fmt: skip
 ENDING = ".record.json"
-AHEAD = timedelta(days=1)  # how far the clocks of two machines may differ
 LARGEST = 10**6  # bytes of a record
 
 
@@ -40,28 +38,6 @@ def records() -> None:
     if not Path("Snakefile").is_file():
         raise click.ClickException("this folder has no Snakefile: run it in the project's folder")
     click.echo(f"{collect()} jobs: results/records.csv")
-
-
-def _time(text: str) -> str:
-    if datetime.fromisoformat(text).replace(tzinfo=UTC) > datetime.now(UTC) + AHEAD:
-        raise ValueError("it lies in the future")
-    return text
-
-
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Record(BaseModel):
-    """What a job took, and where; other keys are let be."""
-
-    node: str
-    job_id: str | None = None
-    device: str
-    started_utc: Annotated[str, AfterValidator(_time)]
-    wall_s: Amount
-    cpu_s: Amount
-    peak_memory_mib: Amount
-    peak_gpu_memory_mib: Amount | None = None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -84,6 +60,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _checked(values: Any) -> dict[str, Any]:
+    from pydantic import ValidationError
+
+    from latent_atlas.cluster.job_record import Record
+
     try:
         Record.model_validate(values)
     except ValidationError as error:
@@ -138,7 +118,7 @@ def collect(logs: Path = Path("logs"), results: Path = Path("results"), pipeline
     return len(kept)
 
 
-def times(table: Path) -> dict[str, tuple[float, float]]:
+def times(table: Path = Path("results/records.csv")) -> dict[str, tuple[float, float]]:
     """When the jobs in a table of records began and ended, by stage, in seconds since 1970; empty without the table."""
     rows = {stage: row for stage, row in _rows(table).items() if row["started_utc"] and row["wall_s"]}
     began = {

@@ -6,11 +6,12 @@ a job with its entry there, and write the entry when the job has succeeded. ``pi
 Snakemake's jobs, so that the Snakefile is the only definition. ``lock_file`` reads and writes ``dvc.lock``.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def attach(workflow: Any, extras_file: str) -> None:
+def attach(workflow: Any, extras_file: str, times: Callable[[], Mapping[str, tuple[float, float]]] = dict) -> None:
     """Let a workflow use ``dvc.lock``: see :func:`.engine.attach`. Called at the end of a Snakefile."""
     from latent_atlas.versioning import engine
 
-    engine.attach(workflow, extras_file)
+    engine.attach(workflow, extras_file, times)

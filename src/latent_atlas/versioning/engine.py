@@ -16,13 +16,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import snakemake
 
-from latent_atlas.cluster import records
 from latent_atlas.versioning import pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
@@ -52,7 +51,7 @@ class Refused(Exception if LACKS else WorkflowError):  # type: ignore[misc]
 TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
 
-def attach(workflow: Any, extras_file: str) -> None:
+def attach(workflow: Any, extras_file: str, times: Callable[[], Mapping[str, tuple[float, float]]]) -> None:
     """Let a workflow use ``dvc.lock``. Called at the end of the Snakefile.
 
     Parameters
@@ -61,6 +60,8 @@ def attach(workflow: Any, extras_file: str) -> None:
     extras_file : str
         YAML file with the content of ``dvc.yaml`` other than the stages: see :func:`.pipeline.render`. Relative to the
         Snakefile that calls this, which another one may include.
+    times : callable
+        Gives, by stage, when jobs that Snakemake has no record of began and ended, in seconds since 1970.
     """
     main, root = workflow.is_main_process, Path.cwd()
     aside = stands_aside()
@@ -86,7 +87,7 @@ def attach(workflow: Any, extras_file: str) -> None:
             raise Refused("versioning works with Snakemake's file-based records only: leave out --persistence")
         persistence.__class__ = LockFilePersistence
         runs = workflow.executor_plugin is not None and not (workflow.dryrun or workflow.touch)
-        persistence.use(LockFile(root, extras.get("in_git", []), workflow_warning), records=runs)
+        persistence.use(LockFile(root, extras.get("in_git", []), workflow_warning), runs, times)
         try:  # what DVC could not use is reported before the jobs are planned
             persistence.lock_file.repo  # noqa: B018
             persistence.lock_file.entries  # noqa: B018
@@ -219,12 +220,13 @@ class LockFilePersistence(FilePersistence):
     max_checksum_file_size: int
     lists: bool  # whether jobs are only listed from now on, not planned
     _records: bool
+    _times: Callable[[], Mapping[str, tuple[float, float]]]
     _definitions: dict[Any, Job]
     _changes: dict[Any, list[str]]
 
-    def use(self, lock_file: LockFile, records: bool) -> None:
+    def use(self, lock_file: LockFile, records: bool, times: Callable[[], Mapping[str, tuple[float, float]]]) -> None:
         """Start to answer from a lock file, and to write to it if ``records``."""
-        self.lock_file, self._records = lock_file, records
+        self.lock_file, self._records, self._times = lock_file, records, times
         self._definitions, self._changes, self.lists = {}, {}, False
 
     def update_pipeline(self, workflow: Any, extras: dict[str, Any]) -> None:
@@ -378,8 +380,8 @@ class LockFilePersistence(FilePersistence):
 
     @functools.cached_property
     def recorded_elsewhere(self) -> dict[str, Any]:
-        """What ``results/records.csv`` says of the jobs of all outputs, in Snakemake's form."""
-        times = records.times(self.lock_file.root / "results" / "records.csv")
+        """When the jobs of all outputs ran by another's record, in Snakemake's form."""
+        times = self._times()
         return {
             str(file): MetadataRecord(rule=job.rule.name, job_hash=hash(job), starttime=began, endtime=ended)
             for job in self.dag.jobs
