@@ -44,11 +44,11 @@ def test_heat_map_of_nothing() -> None:
 def test_distributions_hold_quantiles() -> None:
     shares = [0.05, 0.25, 0.5, 0.75, 0.95]
     table = pd.DataFrame(
-        {"model": "fc", "transformation": "blur", "images": 7, "quantile": shares, "angle_deg": [1, 2, 3, 4, 5.5]}
+        {"model": "fc", "transformation": "blur", "images": 7, "chance": 80.0, "quantile": shares, "angle_deg": [1, 2, 3, 4, 5.5]}
     )
     other = table.assign(model="pca", transformation="shift_x")
     charts = distributions(pd.concat([table, other]), "angle_deg", "angle (degrees)", 90)
     assert list(charts) == ["blur", "shift_x"]
     spec, rows = specification(charts["blur"])
-    assert rows == [{"model": "fc", "images": 7, "q5": 1, "q25": 2, "q50": 3, "q75": 4, "q95": 5.5}]
+    assert rows == [{"model": "fc", "images": 7, "chance": 80, "q5": 1, "q25": 2, "q50": 3, "q75": 4, "q95": 5.5}]
     assert spec["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0, 90]

@@ -63,12 +63,13 @@ def heat_map(
 
 
 def distributions(table: pd.DataFrame, value: str, title: str, most: float) -> dict[str, alt.LayerChart]:
-    """Where the values of a sample of images lie: for each model from 5% to 95% and from 25% to 75%, and the median.
+    """Where the values of a sample of images lie: for each model from 5% to 95% and from 25% to 75%, the median, and chance.
 
     Parameters
     ----------
     table : DataFrame
-        ``model``, ``transformation``, ``images``, ``quantile`` (0.05, 0.25, 0.5, 0.75, 0.95) and the column ``value``.
+        ``model``, ``transformation``, ``images``, ``chance``, ``quantile`` (0.05, 0.25, 0.5, 0.75, 0.95) and the column
+        ``value``.
     value : str
         The column of the numbers.
     title : str
@@ -87,9 +88,9 @@ def distributions(table: pd.DataFrame, value: str, title: str, most: float) -> d
 
 def _ranges(table: pd.DataFrame, value: str, title: str, most: float, kind: str) -> alt.LayerChart:
     models = distinct(table, "model")
-    wide = table.pivot(index=["model", "images"], columns="quantile", values=value).reset_index()
+    wide = table.pivot(index=["model", "images", "chance"], columns="quantile", values=value).reset_index()
     rows = [
-        {"model": row["model"], "images": int(row["images"])}
+        {"model": row["model"], "images": int(row["images"]), "chance": _number(row["chance"])}
         | {f"q{100 * key:.0f}": _number(number) for key, number in row.items() if isinstance(key, float)}
         for row in wide.to_dict("records")
     ]
@@ -100,14 +101,16 @@ def _ranges(table: pd.DataFrame, value: str, title: str, most: float, kind: str)
             alt.Tooltip("model:N"),
             alt.Tooltip("images:Q"),
             *(alt.Tooltip(f"{key}:Q", title=name, format=".4~g") for key, name in names.items()),
+            alt.Tooltip("chance:Q", title="chance level", format=".4~g"),
         ],
     )
     axis = alt.X("q5:Q", title=title, scale=alt.Scale(domain=[0, most]))
     whole = base.mark_rule(strokeWidth=2, color="#8a909c").encode(x=axis, x2="q95:Q")
     half = base.mark_bar(height=12, color="#5a8fc4").encode(x=alt.X("q25:Q"), x2="q75:Q")
     middle = base.mark_tick(thickness=3, height=16, color="#d97b29").encode(x=alt.X("q50:Q"))
+    chance = base.mark_tick(thickness=2, height=16, color="#7d4fb0").encode(x=alt.X("chance:Q"))
     said = f"{kind}: {title} over the sample. Medians, halves, and nine tenths of the images of {', '.join(models)}."
-    return _layered([whole, half, middle], kind, said, len(models))
+    return _layered([whole, half, middle, chance], kind, said, len(models))
 
 
 def _layered(layers: Sequence[alt.Chart], title: str, about: str, models: int) -> alt.LayerChart:

@@ -11,6 +11,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out
+from latent_atlas.report.maps import heat_map
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.plots import angles_by_step
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
@@ -43,7 +44,10 @@ def section(results: Path, params: Params) -> Section:
             f"Heat map of {rows['model'].nunique()} models by {rows['transformation'].nunique()} transformations, the "
             f"last column chance. Angles: {extremes(rows, 'angle_deg', degrees, *names)}."
         )
-        return Picture(folder / f"angles_{example}.svg", f"Angles at {example}.", alt=alt)
+        chance = rows.assign(transformation="chance", angle_deg=rows["chance_deg"])
+        means = pd.concat([rows, chance]).groupby(["model", "transformation"], sort=False)["angle_deg"].mean()
+        plot = heat_map(means.reset_index(), "transformation", "angle_deg", "angle (degrees)", 90, reverse=True)
+        return Picture(folder / f"angles_{example}.svg", f"Angles at {example}.", alt=alt, plots=(plot.to_dict(),))
 
     shown = [angles_at(example) for example in (first, *others)]
     if trained(params):

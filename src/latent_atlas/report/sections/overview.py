@@ -12,6 +12,7 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope, tied
 from latent_atlas.report.learned import left_out, unlearned
+from latent_atlas.report.maps import distributions, heat_map
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.report.sections.agreement import of_findings, pairs, same_surface
 from latent_atlas.report.sections.jacobian import spectra_in_words
@@ -44,11 +45,19 @@ def section(results: Path, params: Params) -> Section:
     by_class = read_table(results / "invariance" / "scores_by_class.csv").assign(
         label=lambda frame: "class " + frame["label"].astype(str)
     )
+    drawn = compared(params)
+    quantiles = read_table(results / "invariance" / "quantiles.csv").merge(
+        angles[["model", "transformation", "chance_deg"]].rename(columns={"chance_deg": "chance"})
+    )
+    ranges = distributions(quantiles[quantiles["model"].isin(drawn)], "angle_deg", "angle (degrees)", 90)
+    mapped = by_class[by_class["model"].isin(drawn)]
     pictures = [
         Picture(
             results / "invariance" / "distributions.svg",
             "Angles of the displacements at every image of the sample, by model. Black line: chance. White: median. "
-            "Symbols: the example images.",
+            "Symbols: the example images. In the plots: the range of nine tenths of the images, of a half, the median "
+            "(orange) and chance (violet).",
+            plots=tuple(chart.to_dict() for chart in ranges.values()),
             alt=f"Violins of the angles of {scores['model'].nunique()} models, a panel for each of "
             f"{angles['transformation'].nunique()} transformations. Mean angles: "
             f"{extremes(angles, 'angle_deg_mean', '{:.1f}°'.format, 'model', 'transformation')}; chance "
@@ -62,6 +71,7 @@ def section(results: Path, params: Params) -> Section:
         Picture(
             results / "invariance" / "classes.svg",
             "Mean score by class and model.",
+            plots=(heat_map(mapped, "label", "score_mean", "mean score", 1).to_dict(),),
             alt=f"Scores of {by_class['model'].nunique()} models in {by_class['label'].nunique()} classes: "
             f"{extremes(by_class, 'score_mean', '{:.2f}'.format, 'model', 'label')}.",
         ),
