@@ -17,6 +17,8 @@ from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import pca_manifolds
 from latent_atlas.study.schema import Params
 
+NOTHING = "No model of this study has learned anything that could be judged."
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -65,6 +67,8 @@ def answers(results: Path, params: Params) -> list[Answer]:
 
 def reconstruction(sample: pd.DataFrame, differences: pd.DataFrame, linear: Collection[str]) -> str:
     """How many models have smaller errors than centred PCA of their dimension, and the best one against it."""
+    if set(sample["model"]) <= set(linear):
+        return NOTHING
     found = findings(sample, differences, linear)
     if found.empty:
         return "No model has a PCA of its dimension in this study to be compared with."
@@ -96,7 +100,7 @@ def reconstruction(sample: pd.DataFrame, differences: pd.DataFrame, linear: Coll
 def immersion(ranks: pd.DataFrame) -> str:
     """How many decoders have full rank at all images, and where rank is lost most."""
     if ranks.empty:
-        return "No model of this study has learned anything that could be judged."
+        return NOTHING
     full = ranks[ranks["full_rank_share"] == 1]
     images = int(ranks["images"].max())
     said = [
@@ -127,10 +131,12 @@ def immersion(ranks: pd.DataFrame) -> str:
 
 def invariance(scores: pd.DataFrame, differences: pd.DataFrame, angles: pd.DataFrame, linear: Collection[str]) -> str:
     """How many models hold displacements better than chance and than PCA; the best one, and one of its angles."""
+    if set(scores["model"]) <= set(linear):
+        return NOTHING
     known = scores.dropna(subset=["score_mean"]).set_index("model", drop=False)
     networks = known[~known["model"].isin(linear)]
     if networks.empty:
-        return "No displacement has an angle in this study."
+        return "No displacement has a score in this study."
     words = "{value} of {of} models hold small displacements of images better than chance"
     said = [_count("score above chance", words, int((networks["score_mean_low"] > 0).sum()), len(networks))]
     larger = {  # the pairs of which the first has the larger score

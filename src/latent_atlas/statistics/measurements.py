@@ -18,6 +18,7 @@ from latent_atlas.geometry.transformations import TRANSFORMATIONS, Transformatio
 from latent_atlas.statistics.chance import chance_angle_deg, score
 
 UNDEFINED = "zero displacement"  # why an angle is null
+WHOLE = "the tangent space is all of pixel space"  # why a score is
 FLAT = "rank zero"  # why an effective rank is
 SAME_CODES = "the codes do not vary"  # why what is per standard deviation is
 
@@ -92,18 +93,20 @@ def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int]
     dict of n values each
         ``angle_deg``; ``share``, its squared cosine, the part of the displacement's squared length that the tangent
         space holds; ``rank``; ``chance_deg`` and ``chance_share``, expected of a random subspace of that rank;
-        ``score``, 0 at chance and 1 at an angle of zero; ``reason``, why an angle is null.
+        ``score``, 0 at chance and 1 at an angle of zero; ``reason``, why an angle or a score is null.
     """
     angles = np.asarray(angles_deg, dtype=float)
     share = np.cos(np.radians(angles)) ** 2
+    scores = [score(part, rank, pixels) for part, rank in zip(share, ranks, strict=True)]
+    zero, whole = np.isnan(angles), np.isnan(scores)
     return {
         "angle_deg": angles,
         "share": share,
         "rank": list(ranks),
         "chance_deg": [chance_angle_deg(rank, pixels) for rank in ranks],
         "chance_share": [rank / pixels for rank in ranks],
-        "score": [score(part, rank, pixels) for part, rank in zip(share, ranks, strict=True)],
-        "reason": [UNDEFINED if undefined else None for undefined in np.isnan(angles)],
+        "score": scores,
+        "reason": np.select([zero, whole], [UNDEFINED, WHOLE], None),
     }
 
 

@@ -48,7 +48,7 @@ def section(results: Path, params: Params) -> Section:
         pictures=[
             Picture(
                 folder / "test_comparison.png",
-                "Ten test images by every manifold; on the right what each one gets wrong, all on one scale.",
+                "The first test images by every manifold; on the right what each one gets wrong, all on one scale.",
                 alt=compared_in_words("test"),
             )
         ],
@@ -74,7 +74,7 @@ def section(results: Path, params: Params) -> Section:
         + [
             Picture(
                 folder / "train_comparison.png",
-                "Ten training images by every manifold.",
+                "The first training images by every manifold.",
                 alt=compared_in_words("train"),
             )
         ],
