@@ -68,4 +68,6 @@ def test_invariance_against_pca_and_chance() -> None:
     assert (score.subject, score.value, score.facts["pca"], score.relation) == ("a", 0.3, 0.2, "cannot tell")
     assert score.facts["tied"] == "b"  # not named the highest without it
     assert (angle.value, angle.facts["pca"], angle.facts["chance"]) == (60.0, 65.0, 70.0)
-    assert "no displacement" in invariance(scores[3:], pairs(verdicts), angles, {"pca2"}).lower()
+    assert "No model" in invariance(scores[3:], pairs(verdicts), angles, {"pca2"})
+    undefined = scores.assign(score_mean=float("nan"))
+    assert "no displacement" in invariance(undefined, pairs(verdicts), angles, {"pca2"}).lower()
