@@ -11,7 +11,7 @@ import pandas as pd
 from latent_atlas.report.figures.style import distinct
 from latent_atlas.report.plots import written
 
-ROW = 24  # pixels
+ROW, CELL = 24, 34  # pixels: height of a row, and the width at which a cell has room for its number
 
 
 def heat_map(
@@ -55,7 +55,8 @@ def heat_map(
     colours = alt.Scale(scheme="viridis", domain=[0, most], reverse=reverse)
     cells = base.mark_rect().encode(color=alt.Color("middle:Q", scale=colours, legend=None))
     dark = alt.datum.middle > most / 2 if reverse else alt.datum.middle <= 0.6 * most
-    numbers = base.mark_text(fontSize=11).encode(
+    size = alt.ExprRef(f"width < {CELL * len(columns)} ? 0 : 11")  # no numbers where they would cover each other
+    numbers = base.mark_text(fontSize=size).encode(
         text=alt.Text("middle:Q", format=".1f" if most > 1 else ".2f"),
         color=alt.condition(dark, alt.value("white"), alt.value("#1f2430")),
     )
@@ -63,7 +64,7 @@ def heat_map(
 
 
 def distributions(table: pd.DataFrame, value: str, title: str, most: float) -> dict[str, alt.LayerChart]:
-    """Where the values of a sample of images lie: for each model from 5% to 95% and from 25% to 75%, the median, and chance.
+    """Where the values of a sample of images lie: for each model from 5% to 95%, from 25% to 75%, the median, and chance.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def section(results: Path, params: Params) -> Section:
         angles[["model", "transformation", "chance_deg"]].rename(columns={"chance_deg": "chance"})
     )
     ranges = distributions(quantiles[quantiles["model"].isin(drawn)], "angle_deg", "angle (degrees)", 90)
-    mapped = by_class[by_class["model"].isin(drawn)]
+    mapped = by_class[by_class["model"].isin(drawn)].assign(label=lambda frame: frame["label"].str[len("class ") :])
     pictures = [
         Picture(
             results / "invariance" / "distributions.svg",
