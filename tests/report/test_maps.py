@@ -44,7 +44,14 @@ def test_heat_map_of_nothing() -> None:
 def test_distributions_hold_quantiles() -> None:
     shares = [0.05, 0.25, 0.5, 0.75, 0.95]
     table = pd.DataFrame(
-        {"model": "fc", "transformation": "blur", "images": 7, "chance": 80.0, "quantile": shares, "angle_deg": [1, 2, 3, 4, 5.5]}
+        {
+            "model": "fc",
+            "transformation": "blur",
+            "images": 7,
+            "chance": 80.0,
+            "quantile": shares,
+            "angle_deg": [1, 2, 3, 4, 5.5],
+        }
     )
     other = table.assign(model="pca", transformation="shift_x")
     charts = distributions(pd.concat([table, other]), "angle_deg", "angle (degrees)", 90)
