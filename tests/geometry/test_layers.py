@@ -631,7 +631,8 @@ def test_models_of_each_verdict() -> None:
     }
     decoder, encoder = sections.sentences(found)
     assert all(name in decoder for name in ("decoder an immersion", "fcB, fcC", "reluNet", "convA"))
-    assert "encoder a submersion" in encoder
+    assert encoder == "Is the encoder a submersion? No for fcB."
+    assert [(one.relation, one.value) for one in decoder.findings] == [("yes", 2), ("no", 1), ("undetermined", 1)]
 
 
 def test_random_layers_of_full_rank_compose_to_full_rank() -> None:

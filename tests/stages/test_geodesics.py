@@ -175,6 +175,8 @@ class TestFindings:
         assert said[0].startswith("Over 50 pairs of images, the geodesic is shorter than the decoded line of codes by "
                                   "10.0% (median; 95% interval 9.0% to 11.0%) on a and by 3.0%")  # fmt: skip
         assert said[1].startswith("On b, 40% of the polygons became stationary.")
+        numbers = [(one.subject, one.value, one.facts) for sentence in said[1:] for one in sentence.findings]
+        assert numbers == [("b", 0.4, {"stretch": 1.5}), ("a", 0.98, {})]
 
     def test_nothing_gained(self) -> None:
         said = sections.sentences(sections.findings(summary(("a", 0.9995, 1, 1), ("b", 1.0002, 1, 1))))

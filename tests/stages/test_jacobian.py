@@ -354,11 +354,15 @@ class TestFindings:
         assert (case["manifold"], case["count"], case["example"], case["rank_32"], case["rank"]) == ("a", 2, "y", 2, 4)
         (said,) = sections.sentences(found)
         assert all(text in said for text in ("2 of 3 examples", "at y 2 of 4", "1e-06", "1.7e-12"))
+        (record,) = said.findings
+        assert (record.subject, record.value, record.facts["rank"], record.facts["k"]) == ("a", 2, 4, 4)
 
     def test_lost_in_both(self) -> None:
         found = sections.findings(table(("a", "x", 4, 3, 3, 1e-20), ("b", "x", 4, 4, 4, 0.1)), "digits")
         assert found.lost.to_dict("records") == [{"manifold": "a", "example": "x", "rank": 3, "latent_dim": 4}]
-        assert "3 of 4 at x" in sections.sentences(found)[0]
+        (said,) = sections.sentences(found)
+        assert said == "a loses rank also in float64: 3 of 4 at x."
+        assert said.findings[0].value == 3
 
     def test_lost_in_float64_and_more_in_float32(self) -> None:
         """What float64 cannot resolve either is no matter of rounding."""
@@ -386,7 +390,9 @@ class TestFindings:
         assert (case.ranks, case.ranks_32) == (ranks, ranks_32)
         assert case.ratio == pytest.approx(ratio)
         assert case.tolerance_32 == pytest.approx(9.3e-5)
-        assert words in sections.sentences(found)[-1]
+        said = sections.sentences(found)[-1]
+        assert words in said
+        assert said.findings[0].value == pytest.approx(ratio)
 
     def test_published_loss_is_not_spoken_of_elsewhere(self) -> None:
         assert sections.findings(table(("fc128", "x", 128, 128, 125, 1e-5)), "MNIST").published == []

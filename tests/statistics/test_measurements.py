@@ -116,6 +116,13 @@ class TestPerStandardDeviation:
         assert set(table["rank"]) == {0}
         assert table[["effective_rank", "participation_ratio"]].isna().all(axis=None)
 
+    def test_of_all_of_pixel_space_have_no_score(self) -> None:
+        whole = PrincipalSubspace(torch.eye(36).double(), torch.zeros(36).double(), SHAPE)
+        table = latent_atlas.angles(whole, PIXELS, ["shift_x"])
+        assert set(table["reason"]) == {"the tangent space is all of pixel space"}
+        assert table["score"].isna().all()
+        assert set(table["chance_deg"]) == {0}
+
     def test_need_two_images(self, surface: PrincipalSubspace) -> None:
         with pytest.raises(DataError, match="1 codes have no standard deviation: give the codes of at least two"):
             latent_atlas.spectra(surface, PIXELS, training=PIXELS[:1])

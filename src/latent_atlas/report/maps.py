@@ -64,7 +64,7 @@ def heat_map(
 
 
 def distributions(table: pd.DataFrame, value: str, title: str, most: float) -> dict[str, alt.LayerChart]:
-    """Where the values of a sample of images lie: from 5% to 95% and from 25% to 75% for each model, medians, and chance.
+    """Where the values of a sample of images lie, for each model: 5% to 95%, 25% to 75%, the median, and chance.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int]
     angles = np.asarray(angles_deg, dtype=float)
     share = np.cos(np.radians(angles)) ** 2
     scores = [score(part, rank, pixels) for part, rank in zip(share, ranks, strict=True)]
-    zero, whole = np.isnan(angles), np.isnan(scores)
+    null = zip(np.isnan(angles), np.isnan(scores), strict=True)
     return {
         "angle_deg": angles,
         "share": share,
@@ -106,7 +106,7 @@ def angle_columns(angles_deg: Sequence[float] | np.ndarray, ranks: Sequence[int]
         "chance_deg": [chance_angle_deg(rank, pixels) for rank in ranks],
         "chance_share": [rank / pixels for rank in ranks],
         "score": scores,
-        "reason": np.select([zero, whole], [UNDEFINED, WHOLE], None),
+        "reason": [UNDEFINED if zero else WHOLE if whole else None for zero, whole in null],
     }
 
 

@@ -110,12 +110,22 @@ def pair_sentences(shared: pd.DataFrame) -> list[str]:
         said.append(Sentence(f"At k = {k}, {{}} chance is {rows['chance'].mean():.1%}.", found, " "))
         for one, other in pairwise(of_kind):
             verdicts.setdefault((one, other, more(of_kind[one], of_kind[other])), []).append(str(k))
-    said += [
-        f"{KINDS[one].capitalize()} share {verdict} than {KINDS[other]} at k = {', '.join(dims)}."
-        if verdict != "cannot tell"
-        else f"Whether {KINDS[one]} share more than {KINDS[other]} cannot be told at k = {', '.join(dims)}."
-        for (one, other, verdict), dims in verdicts.items()
-    ]
+    for (one, other, verdict), dims in verdicts.items():
+        words = (
+            f"Whether {KINDS[one]} share more than {KINDS[other]} cannot be told at k = {{dims}}."
+            if verdict == "cannot tell"
+            else f"{KINDS[one].capitalize()} share {verdict} than {KINDS[other]} at k = {{dims}}."
+        )
+        compared = Finding(
+            f"share of {KINDS[one]}",
+            words,
+            value=len(dims),
+            unit="dimensions of the code",
+            relation=verdict,
+            object=KINDS[other],
+            facts={"dims": ", ".join(dims)},
+        )
+        said.append(Sentence("{}", [compared]))
     return said
 
 

@@ -32,6 +32,17 @@ VARIATION = (
 )
 
 
+CONVERGED = (
+    "On {subject}, {value:.0%} of the polygons became stationary. There the path in the codes is {stretch:.1f} times "
+    "as long as the distance between the codes (median). Lengths of the other polygons are upper bounds."
+)
+SAME = (
+    "From the line of codes and from a path through codes of training images, the same energy was reached in "
+    "{value:.0%} of the pairs on {subject}, and in no smaller share on any other model whose polygons all became "
+    "stationary."
+)
+
+
 @dataclass(frozen=True)
 class Findings:
     """What the geodesics of random pairs say of the models.
@@ -151,13 +162,10 @@ def sentences(found: Findings) -> list[str]:
         if found.most[1] < NOTHING
         else Sentence(words, gains, " and "),
         *(
-            f"On {model}, {share:.0%} of the polygons became stationary. There the path in the codes is {stretch:.1f} "
-            "times as long as the distance between the codes (median). Lengths of the other polygons are upper bounds."
+            Sentence("{}", [Finding("converged geodesics", CONVERGED, model, share, facts={"stretch": stretch})])
             for model, share, stretch in found.unfinished
         ),
-        f"From the line of codes and from a path through codes of training images, the same energy was reached in "
-        f"{found.same[1]:.0%} of the pairs on {found.same[0]}, and in no smaller share on "
-        "any other model whose polygons all became stationary.",
+        Sentence("{}", [Finding("same geodesic from both starts", SAME, *found.same)]),
     ]
 
 

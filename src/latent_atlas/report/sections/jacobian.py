@@ -228,30 +228,62 @@ def sentences(found: Findings) -> list[str]:
     """The findings in words."""
     said = []
     for name, rows in found.lost.groupby("manifold", sort=False):
-        where = ", ".join(f"{row.rank} of {row.latent_dim} at {row.example}" for row in rows.itertuples())
-        said.append(f"{name} loses rank also in float64: {where}.")
+        where = [
+            Finding(
+                "rank in float64",
+                ("" if place else "{subject} loses rank also in float64: ") + "{value} of {k} at {example}",
+                str(name),
+                int(row.rank),
+                unit="dimensions",
+                facts={"k": int(row.latent_dim), "example": row.example},
+            )
+            for place, row in enumerate(rows.itertuples())
+        ]
+        said.append(Sentence("{}.", where))
     for _, row in found.rounding.iterrows():
-        said.append(
-            f"In float32 {row['manifold']} has a lower rank at {row['count']} of {found.examples} examples (at "
-            f"{row['example']} {row['rank_32']} of {row['latent_dim']}). Float64 finds {row['rank']}: the smallest "
-            f"singular value {row['sigma_min']:.3g} is above the tolerance {row['rank_tolerance']:.2g}. This is "
-            f"rounding, not a loss of rank."
+        facts = {
+            "examples": found.examples,
+            "count": int(row["count"]),
+            "example": row["example"],
+            "k": int(row["latent_dim"]),
+            "rank": int(row["rank"]),
+            "sigma_min": float(row["sigma_min"]),
+            "tolerance": float(row["rank_tolerance"]),
+        }
+        of_float32 = Finding(
+            "rank in float32",
+            "In float32 {subject} has a lower rank at {count} of {examples} examples (at {example} {value} of {k}). "
+            "Float64 finds {rank}: the smallest singular value {sigma_min:.3g} is above the tolerance "
+            "{tolerance:.2g}. This is rounding, not a loss of rank.",
+            row["manifold"],
+            int(row["rank_32"]),
+            unit="dimensions",
+            facts=facts,
         )
+        said.append(Sentence("{}", [of_float32]))
     return said + [_published_sentence(case) for case in found.published]
 
 
 def _published_sentence(case: PublishedLoss) -> str:
     judged = (
-        f"above what float64 resolves, and {'below' if case.ratio < case.tolerance_32 else 'above'} float32's "
-        f"tolerance of {case.tolerance_32:.1g}."
+        "above what float64 resolves, and {side} float32's tolerance of {tolerance:.1g}."
         if case.ranks[0] == case.latent_dim
         else "below what float64 resolves, so that the loss of rank is real."
     )
-    return (
-        f"The reference study found rank {case.rank} of {case.latent_dim} for {case.manifold} in float32 and gave no "
-        f"reason. Here {case.manifold} has {_span(case.ranks)} in float64 and {_span(case.ranks_32)} in float32 over "
-        f"the examples. Its smallest singular value is at least {case.ratio:.1g} of the largest: {judged}"
+    words = (
+        "The reference study found rank {published} of {k} for {subject} in float32 and gave no reason. Here {subject} "
+        "has {ranks} in float64 and {ranks_32} in float32 over the examples. Its smallest singular value is at least "
+        "{value:.1g} of the largest: "
     )
+    facts = {
+        "published": case.rank,
+        "k": case.latent_dim,
+        "ranks": _span(case.ranks),
+        "ranks_32": _span(case.ranks_32),
+        "side": "below" if case.ratio < case.tolerance_32 else "above",
+        "tolerance": case.tolerance_32,
+    }
+    return Sentence("{}", [Finding("published rank", words + judged, case.manifold, case.ratio, facts=facts)])
 
 
 def _span(ranks: tuple[int, int]) -> str:

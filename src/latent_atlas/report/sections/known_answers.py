@@ -8,6 +8,7 @@ import pandas as pd
 
 from latent_atlas.files import read_table
 from latent_atlas.report import published
+from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.page import Section, Table, table
 from latent_atlas.report.published import DATA, SCALE, TRAINING
 from latent_atlas.study.schema import Params
@@ -38,22 +39,27 @@ def section(results: Path, params: Params) -> Section | None:
 def sentences(known: pd.DataFrame) -> list[str]:
     """How many agree, and which do not."""
     rows = known[known["kind"] == DATA]
-    said = [f"Of {len(rows)} known numbers that follow from the data alone, {_all(rows)} within their tolerances."]
+    words = "Of {of} known numbers that follow from the data alone, {agree} within their tolerances."
+    said: list[str] = [_agreeing(rows, words)]
     rows = known[known["kind"] == TRAINING]
     if len(rows):
         others = ", ".join(rows["what"][rows["agrees"].eq(False)])
-        said.append(
-            f"The reference study trained each model once. Another training gives other numbers of the same range. Of "
-            f"{len(rows)} such numbers {_all(rows)} within the stated factor{f'; not: {others}' if others else ''}. "
-            f"Singular values are in units of the code, which each training scales in its own way. They are shown "
-            f"and not judged."
+        words = (
+            "The reference study trained each model once. Another training gives other numbers of the same range. Of "
+            "{of} such numbers {agree} within the stated factor"
+            + ("; not: {others}. " if others else ". ")
+            + "Singular values are in units of the code, which each training scales in its own way. They are shown and "
+            "not judged."
         )
+        said.append(_agreeing(rows, words, others=others))
     return said
 
 
-def _all(rows: pd.DataFrame) -> str:
+def _agreeing(rows: pd.DataFrame, words: str, **facts: str) -> Sentence:
+    """How many of the rows agree; words with ``{of}`` and ``{agree}``."""
     agree = int(rows["agrees"].eq(True).sum())
-    return "all agree" if agree == len(rows) else f"{agree} agree"
+    all_agree = {"of": len(rows), "agree": "all agree" if agree == len(rows) else f"{agree} agree"}
+    return Sentence("{}", [Finding("known numbers", words, value=agree, unit="numbers", facts=all_agree | facts)])
 
 
 def _table(known: pd.DataFrame, caption: str) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.files import read_table
+from latent_atlas.report.findings import Finding, Sentence, capitalized
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
@@ -57,12 +58,25 @@ def findings(verdicts: pd.DataFrame) -> dict[tuple[str, str], dict[str, list[str
 
 def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[str]:
     """The findings in words."""
-    words = {"yes": "yes for {}", "no": "no for {}", "undetermined": "the weights alone cannot tell for {}"}
-    said = []
+    words = {
+        "yes": "yes for {networks}",
+        "no": "no for {networks}",
+        "undetermined": "the weights alone cannot tell for {networks}",
+    }
+    said: list[str] = []
     for (part, name), models in found.items():
-        answer = "; ".join(words[verdict].format(", ".join(names)) for verdict, names in models.items())
-        article = "an" if name[0] in "aeiou" else "a"
-        said.append(f"Is the {part} {article} {name}? {answer[0].upper()}{answer[1:]}.")
+        verdicts = [
+            Finding(
+                f"{part}: {name}",
+                words[verdict] if place else capitalized(words[verdict]),
+                value=len(names),
+                unit="networks",
+                relation=verdict,
+                facts={"networks": ", ".join(names)},
+            )
+            for place, (verdict, names) in enumerate(models.items())
+        ]
+        said.append(Sentence(f"Is the {part} {'an' if name[0] in 'aeiou' else 'a'} {name}? {{}}.", verdicts, "; "))
     return said
 
 

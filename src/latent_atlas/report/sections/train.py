@@ -62,12 +62,13 @@ def widest_gap(curves: dict[str, pd.DataFrame]) -> tuple[str, float]:
 
 def _sentence(name: str, gap: float) -> str:
     """Whether a model overfits."""
-    if gap <= OVERFITTED:
-        return f"No model's test error ends more than {OVERFITTED:.0%} above its training error."
     words = (
-        "The widest gap between training and test error is that of {subject}: the test error ends {value:.0%} higher."
+        "No model's test error ends more than {most:.0%} above its training error."
+        if gap <= OVERFITTED
+        else "The widest gap between training and test error is that of {subject}: the test error ends {value:.0%} "
+        "higher."
     )
-    return Sentence("{}", [Finding("test error above training error", words, name, gap)])
+    return Sentence("{}", [Finding("test error above training error", words, name, gap, facts={"most": OVERFITTED})])
 
 
 def _table(curves: dict[str, pd.DataFrame], params: Params) -> Table:
