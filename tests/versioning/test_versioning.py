@@ -161,6 +161,35 @@ def test_killed_in_mid_run(study: Repository, engine: tuple[str, ...], number: s
     assert study.stale() == set()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("engine", [("snakemake", "--cores", "2"), ("dvc", "repro")])
+def test_older_checkpoint_stays_until_a_new_one_is_whole(
+    study: Repository, engine: tuple[str, ...], number: signal.Signals
+) -> None:
+    files = [study.root / "results" / file for file in ("checkpoints/fc4.safetensors", "train/fc4/curve.csv")]
+    before = [file.read_bytes() for file in files]
+    study.edit_params(lambda values: values["training"].update(epochs=10_000))
+    (study.root / "logs/train/fc4.log").unlink()
+    process = study.start(*engine)
+    deadline = time.monotonic() + 120
+    while "epoch" not in _text(study.root / "logs/train/fc4.log"):
+        assert time.monotonic() < deadline, "no training has started"
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    assert [file.read_bytes() for file in files] == before
+    os.killpg(process.pid, number)
+    process.wait(timeout=60)
+    study.run("snakemake", "--unlock", check=False)
+    assert [file.read_bytes() for file in files] == before
+    assert "train-fc4" in study.stale()
+    study.edit_params(lambda values: values["training"].update(epochs=2))
+    assert study.stale() == set()
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8") if file.exists() else ""
+
+
 def _running(study: Repository) -> bool:
     """Whether a tangents job is at work, told by the age of its log."""
     logs = study.root.glob("logs/tangents/*.log")

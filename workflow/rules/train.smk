@@ -6,10 +6,11 @@ rule train:
             *architecture_of(w.manifold),
             objective(training_of(STUDY, MANIFOLDS[w.manifold].model).objective),
         ),
+    # Those of an earlier training stay until a new one is whole.
     output:
-        checkpoint="results/checkpoints/{manifold}.safetensors",
-        curve="results/train/{manifold}/curve.csv",
-        snapshots="results/train/{manifold}/snapshots.safetensors",
+        checkpoint=update("results/checkpoints/{manifold}.safetensors"),
+        curve=update("results/train/{manifold}/curve.csv"),
+        snapshots=update("results/train/{manifold}/snapshots.safetensors"),
     log:
         "logs/train/{manifold}.log",
     wildcard_constraints:

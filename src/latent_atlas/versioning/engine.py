@@ -30,6 +30,7 @@ from latent_atlas.versioning.pipeline import Job
 
 try:
     from snakemake.exceptions import WorkflowError
+    from snakemake.io import is_flagged
     from snakemake.logging import DefaultFilter
     from snakemake.persistence import NO_PARAMS_CHANGE, MetadataRecord, ParamsChange
     from snakemake.persistence.file import FilePersistence
@@ -309,7 +310,7 @@ class LockFilePersistence(FilePersistence):
             name = "-".join([job.rule.name, *(str(value) for value in job.wildcards)])
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
-            deps, outs = (tuple(dict.fromkeys(map(self.path, files))) for files in (job.input, job.output))
+            deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (job.input, job.output))
             if job.rule.shellcmd is None:
                 raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # No threads or resources: they belong to the machine, so a command may not contain them.
@@ -321,10 +322,11 @@ class LockFilePersistence(FilePersistence):
                 wildcards=job._format_wildcards,
                 log=job.log,
             )
-            self._definitions[job] = Job(name, command, deps, outs, params)
+            kept = frozenset(self.as_dvc_writes(file) for file in job.output if is_flagged(file, "update"))
+            self._definitions[job] = Job(name, command, deps, outs, params, kept)
         return self._definitions[job]
 
-    def path(self, file: Any) -> str:
+    def as_dvc_writes(self, file: Any) -> str:
         """A path as DVC writes it: relative to the repository if it lies there, however the rule names it."""
         path, root = Path(str(file)), self.lock_file.root
         return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else str(file)
@@ -366,7 +368,7 @@ class LockFilePersistence(FilePersistence):
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
     def input_checksums(self, job: Any, input_path: Any) -> set[str | None]:
-        known = self.lock_file.recorded(self.definition(job), self.path(input_path))
+        known = self.lock_file.recorded(self.definition(job), self.as_dvc_writes(input_path))
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:

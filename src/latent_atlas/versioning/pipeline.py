@@ -36,6 +36,8 @@ class Job:
         Paths of the files that it reads and writes.
     params : mapping of str to value
         Dotted keys of the parameter file, and their values.
+    kept : set of str
+        Outputs that stay in place until the job has written new ones: those that the rule flags with ``update``.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Job:
     deps: tuple[str, ...]
     outs: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
 
 def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rules: Iterable[str] = ()) -> str:
@@ -101,7 +104,11 @@ def _frozen(stage: Any) -> dict[str, bool]:
 
 
 def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
-    outs = [{out: {"cache": False}} if held_by_git(out, in_git) else out for out in sorted(job.outs)]
+    outs: list[str | dict[str, dict[str, bool]]] = []
+    for out in sorted(job.outs):
+        settings = {"cache": False} if held_by_git(out, in_git) else {}
+        settings |= {"persist": True} if out in job.kept else {}
+        outs.append({out: settings} if settings else out)
     stage: dict[str, Any] = {"cmd": _literal(job.command), "deps": sorted(map(_literal, job.deps))}
     if job.params:
         stage["params"] = sorted(job.params)
