@@ -18,5 +18,5 @@ def silent(browser: Browser, file: Path) -> Iterator[Page]:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.goto(f"file://{file}")
     yield page
-    assert said == []
+    assert not said, said
     page.close()
