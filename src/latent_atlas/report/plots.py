@@ -179,24 +179,20 @@ def _lines(
     columns = ["model", *dict.fromkeys(["x", "low", "middle", "high", *told])]
     values = [{key: written(row[key]) for key in columns} for row in rows.to_dict("records")]
     picked = alt.selection_point(name="picked", fields=["model"], bind="legend")
-    # One legend of all that tells models apart. Its symbols are too small for dashes, which the lines alone have.
-    legend = alt.Legend(
-        orient="bottom",
-        columns=columns_of_legend,
-        labelLimit=160,
-        symbolOpacity=1,
-        symbolSize=120,
-        symbolDash=[1, 0],
-    )
+    legend = alt.Legend(orient="bottom", columns=columns_of_legend, labelLimit=160, symbolOpacity=1, symbolSize=120)
+    # a symbol of the legend is too small for dashes: they are of a field of their own, which has no legend
     dashes = alt.Scale(domain=shown, range=[[WIDTH * part for part in look.dash] or [1, 0] for look in own])
     shapes = alt.Scale(domain=shown, range=[look.shape for look in own])
     insides = alt.Scale(domain=shown, range=[look.colour if look.filled else "white" for look in own])
-    dashed = alt.StrokeDash("model:N", title=None, scale=dashes, legend=legend)
+    dashed = alt.StrokeDash("dash:N", scale=dashes, legend=None)
     shaped = alt.Shape("model:N", title=None, scale=shapes, legend=legend)
     filled = alt.Fill("model:N", title=None, scale=insides, legend=legend)
     base = (
         alt.Chart(alt.Data(values=values))
-        .transform_calculate(**{f"{key}_drawn": f"max(datum.{key}, {SMALLEST:g})" for key in ("low", "middle", "high")})
+        .transform_calculate(
+            dash="datum.model",
+            **{f"{key}_drawn": f"max(datum.{key}, {SMALLEST:g})" for key in ("low", "middle", "high")},
+        )
         .encode(
             x=alt.X("x:Q", **x),
             color=alt.Color(
