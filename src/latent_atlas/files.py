@@ -1,16 +1,19 @@
 """Files that are written whole or not at all, and whose content is verified when they are read.
 
-A reader sees the old file or the whole new one. Files of tensors carry a checksum of all that is in them.
+A reader sees the old file or the whole new one. Files of tensors carry a checksum of all that is in them. The tables of
+a folder have theirs in a file beside them, a Data Package of https://specs.frictionlessdata.io.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
     from latent_atlas.errors import LatentAtlasError
 
 CHECKSUM = "payload_sha256"  # the entry of a file's metadata that vouches for all the rest
+PACKAGE = "datapackage.json"  # describes the tables of a folder, and vouches for them
+# What a package calls a column, by what pandas infers of it; "any" for all others, such as those of nothing but nulls.
+TYPES = {"boolean": "boolean", "integer": "integer", "floating": "number", "mixed-integer-float": "number",
+         "string": "string"}  # fmt: skip
+READ_AS = {"string": "str", "boolean": "boolean", "integer": "Int64", "number": "float64"}
+UNITS = {"deg": "degree", "db": "decibel", "bytes": "byte", "mse": "squared pixel value, pixels from 0 to 1"}  # by word
 AGAIN = "delete it and run the workflow again"
 PART_BYTES = 2**23  # that are read, converted or written at once
 # First bytes of files that stand where others should be, what they are, and what to do.
@@ -94,14 +103,78 @@ def write_table(path: Path | str, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, float_format="%.12g", lineterminator="\n"))
 
 
-def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as Parquet, its pages with checksums; the same version of pyarrow gives the same bytes."""
-    with atomic_write(path) as aside:
-        table.to_parquet(aside, index=False, engine="pyarrow", write_page_checksum=True)
+def write_tables(folder: Path | str, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Write the tables of one job, and after them ``datapackage.json``, by which :func:`read_table` verifies them.
+
+    The same tables give the same bytes. A folder has the tables of one job only: the file names no others.
+
+    Parameters
+    ----------
+    folder : Path
+    tables : mapping of str to DataFrame
+        By the names of the files: those that end in ``.parquet`` are written as Parquet, all others as CSV, floats with
+        12 significant digits.
+    """
+    folder = Path(folder)
+    for file, table in tables.items():
+        if file.endswith(".parquet"):
+            with atomic_write(folder / file) as aside:
+                table.to_parquet(aside, index=False, engine="pyarrow", write_page_checksum=True)
+        else:
+            write_table(folder / file, table)
+    resources = [_resource(folder / file, table) for file, table in tables.items()]
+    write_text(folder / PACKAGE, _package({"profile": "tabular-data-package", "resources": resources}))
+
+
+def _resource(path: Path, table: pd.DataFrame) -> dict[str, Any]:
+    """What a package says of a table."""
+    from pandas.api.types import infer_dtype
+
+    fields = []
+    for name, column in table.items():
+        kind = "string" if column.dtype == "str" else infer_dtype(column, skipna=True)
+        units = [UNITS[word] for word in str(name).split("_") if word in UNITS]
+        fields.append({"name": str(name), "type": TYPES.get(kind, "any")} | ({"unit": units[-1]} if units else {}))
+    content = path.read_bytes()
+    return {
+        "profile": "tabular-data-resource",
+        "name": path.stem.lower(),
+        "path": path.name,
+        "format": path.suffix[1:],
+        "bytes": len(content),
+        "hash": _sha256(content),
+        "schema": {"fields": fields},
+    }
+
+
+def _package(content: dict[str, Any]) -> str:
+    """The text of a package, with a checksum of all the rest of it."""
+    return json.dumps(content | {"hash": _sha256(json.dumps(content).encode())}, indent=1) + "\n"
+
+
+def _sha256(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _resources(path: Path) -> dict[str, dict[str, Any]]:
+    """What a package says of its tables, by the names of the files."""
+    try:
+        text = path.read_bytes()
+        content = json.loads(text)
+        del content["hash"]
+        whole = text == _package(content).encode()  # which also refuses other blanks or another order
+        found = {resource["path"]: resource for resource in content["resources"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is damaged: it cannot be read ({_short(error)}): {AGAIN}") from error
+    if not whole:
+        raise FileError(f"{path} is damaged: its content does not have the checksum that it names: {AGAIN}")
+    return found
 
 
 def read_table(path: Path | str, columns: Collection[str] = ()) -> pd.DataFrame:
-    """A table that :func:`write_table` or :func:`write_parquet` wrote. In CSV, empty cells alone are null.
+    """A table that :func:`write_tables` wrote, its content verified by the checksum in ``datapackage.json`` beside it.
+
+    Columns of CSV have the types that are named there, also where they are empty; empty cells alone are null.
 
     Parameters
     ----------
@@ -113,20 +186,36 @@ def read_table(path: Path | str, columns: Collection[str] = ()) -> pd.DataFrame:
     Raises
     ------
     FileError
-        If the file is missing, damaged, or lacks a column.
+        If the file or ``datapackage.json`` is missing or damaged, if that does not name the file, or if a column is
+        lacking.
     """
     import pandas as pd
 
     path = Path(path)
     try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path} is damaged: it cannot be read ({error.strerror or error}): {AGAIN}") from error
+    resource = _resources(path.with_name(PACKAGE)).get(path.name)
+    if resource is None:
+        raise FileError(f"{path} is damaged: {PACKAGE} beside it does not name it: {AGAIN}")
+    if _sha256(content) != resource["hash"]:
+        raise FileError(f"{path} is damaged: its content does not have the checksum in {PACKAGE} beside it: {AGAIN}")
+    fields = {field["name"]: READ_AS.get(field["type"]) for field in resource["schema"]["fields"]}
+    try:
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
+            table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
         else:
-            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' own errors are among these
-        raise FileError(f"{path} is not a readable table ({_short(error)}): {AGAIN}") from error
-    if lacking := [name for name in columns if name not in table]:
-        raise FileError(f"{path} has no column {lacking[0]} (it has {', '.join(map(str, table.columns))}): {AGAIN}")
+            kinds = {name: kind for name, kind in fields.items() if kind}
+            table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=kinds)
+            full = [name for name, kind in kinds.items() if kind in ("Int64", "boolean") and table[name].notna().all()]
+            table = table.astype({name: "int64" if kinds[name] == "Int64" else "bool" for name in full})
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's and pandas' own errors are among these
+        raise FileError(f"{path} is damaged: it is not a readable table ({_short(error)}): {AGAIN}") from error
+    if list(table.columns) != list(fields):
+        raise FileError(f"{path} is damaged: its columns are not those in {PACKAGE} beside it: {AGAIN}")
+    if lacking := [name for name in columns if name not in fields]:
+        raise FileError(f"{path} is damaged: it has no column {lacking[0]} (but {', '.join(fields)}): {AGAIN}")
     return table
 
 
@@ -157,7 +246,7 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata:
 
 
 def read_safetensors(
-    path: Path | str, kind: type[LatentAtlasError] = FileError, names: Collection[str] = ()
+    path: Path | str, kind: type[LatentAtlasError] = FileError, needed: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Metadata and tensors of a file that :func:`write_safetensors` wrote; the tensors are mapped into memory.
 
@@ -166,13 +255,14 @@ def read_safetensors(
     path : Path
     kind : type of error
         What is raised.
-    names : collection of str
-        Tensors that it must have.
+    needed : mapping of str to str, optional
+        Tensors that it must have, each with its type and the sizes of its dimensions, of which any may be a pattern:
+        ``float32 * 3 28 28``, ``float* 0``.
 
     Raises
     ------
     FileError, or ``kind``
-        If the file is missing, cut short or changed, or lacks a tensor.
+        If the file is missing, cut short or changed, or lacks a tensor of the type and shape that is needed.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -187,9 +277,21 @@ def read_safetensors(
         raise kind(f"{path} has no checksum, so that its content cannot be verified: {AGAIN}")
     if not whole:
         raise kind(f"{path} is damaged: its content does not have the checksum that it names: {AGAIN}")
-    if lacking := [name for name in names if name not in tensors]:
-        raise kind(f"{path} has no tensor {lacking[0]}: {AGAIN}")
+    check_tensors(path, tensors, needed or {}, kind)
     return metadata, tensors
+
+
+def check_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], needed: Mapping[str, str], kind: type[LatentAtlasError] = FileError
+) -> None:
+    """Refuse tensors of a file where one is lacking, or of another type or shape: see :func:`read_safetensors`."""
+    for name, pattern in needed.items():
+        if name not in tensors:
+            raise kind(f"{path} has no tensor {name}: {AGAIN}")
+        found = [str(tensors[name].dtype).removeprefix("torch."), *map(str, tensors[name].shape)]
+        wanted = pattern.split()
+        if len(found) != len(wanted) or not all(map(fnmatchcase, found, wanted)):
+            raise kind(f"{path} is damaged: its tensor {name} is {' '.join(found)} where {pattern} is needed: {AGAIN}")
 
 
 def _checksum_of(path: Path) -> str:

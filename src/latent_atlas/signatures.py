@@ -40,15 +40,14 @@ OPTIONS = {
     "curve": Option("Its learning curve (CSV).", "results/train/{name}/curve.csv"),
     "state_dict": Option("What torch.save(model.state_dict()) or safetensors wrote.", "weights/{name}.pth"),
     "codes": Option("Codes of the images, of a model without an encoder."),
-    "components": Option("Components, variances and the mean (safetensors).", "results/pca/components.safetensors"),
-    "baselines": Option("Errors of the mean image and of one component (CSV).", "results/pca/baselines.csv"),
-    "picture": Option("The spectrum to draw (SVG or PNG).", "results/pca/spectrum.svg"),
     "summary": Option("The table to write (CSV).", "results/{room}/summary.csv"),
     "folder": Option("Where the stage's results lie, and where it writes.", "results/{room}/{name}", FOLDER),
     "results": Option("The results of all stages.", "results", FOLDER),
     "checkpoints": Option("The folder of all manifolds.", "results/checkpoints", FOLDER),
     "trainings": Option("The results of train: a folder for each training.", "results/train", FOLDER),
     "jacobians": Option("The results of jacobian: a folder for each manifold.", "results/jacobian", FOLDER),
+    "epochs": Option("The results of invariance-epochs: a folder for each training.", "results/invariance_epochs", FOLDER),
+    "measured": Option("The results of tangents-shared.", "results/tangents_shared", FOLDER),
     "geodesics": Option("The results of geodesics.", "results/geodesics/{name}", FOLDER),
     "report": Option("The folder of the report.", "results/report", FOLDER),
     "origins": Option("Which rules have made the results, as the Snakefile writes it.", ".latent-atlas/origins.json"),
@@ -85,7 +84,7 @@ def signature(file: Path) -> Signature | None:
 
 def example(stage: Signature) -> str:
     """A call of a stage's command."""
-    room = re.sub("_(summary|epochs|shared)$", "", stage.function)
+    room = stage.function.removesuffix("_summary")
     words = [f"latent-atlas {_dashed(stage.function)}"]
     for name, option in stage.options.items():
         value = option.example if "name" in stage.options else option.example.removesuffix("/{name}")

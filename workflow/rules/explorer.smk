@@ -7,6 +7,7 @@ rule explorer:
     output:
         graphs="results/explorer/{manifold}/graphs.safetensors",
         table="results/explorer/{manifold}/export.csv",
+        package="results/explorer/{manifold}/datapackage.json",
     log:
         "logs/explorer/{manifold}.log",
     wildcard_constraints:
@@ -34,13 +35,18 @@ rule explorer_summary:
     input:
         graphs=every(rules.explorer.output.graphs, manifold=COMPARED),
         tables=every(rules.explorer.output.table, manifold=COMPARED),
-        pairs=every(rules.geodesics.output.pairs, manifold=COMPARED[0]),
+        packages=every(rules.explorer.output.package, manifold=COMPARED),
+        pairs=every(
+            [rules.geodesics.output.pairs, rules.geodesics.output.package],
+            manifold=COMPARED[0],
+        ),
         images=IMAGES,
         static=[here(packaged(f"report/static/{file}")) for file in EXPLORER],
         template=here(packaged("report/templates/explorer.html")),
         sources=sources("explorer_summary"),
     output:
         summary=in_report("results/explorer/summary.csv"),
+        package="results/explorer/datapackage.json",
         page="results/report/explorer.html",
         files=expand(
             "results/report/explorer/{file}",

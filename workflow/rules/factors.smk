@@ -8,6 +8,7 @@ if STUDY.dataset.name == SHAPES:
             sources=lambda w: sources("factors", *architecture_of(w.manifold)),
         output:
             factors="results/factors/{manifold}/factors.parquet",
+            package="results/factors/{manifold}/datapackage.json",
             pictures="results/factors/{manifold}/pictures.safetensors",
         log:
             "logs/factors/{manifold}.log",
@@ -26,6 +27,7 @@ if STUDY.dataset.name == SHAPES:
     rule factors_summary:
         input:
             factors=every(rules.factors.output.factors, manifold=MANIFOLDS),
+            packages=every(rules.factors.output.package, manifold=MANIFOLDS),
             pictures=every(rules.factors.output.pictures, manifold=MANIFOLDS),
             sources=sources("factors_summary"),
         output:
@@ -33,6 +35,7 @@ if STUDY.dataset.name == SHAPES:
             examples=in_report("results/factors/examples.csv"),
             by_class="results/factors/by_class.csv",
             differences="results/factors/differences.csv",
+            package="results/factors/datapackage.json",
             scores=figures("results/factors/factors"),
             directions=in_report("results/factors/directions.png"),
         log:

@@ -5,6 +5,7 @@ rule geodesics:
         sources=lambda w: sources("geodesics", *architecture_of(w.manifold)),
     output:
         pairs="results/geodesics/{manifold}/pairs.csv",
+        package="results/geodesics/{manifold}/datapackage.json",
         images="results/geodesics/{manifold}/images.safetensors",
     log:
         "logs/geodesics/{manifold}.log",
@@ -24,6 +25,7 @@ rule geodesics:
 rule geodesics_summary:
     input:
         pairs=every(rules.geodesics.output.pairs, manifold=MANIFOLDS),
+        packages=every(rules.geodesics.output.package, manifold=MANIFOLDS),
         images=every(rules.geodesics.output.images, manifold=STUDY.models),
         sources=sources("geodesics_summary"),
     output:
@@ -31,6 +33,7 @@ rule geodesics_summary:
         summary=in_report("results/geodesics/summary.csv"),
         differences="results/geodesics/differences.csv",
         variation=in_report("results/geodesics/variation.csv"),
+        package="results/geodesics/datapackage.json",
         gains=figures("results/geodesics/gains"),
         pictures=figures(
             "results/geodesics/{pair}",

@@ -6,6 +6,7 @@ rule interpolate:
     output:
         path="results/interpolate/{manifold}/path.csv",
         summary="results/interpolate/{manifold}/summary.csv",
+        package="results/interpolate/{manifold}/datapackage.json",
         images="results/interpolate/{manifold}/images.safetensors",
     log:
         "logs/interpolate/{manifold}.log",
@@ -29,6 +30,7 @@ rule interpolate_pixels:
     output:
         path="results/interpolate/pixels/path.csv",
         summary="results/interpolate/pixels/summary.csv",
+        package="results/interpolate/pixels/datapackage.json",
         images="results/interpolate/pixels/images.safetensors",
     log:
         "logs/interpolate_pixels.log",
@@ -47,11 +49,13 @@ rule interpolate_summary:
         pixels=rules.interpolate_pixels.output,
         path=every(rules.interpolate.output.path, manifold=MANIFOLDS),
         summary=every(rules.interpolate.output.summary, manifold=MANIFOLDS),
+        packages=every(rules.interpolate.output.package, manifold=MANIFOLDS),
         images=every(rules.interpolate.output.images, manifold=MANIFOLDS),
         sources=sources("interpolate_summary"),
     output:
         paths="results/interpolate/paths.csv",
         summary=in_report("results/interpolate/summary.csv"),
+        package="results/interpolate/datapackage.json",
         pictures=figures(
             "results/interpolate/{pair}",
             "path",

@@ -7,6 +7,7 @@ rule invariance:
         ),
     output:
         steps="results/invariance/{manifold}/steps.csv",
+        package="results/invariance/{manifold}/datapackage.json",
         pictures="results/invariance/{manifold}/pictures.safetensors",
     log:
         "logs/invariance/{manifold}.log",
@@ -28,12 +29,14 @@ rule invariance_epochs:
         checkpoint=rules.train.output.checkpoint,
         snapshots=rules.train.output.snapshots,
         curve=rules.train.output.curve,
+        package=rules.train.output.package,
         images=IMAGES,
         sources=lambda w: sources(
             "invariance_epochs", *architecture_of(w.manifold), *TRANSFORMATIONS
         ),
     output:
-        epochs="results/invariance/{manifold}/epochs.csv",
+        epochs="results/invariance_epochs/{manifold}/epochs.csv",
+        package="results/invariance_epochs/{manifold}/datapackage.json",
     log:
         "logs/invariance_epochs/{manifold}.log",
     wildcard_constraints:
@@ -48,15 +51,17 @@ rule invariance_epochs:
         values=parameters(VALUES, "invariance", "examples"),
     shell:
         "latent-atlas invariance-epochs --name {wildcards.manifold} --checkpoint {input.checkpoint} --snapshots {input.snapshots} "
-        "--curve {input.curve} --images {input.images} --folder results/invariance/{wildcards.manifold} --log {log}"
+        "--curve {input.curve} --images {input.images} --folder results/invariance_epochs/{wildcards.manifold} --log {log}"
 
 
 rule invariance_summary:
     input:
         angles=every(rules.jacobian.output.angles, manifold=MANIFOLDS),
+        packages_of_angles=every(rules.jacobian.output.package, manifold=MANIFOLDS),
         steps=every(rules.invariance.output.steps, manifold=MANIFOLDS),
+        packages_of_steps=every(rules.invariance.output.package, manifold=MANIFOLDS),
         pictures=every(rules.invariance.output.pictures, manifold=MANIFOLDS),
-        epochs=every(rules.invariance_epochs.output.epochs, manifold=TRAINED),
+        epochs=every(rules.invariance_epochs.output, manifold=TRAINED),
         sources=sources("invariance_summary"),
     output:
         summary=in_report("results/invariance/summary.csv"),
@@ -73,6 +78,7 @@ rule invariance_summary:
         mean_scores=figures("results/invariance/classes"),
         steps="results/invariance/steps.csv",
         epochs="results/invariance/epochs.csv",
+        package="results/invariance/datapackage.json",
         maps=figures(
             "results/invariance/angles_{example}", "angles", example=STUDY.examples
         ),
@@ -96,4 +102,5 @@ rule invariance_summary:
     params:
         values=parameters(VALUES, "invariance", "examples", "models", "pca", *SEEDS),
     shell:
-        "latent-atlas invariance-summary --jacobians results/jacobian --folder results/invariance --log {log}"
+        "latent-atlas invariance-summary --jacobians results/jacobian --epochs results/invariance_epochs --folder results/invariance "
+        "--log {log}"

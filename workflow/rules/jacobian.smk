@@ -11,6 +11,7 @@ rule jacobian:
         singular_values="results/jacobian/{manifold}/singular_values.safetensors",
         values="results/jacobian/{manifold}/values.csv",
         examples="results/jacobian/{manifold}/examples.csv",
+        package="results/jacobian/{manifold}/datapackage.json",
     log:
         "logs/jacobian/{manifold}.log",
     group:
@@ -32,6 +33,7 @@ rule jacobian_summary:
         singular_values=every(rules.jacobian.output.singular_values, manifold=MANIFOLDS),
         values=every(rules.jacobian.output.values, manifold=MANIFOLDS),
         examples=every(rules.jacobian.output.examples, manifold=MANIFOLDS),
+        packages=every(rules.jacobian.output.package, manifold=MANIFOLDS),
         sources=sources("jacobian_summary"),
     output:
         summary=in_report("results/jacobian/summary.csv"),
@@ -40,6 +42,7 @@ rule jacobian_summary:
         differences="results/jacobian/differences.csv",
         bands="results/jacobian/bands.csv",
         values="results/jacobian/values.csv",
+        package="results/jacobian/datapackage.json",
         spectra_of_sample=figures("results/jacobian/bands"),
         spectra=figures(
             "results/jacobian/spectra_{example}", "spectra", example=STUDY.examples

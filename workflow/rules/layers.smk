@@ -6,6 +6,7 @@ rule layers:
         layers="results/layers/{manifold}/layers.csv",
         spectra="results/layers/{manifold}/spectra.csv",
         summary="results/layers/{manifold}/summary.csv",
+        package="results/layers/{manifold}/datapackage.json",
     log:
         "logs/layers/{manifold}.log",
     wildcard_constraints:
@@ -26,11 +27,13 @@ rule layers_summary:
         layers=every(rules.layers.output.layers, manifold=NETWORKS),
         spectra=every(rules.layers.output.spectra, manifold=NETWORKS),
         summary=every(rules.layers.output.summary, manifold=NETWORKS),
+        packages=every(rules.layers.output.package, manifold=NETWORKS),
         sources=sources("layers_summary"),
     output:
         layers="results/layers/layers.csv",
         spectra="results/layers/spectra.csv",
         summary=in_report("results/layers/summary.csv"),
+        package="results/layers/datapackage.json",
         pictures=figures("results/layers/spectra"),
     log:
         "logs/layers_summary.log",

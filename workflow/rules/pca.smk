@@ -6,6 +6,7 @@ rule pca:
         components="results/pca/components.safetensors",
         summary=in_report("results/pca/summary.csv"),
         baselines=in_report("results/pca/baselines.csv"),
+        package="results/pca/datapackage.json",
         pictures=figures("results/pca/spectrum"),
         checkpoints=expand(CHECKPOINT, manifold=PCA),
     log:
@@ -17,5 +18,4 @@ rule pca:
     params:
         values=parameters(VALUES, "pca"),
     shell:
-        "latent-atlas pca --images {input.images} --components {output.components} --summary {output.summary} "
-        "--baselines {output.baselines} --picture {output.pictures[0]} --checkpoints results/checkpoints --log {log}"
+        "latent-atlas pca --images {input.images} --folder results/pca --checkpoints results/checkpoints --log {log}"

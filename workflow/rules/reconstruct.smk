@@ -6,6 +6,7 @@ rule reconstruct:
     output:
         errors="results/reconstruct/{manifold}/errors.parquet",
         summary="results/reconstruct/{manifold}/summary.csv",
+        package="results/reconstruct/{manifold}/datapackage.json",
         shown="results/reconstruct/{manifold}/shown.safetensors",
     log:
         "logs/reconstruct/{manifold}.log",
@@ -26,6 +27,7 @@ rule reconstruct_summary:
     input:
         errors=every(rules.reconstruct.output.errors, manifold=MANIFOLDS),
         summary=every(rules.reconstruct.output.summary, manifold=MANIFOLDS),
+        packages=every(rules.reconstruct.output.package, manifold=MANIFOLDS),
         shown=every(rules.reconstruct.output.shown, manifold=MANIFOLDS),
         images=IMAGES,
         sources=sources("reconstruct_summary"),
@@ -36,6 +38,7 @@ rule reconstruct_summary:
         classes="results/reconstruct/by_class.csv",
         differences="results/reconstruct/differences.csv",
         differences_by_class="results/reconstruct/differences_by_class.csv",
+        package="results/reconstruct/datapackage.json",
         metrics="results/reconstruct/metrics.json",
         pictures=figures(
             "results/reconstruct/{split}_{picture}",

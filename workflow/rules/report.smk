@@ -6,6 +6,7 @@ SHOWN = [
         rules.train_summary.output if TRAINED else [],
         rules.pca.output.summary,
         rules.pca.output.baselines,
+        rules.pca.output.package,
         rules.pca.output.pictures,
         rules.interpolate_summary.output,
         rules.geodesics_summary.output,

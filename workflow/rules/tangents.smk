@@ -42,8 +42,9 @@ rule tangents_shared:
             ),
         ),
     output:
-        shared="results/tangents/shared.parquet",
-        epochs="results/tangents/epochs.parquet",
+        shared="results/tangents_shared/shared.parquet",
+        epochs="results/tangents_shared/epochs.parquet",
+        package="results/tangents_shared/datapackage.json",
     log:
         "logs/tangents_shared.log",
     group:
@@ -56,7 +57,7 @@ rule tangents_shared:
         values=parameters(VALUES, "sample", "examples", "models", "pca", *SEEDS),
     shell:
         "latent-atlas tangents-shared --checkpoints results/checkpoints --trainings results/train --images {input.images} "
-        "--folder results/tangents --log {log}"
+        "--folder results/tangents_shared --log {log}"
 
 
 rule tangents_summary:
@@ -67,6 +68,7 @@ rule tangents_summary:
         shared=in_report("results/tangents/shared.csv"),
         by_class="results/tangents/by_class.csv",
         epochs="results/tangents/epochs.csv",
+        package="results/tangents/datapackage.json",
         pictures=figures("results/tangents/shared", "heat_map"),
         epoch_study=figures("results/tangents/epochs") if TRAINED else [],
     log:
@@ -80,4 +82,4 @@ rule tangents_summary:
     params:
         values=parameters(VALUES, "pca"),
     shell:
-        "latent-atlas tangents-summary --folder results/tangents --log {log}"
+        "latent-atlas tangents-summary --measured results/tangents_shared --folder results/tangents --log {log}"

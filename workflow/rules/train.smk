@@ -11,6 +11,7 @@ rule train:
         checkpoint=update("results/checkpoints/{manifold}.safetensors"),
         curve=update("results/train/{manifold}/curve.csv"),
         snapshots=update("results/train/{manifold}/snapshots.safetensors"),
+        package=update("results/train/{manifold}/datapackage.json"),
     log:
         "logs/train/{manifold}.log",
     wildcard_constraints:
@@ -62,9 +63,11 @@ if TRAINED:
     rule train_summary:
         input:
             curves=every(rules.train.output.curve, manifold=TRAINED),
+            packages=every(rules.train.output.package, manifold=TRAINED),
             sources=sources("train_summary"),
         output:
             curves="results/train/curves.csv",
+            package="results/train/datapackage.json",
             summary=in_report("results/train/summary.csv"),
             joint=figures("results/train/curves"),
             pictures=figures("results/train/{manifold}/curve", manifold=TRAINED),

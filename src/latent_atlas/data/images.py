@@ -62,7 +62,11 @@ class Images:
                 raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
             if labels.dtype != torch.int64:
                 raise DataError(f"the {split} labels of {self.name} must be int64, not {labels.dtype}")
-            if (factors := getattr(self, f"{split}_factors")) is not None and len(factors) != len(pixels):
+            if (factors := getattr(self, f"{split}_factors")) is None:
+                continue
+            if factors.ndim != 2 or factors.dtype != torch.float64:
+                raise DataError(f"the {split} factors of {self.name} must be float64 of shape (N, f)")
+            if len(factors) != len(pixels):
                 raise DataError(f"{self.name} has {len(pixels)} {split} images but factors of {len(factors)}")
 
     @property
@@ -131,7 +135,7 @@ class Images:
         keys = ("train", "train_labels", "train_factors", "test", "test_labels", "test_factors")
         tensors = {key: tensor for key in keys if (tensor := getattr(self, key)) is not None}
         metadata = {"classes": json.dumps(self.classes), "made": json.dumps(self.made, sort_keys=True)}
-        write_safetensors(path, tensors, metadata | {"name": self.name, "sha256": self.checksum})
+        write_safetensors(path, tensors, metadata | {"name": self.name})
 
     @classmethod
     def load(cls, path: Path) -> Images:

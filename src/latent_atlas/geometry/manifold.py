@@ -27,7 +27,7 @@ from torch.nn.functional import one_hot
 
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.errors import CheckpointError, DataError, LatentAtlasWarning
-from latent_atlas.files import read_safetensors, write_safetensors
+from latent_atlas.files import check_tensors, read_safetensors, write_safetensors
 from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.adapters import of_functions
@@ -505,6 +505,9 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
     if kind == PCA:
         try:
             shape = image_shape(metadata["image_shape"])
+            pixels = math.prod(shape)
+            needed = {"components": f"*float* [1-9]* {pixels}", "mean": f"*float* {pixels}"}
+            check_tensors(path, tensors, needed, CheckpointError)
             check_numbers(tensors, str(path))
             return PrincipalSubspace(tensors["components"], tensors["mean"], shape, metadata["family"])
         except (KeyError, ValueError) as error:

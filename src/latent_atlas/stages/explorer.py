@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.files import read_safetensors, read_table, write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.bases import with_fixed_signs
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.paths import smooth
@@ -33,13 +33,12 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     """Export one manifold's decoder and its Jacobian for the explorer, with the codes of the images to pick from."""
     surface = load_manifold(manifold, architectures(params))
     data = Images.load(images)
-    pairs = shown_pairs(geodesics)
+    pairs = shown_pairs(geodesics, name)
     exact = surface.to(torch.float64)
     pixels = torch.stack([data.pixels(split)[index] for split, index in shown_places(params, data, pairs)])
     codes = exact.encode(as_float(pixels, exact.dtype))  # n x k
-    nodes = read_safetensors(geodesics / "images.safetensors", names=["codes"])[1]["codes"][
-        pairs.index.tolist()
-    ]  # pairs x nodes x k
+    paths = tables.tensors_of(name, geodesics / "images.safetensors", {"codes": f"float32 * * {surface.latent_dim}"})
+    nodes = paths["codes"][pairs.index.tolist()]  # pairs x nodes x k
     found = graphs(surface, codes, transformations(params))
     centre = codes.mean(0)  # k
     axes = torch.linalg.svd(codes - centre, full_matrices=False).Vh[:2]  # 1 or 2 x k
@@ -63,7 +62,7 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         "largest_angle_error_deg": found.angle_error,
         "reason": found.reason or found.jacobian_reason,
     }
-    write_table(folder / "export.csv", pd.DataFrame([tables.head(params, name, surface.latent_dim) | row]))
+    write_tables(folder, {"export.csv": pd.DataFrame([tables.head(params, name, surface.latent_dim) | row])})
     if found.reason:
         log.warning(f"warning: this decoder has no form that a browser runs: {found.reason}")
     elif found.jacobian_reason:
@@ -75,9 +74,9 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         )
 
 
-def shown_pairs(geodesics: Path) -> pd.DataFrame:
+def shown_pairs(geodesics: Path, name: str) -> pd.DataFrame:
     """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
-    pairs = read_table(geodesics / "pairs.csv", ["random", "first", "second"])
+    pairs = tables.read_of(name, geodesics / "pairs.csv", ["random", "first", "second"])
     return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
-from latent_atlas.files import read_safetensors, write_table, write_text
+from latent_atlas.files import write_tables, write_text
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
 from latent_atlas.report.assets import EXPLORER, static, template
 from latent_atlas.stages.explorer import shown_pairs, shown_places
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics.chance import chance_angle_deg
 from latent_atlas.study.manifolds import compared
 from latent_atlas.study.transformations import transformations
@@ -31,8 +31,8 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
     names = compared(params)
     data = Images.load(images)
     table = combined(folder, names, "export.csv")
-    write_table(folder / "summary.csv", table)
-    pairs = shown_pairs(geodesics / names[0])
+    write_tables(folder, {"summary.csv": table})
+    pairs = shown_pairs(geodesics / names[0], names[0])
     places = shown_places(params, data, pairs)
     numbers = {f"{split}/{index}": number for number, (split, index) in enumerate(places)}
     named = {place: example for example, place in params.examples.items()}
@@ -58,8 +58,11 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
         "chance": _chance(int(table["latent_dim"].max()), data.shape),
     }
     _write_script(report / "explorer" / "sample.js", "sample", sample)
-    for name in names:
-        tensors = read_safetensors(folder / name / "graphs.safetensors")[1]
+    for name, k in zip(names, table["latent_dim"], strict=True):
+        tensors = tensors_of(name, folder / name / "graphs.safetensors", {
+            **dict.fromkeys(("decoder", "jacobian", "weights"), "uint8 *"), "codes": f"float32 * {k}",
+            "geodesics": f"float32 * * {k}", "centre": f"float32 {k}", "axes": f"float32 [12] {k}",
+        })  # fmt: skip
         _write_script(report / "explorer" / f"decoder_{name}.js", f"decoder_{name}", {
             "geodesicPoints": tensors["geodesics"].shape[1],
             **{part: _base64(tensor) for part, tensor in tensors.items()},

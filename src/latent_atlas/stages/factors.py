@@ -14,7 +14,7 @@ from latent_atlas.command import report_progress
 from latent_atlas.data.figures import directions, draw, factor_names
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
-from latent_atlas.files import write_parquet, write_safetensors
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.factors import ALL, Held, held
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces
@@ -40,7 +40,7 @@ def factors(params: Params, name: str, manifold: Path, images: Path, folder: Pat
     head = tables.head(params, name, surface.latent_dim)
     rows = keys.loc[keys.index.repeat(known.shape[1] + 1)].reset_index(drop=True).assign(**head)
     measured = pd.DataFrame(_columns(found, factor_names(data.shape[0]), surface.pixel_count))
-    write_parquet(folder / "factors.parquet", pd.concat([rows[[*head, *keys.columns]], measured], axis=1))
+    write_tables(folder, {"factors.parquet": pd.concat([rows[[*head, *keys.columns]], measured], axis=1)})
     shown = list(keys["example"]).index(params.tangents.example)
     one = slice(shown, shown + 1)
     write_safetensors(

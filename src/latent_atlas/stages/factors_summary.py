@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from latent_atlas.command import log
-from latent_atlas.files import read_safetensors, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
 from latent_atlas.study.manifolds import compared, groups, manifolds
 
@@ -29,13 +29,17 @@ def factors_summary(params: Params, folder: Path) -> None:
     table = combined(folder, manifolds(params), "factors.parquet")
     sample = table[table["example"].isna()]
     summary = means(sample, VALUES, KEYS)
-    write_table(folder / "summary.csv", summary)
-    write_table(folder / "examples.csv", table[table["example"].notna()])
-    write_table(folder / "by_class.csv", by_class(means, sample, VALUES, KEYS))
-    write_table(folder / "differences.csv", differences(sample, ["score"], ["factor"]))
+    written = {
+        "summary.csv": summary,
+        "examples.csv": table[table["example"].notna()],
+        "by_class.csv": by_class(means, sample, VALUES, KEYS),
+        "differences.csv": differences(sample, ["score"], ["factor"]),
+    }
+    write_tables(folder, written)
     save(plot_factors(summary[summary["model"].isin(compared(params))], groups=groups(params)), folder / "factors.svg")
     example = params.tangents.example
-    pictures = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in compared(params)}
+    needed = dict.fromkeys(("true", "held"), "float32 * * * *")
+    pictures = {name: tensors_of(name, folder / name / "pictures.safetensors", needed) for name in compared(params)}
     true = next(iter(pictures.values()))["true"]
     rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
     save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")

@@ -11,7 +11,7 @@ import torch
 from latent_atlas.command import log
 from latent_atlas.data import samples
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import geodesics as geometry
 from latent_atlas.geometry.manifold import batches, load_manifold
 from latent_atlas.geometry.paths import line, smooth, through_neighbours
@@ -64,7 +64,7 @@ def geodesics(params: Params, name: str, manifold: Path, images: Path, folder: P
         "other_energy_ratio": found.other,
     }
     table = pd.DataFrame(tables.head(params, name, surface.latent_dim) | columns)
-    write_table(folder / "pairs.csv", table)
+    write_tables(folder, {"pairs.csv": table})
     shown = {"codes": found.codes}  # B x nodes x k
     for number, pair in enumerate(params.interpolate.pairs):
         shown |= {f"{pair}_line": surface.decode(straight[number]), f"{pair}_geodesic": found.images[number]}

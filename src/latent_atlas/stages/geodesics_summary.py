@@ -9,11 +9,11 @@ import pandas as pd
 from torch import Tensor
 
 from latent_atlas.command import log
-from latent_atlas.files import read_safetensors, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics.summaries import differences, summarized
 from latent_atlas.statistics.variation import variation
 from latent_atlas.study.manifolds import manifolds
@@ -29,18 +29,22 @@ SHORTER, SAME = 1e-3, 1e-3  # by what share a geodesic must be shorter to count;
 def geodesics_summary(params: Params, folder: Path) -> None:
     """Join the geodesics of all manifolds, summarize those of random pairs, and draw those of the examples."""
     table = combined(folder, manifolds(params), "pairs.csv")
-    write_table(folder / "pairs.csv", table)
     drawn = table[table["random"]] if table["random"].any() else table
     keyed = drawn.assign(split="pairs", image=drawn["pair"])
     medians = summarized(keyed, SUMMARIZED, []).drop(columns=["seeds", "images"])
-    write_table(folder / "summary.csv", shares(drawn).merge(medians, on="model"))
-    write_table(folder / "differences.csv", differences(keyed, SUMMARIZED).rename(columns={"images": "pairs"}))
-    write_table(folder / "variation.csv", variation(drawn, DISTANCES))
+    written = {
+        "pairs.csv": table,
+        "summary.csv": shares(drawn).merge(medians, on="model"),
+        "differences.csv": differences(keyed, SUMMARIZED).rename(columns={"images": "pairs"}),
+        "variation.csv": variation(drawn, DISTANCES),
+    }
+    write_tables(folder, written)
     save(plot_gains(drawn), folder / "gains.svg")
     for pair, (start, end) in params.interpolate.pairs.items():
         rows: dict[str, Tensor] = {}
         for model in params.models:
-            shown = read_safetensors(folder / model / "images.safetensors")[1]
+            needed = {f"{pair}_{path}": "float32 * * * *" for path in ("line", "geodesic")}
+            shown = tensors_of(model, folder / model / "images.safetensors", needed)
             rows |= {f"{model}, {path}": shown[f"{pair}_{path}"] for path in ("line", "geodesic")}
         save(plot_interpolation(rows, f"{start} to {end}"), folder / f"{pair}.png")
     log.info(f"geodesics between {table['pair'].nunique()} pairs on {table['manifold'].nunique()} manifolds: {folder}")

@@ -10,7 +10,7 @@ import torch
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import paths
 from latent_atlas.geometry.manifold import PixelSpace, load_manifold
 from latent_atlas.stages import tables
@@ -56,5 +56,4 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
         shown[pair] = path.images[chosen].float()  # shown x C x H x W
         log.info(f"{pair}: {ratio:.3f} times the straight distance")
     write_safetensors(folder / "images.safetensors", shown, {"manifold": name})
-    write_table(folder / "summary.csv", pd.DataFrame(lengths))
-    write_table(folder / "path.csv", pd.concat(steps))
+    write_tables(folder, {"summary.csv": pd.DataFrame(lengths), "path.csv": pd.concat(steps)})

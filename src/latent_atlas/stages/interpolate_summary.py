@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
-from latent_atlas.files import read_safetensors, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.interpolate import PIXELS
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.study.manifolds import firsts, groups, manifolds
 
 if TYPE_CHECKING:
@@ -21,14 +21,16 @@ def interpolate_summary(params: Params, folder: Path) -> None:
     """Join the paths of all manifolds and of pixel space, and draw them for each pair of examples."""
     names = [PIXELS, *manifolds(params)]
     table = combined(folder, names, "path.csv")
-    write_table(folder / "paths.csv", table)
-    summary = combined(folder, names, "summary.csv")
-    write_table(folder / "summary.csv", summary)
+    write_tables(folder, {"paths.csv": table, "summary.csv": combined(folder, names, "summary.csv")})
+    shown = {
+        name: tensors_of(
+            name, folder / name / "images.safetensors", dict.fromkeys(params.interpolate.pairs, "float32 * * * *")
+        )
+        for name in [PIXELS, *firsts(params)]
+    }
     for pair, (start, end) in params.interpolate.pairs.items():
         title = f"{start} to {end}"
-        rows = {
-            name: read_safetensors(folder / name / "images.safetensors")[1][pair] for name in [PIXELS, *firsts(params)]
-        }
+        rows = {name: images[pair] for name, images in shown.items()}
         save(plot_interpolation(rows, title), folder / f"{pair}.png")
         save(plot_path(table[table["pair"] == pair], title, groups=groups(params)), folder / f"{pair}_curves.svg")
     log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")

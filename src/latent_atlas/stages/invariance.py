@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces
 from latent_atlas.geometry.transformations import Transformation
@@ -38,7 +38,7 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
         if example == params.invariance.step_study.example:
             steps += _over_steps(params, image, space, head | {"example": example})
     write_safetensors(folder / "pictures.safetensors", drawn, {"manifold": name})
-    write_table(folder / "steps.csv", pd.concat(steps))
+    write_tables(folder, {"steps.csv": pd.concat(steps)})
 
 
 def tangent_space(surface: Manifold, x: Tensor) -> tuple[Tensor, TangentSpaces]:

@@ -10,9 +10,9 @@ import torch
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
-from latent_atlas.files import read_safetensors, read_table, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.geometry.manifold import Autoencoder
-from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.models.checkpoints import Checkpoint, load_state
 from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import angles
 from latent_atlas.study.models import architectures
@@ -27,8 +27,8 @@ def invariance_epochs(
 ) -> None:
     """Angles at one example after each epoch of a training, beside the test error."""
     final = Checkpoint.load(checkpoint, architectures(params))
-    errors = read_table(curve).set_index("epoch")["test_mse"]
-    states = read_safetensors(snapshots)[1]
+    errors = tables.read_of(name, curve).set_index("epoch")["test_mse"]
+    states = tables.tensors_of(name, snapshots)
     study = params.invariance.epoch_study
     chosen = {kind: entry for kind, entry in transformations(params).items() if kind in study.transformations}
     data = Images.load(images)
@@ -38,13 +38,12 @@ def invariance_epochs(
     epochs = sorted({int(key.partition("/")[0]) for key in states})
     for epoch in epochs:
         prefix = f"{epoch}/"
-        final.model.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
-        )
+        weights = {key.removeprefix(prefix): value for key, value in states.items() if key.startswith(prefix)}
+        load_state(final.model, weights, f"{snapshots}, epoch {epoch}")
         surface = Autoencoder(final.model, final.latent_dim, final.input_shape, build=final.build).to(torch.float64)
         head = tables.head(params, name, final.latent_dim)
         found = angles(surface, x, chosen).drop(columns=["image", "unit"])
         head |= {"epoch": epoch, "test_mse": errors[epoch], "example": study.example}
         rows.append(found.assign(**head)[[*head, *found.columns]])
-    write_table(folder / "epochs.csv", pd.concat(rows))
+    write_tables(folder, {"epochs.csv": pd.concat(rows)})
     log.info(f"{len(epochs)} epochs: {folder}")

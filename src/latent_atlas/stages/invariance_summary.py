@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
-from latent_atlas.files import read_safetensors, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics.headline import mean_scores, percentiles
 from latent_atlas.statistics.summaries import by_class, differences, quantiles, summarized, with_chance
 from latent_atlas.study.manifolds import compared, firsts, groups, manifolds, trained
@@ -22,38 +23,43 @@ KEYS = ["latent_dim", "transformation", "step", "unit"]
 VALUES = ["angle_deg", "share", "score"]
 
 
-def invariance_summary(params: Params, jacobians: Path, folder: Path) -> None:
+def invariance_summary(params: Params, jacobians: Path, epochs: Path, folder: Path) -> None:
     """Summarize the manifolds' angles and draw displacements, heat maps and studies."""
     table = combined(jacobians, manifolds(params), "angles.parquet")
     examples = table[table["example"].notna()]
     steps = combined(folder, manifolds(params), "steps.csv")
-    epochs = combined(folder, trained(params), "epochs.csv")
+    courses = combined(epochs, trained(params), "epochs.csv")
     sample = table[table["example"].isna()]
-    write_table(folder / "summary.csv", with_chance(summarized(sample, VALUES, KEYS), sample, KEYS))
-    write_table(folder / "quantiles.csv", quantiles(sample, "angle_deg", KEYS))
-    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, KEYS))
-    write_table(folder / "differences.csv", differences(sample, ["score"], ["transformation"]))
-    write_table(folder / "differences_by_class.csv", by_class(differences, sample, ["score"], ["transformation"]))
     scores = mean_scores(table)
     of_sample = scores[scores["example"].isna()]
     classes = by_class(summarized, of_sample, ["score"], ["latent_dim"])
-    write_table(folder / "scores.csv", summarized(of_sample, ["score"]))
-    write_table(folder / "scores_by_class.csv", classes)
-    write_table(folder / "score_differences.csv", differences(of_sample, ["score"]))
-    write_table(folder / "percentiles.csv", percentiles(scores))
+    written = {
+        "summary.csv": with_chance(summarized(sample, VALUES, KEYS), sample, KEYS),
+        "quantiles.csv": quantiles(sample, "angle_deg", KEYS),
+        "by_class.csv": by_class(summarized, sample, VALUES, KEYS),
+        "differences.csv": differences(sample, ["score"], ["transformation"]),
+        "differences_by_class.csv": by_class(differences, sample, ["score"], ["transformation"]),
+        "scores.csv": summarized(of_sample, ["score"]),
+        "scores_by_class.csv": classes,
+        "score_differences.csv": differences(of_sample, ["score"]),
+        "percentiles.csv": percentiles(scores),
+        "examples.csv": examples,
+        "steps.csv": steps,
+        "epochs.csv": courses,
+    }
+    write_tables(folder, written)
     drawn, at_examples, mapped = (rows[rows["model"].isin(compared(params))] for rows in (sample, examples, classes))
     marked = at_examples["manifold"].isin(firsts(params)) & at_examples["example"].isin(params.invariance.pictures)
     save(plot_distributions(drawn, at_examples[marked], groups(params)), folder / "distributions.svg")
     save(plot_class_map(mapped), folder / "classes.svg")
-    write_table(folder / "examples.csv", examples)
-    write_table(folder / "steps.csv", steps)
-    write_table(folder / "epochs.csv", epochs)
     for example in params.examples:
         save(plot_angles(examples[examples["example"] == example]), folder / f"angles_{example}.svg")
     save(plot_steps(steps, groups(params)), folder / "steps.svg")
-    if len(epochs):
-        save(plot_epochs(epochs, groups(params)), folder / "epochs.svg")
-    panels = {name: read_safetensors(folder / name / "pictures.safetensors")[1] for name in firsts(params)}
+    if len(courses):
+        save(plot_epochs(courses, groups(params)), folder / "epochs.svg")
+    shown = product(params.invariance.pictures, params.invariance.transformations)
+    needed = {f"{example}/{kind}": "float32 5 * * *" for example, kind in shown}
+    panels = {name: tensors_of(name, folder / name / "pictures.safetensors", needed) for name in firsts(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
             chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]

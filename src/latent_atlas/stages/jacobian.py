@@ -10,7 +10,7 @@ import torch
 
 from latent_atlas.command import log, report_progress
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_parquet, write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import spectrum
 from latent_atlas.stages import tables
@@ -43,10 +43,10 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     head = tables.head(params, name, surface.latent_dim)
     spectra = spectrum_columns(plain + rest.spectra, scaled + rest.scaled)
     columns = keys.assign(**head)[[*head, *keys.columns]]
-    write_parquet(folder / "spectra.parquet", pd.concat([columns, spectra], axis=1))
+    written = {"spectra.parquet": pd.concat([columns, spectra], axis=1)}
     angles = pd.concat([first.angles, rest.angles.assign(image=rest.angles["image"] + count)], ignore_index=True)
     rows = columns.loc[angles.pop("image")].reset_index(drop=True)
-    write_parquet(folder / "angles.parquet", pd.concat([rows, angles], axis=1))
+    written["angles.parquet"] = pd.concat([rows, angles], axis=1)
     sample = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
     write_safetensors(folder / "singular_values.safetensors", {"per_sd": sample}, {"manifold": name})
 
@@ -62,5 +62,6 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
             rows = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in columns.items()})
             values.append(rows.assign(**head, example=example, dtype=dtype, order=rows.index + 1))
     keys = [*head, "example", "dtype"]
-    write_table(folder / "values.csv", pd.concat(values).set_index([*keys, "order"]).reset_index())
-    write_table(folder / "examples.csv", pd.concat(each).set_index(keys).reset_index())
+    written["values.csv"] = pd.concat(values).set_index([*keys, "order"]).reset_index()
+    written["examples.csv"] = pd.concat(each).set_index(keys).reset_index()
+    write_tables(folder, written)

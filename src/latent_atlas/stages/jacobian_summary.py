@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log
-from latent_atlas.files import read_safetensors, write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics import intervals
 from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import groups, manifolds, members
@@ -30,18 +30,19 @@ def jacobian_summary(params: Params, folder: Path) -> None:
     values = combined(folder, manifolds(params), "values.csv")
     examples = combined(folder, manifolds(params), "examples.csv")
     sample = where_defined(table[table["example"].isna()])
-    write_table(
-        folder / "summary.csv", immersions(sample).merge(summarized(sample, VALUES), on=["model", "latent_dim"])
-    )
-    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, ["latent_dim"]))
-    write_table(folder / "differences.csv", differences(sample, [name for name in VALUES if name.endswith("_per_sd")]))
-    write_table(folder / "examples.csv", examples)
-    write_table(folder / "values.csv", values)
+    drawn = bands(folder, params)
+    written = {
+        "summary.csv": immersions(sample).merge(summarized(sample, VALUES), on=["model", "latent_dim"]),
+        "by_class.csv": by_class(summarized, sample, VALUES, ["latent_dim"]),
+        "differences.csv": differences(sample, [name for name in VALUES if name.endswith("_per_sd")]),
+        "examples.csv": examples,
+        "values.csv": values,
+        "bands.csv": drawn,
+    }
+    write_tables(folder, written)
     for example in params.examples:
         spectra, tolerances = (table[table["example"] == example] for table in (values, examples))
         save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
-    drawn = bands(folder, params)
-    write_table(folder / "bands.csv", drawn)
     shown = {group: names for group, names in groups(params).items() if group != "pca_uncentred"}  # is the same as PCA
     save(plot_spectrum_bands(drawn, shown), folder / "bands.svg")
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
@@ -73,8 +74,9 @@ def bands(folder: Path, params: Params) -> pd.DataFrame:
     """Median and 5% to 95% of the images and trainings of the singular values per standard deviation, by order."""
     found: dict[str, list[np.ndarray]] = {}
     for name, member in members(params).items():
-        values = read_safetensors(folder / name / "singular_values.safetensors")[1]["per_sd"].numpy()  # images x r
-        found.setdefault(member.model, []).append(values)
+        file = folder / name / "singular_values.safetensors"
+        values = tensors_of(name, file, {"per_sd": "float* * *"})["per_sd"]  # images x r
+        found.setdefault(member.model, []).append(values.numpy())
     tables = []
     for model, several in found.items():
         widest = max(values.shape[1] for values in several)

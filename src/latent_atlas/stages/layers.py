@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from latent_atlas.command import log
-from latent_atlas.files import write_table
+from latent_atlas.files import write_tables
 from latent_atlas.geometry import layers as geometry
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.stages import tables
@@ -58,8 +58,8 @@ def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
         verdict = judge(stack)
         verdicts.append(head | {"property": verdict.property, "verdict": verdict.verdict, "reason": verdict.reason})
         log.info(f"{part}: {verdict.property} {verdict.verdict}")
-    for (file, columns), content in zip(TABLES.items(), (rows, spectra, verdicts), strict=True):
-        write_table(folder / file, pd.DataFrame(content, columns=list(columns)))
+    content = zip(TABLES.items(), (rows, spectra, verdicts), strict=True)
+    write_tables(folder, {file: pd.DataFrame(lines, columns=list(columns)) for (file, columns), lines in content})
 
 
 def _row(layer: geometry.Layer) -> dict[str, object]:

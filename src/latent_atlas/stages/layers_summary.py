@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
-from latent_atlas.files import write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.layers import TABLES
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 def layers_summary(params: Params, folder: Path) -> None:
     """Join the models' tables and draw the spectra of their layers."""
     tables = {file: combined(folder, networks(params), file) for file in TABLES}
-    for file, table in tables.items():
-        write_table(folder / file, table)
+    write_tables(folder, tables)
     save(plot_layers(tables["spectra.csv"]), folder / "spectra.svg")
     log.info(f"{len(networks(params))} networks: {folder}")

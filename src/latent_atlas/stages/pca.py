@@ -9,7 +9,7 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_table
+from latent_atlas.files import write_tables
 from latent_atlas.geometry import reconstruction
 from latent_atlas.geometry.pca import PrincipalComponents, fit
 from latent_atlas.report.figures.pca import plot_pca
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
 
-def pca(
-    params: Params, images: Path, components: Path, summary: Path, baselines: Path, picture: Path, checkpoints: Path
-) -> None:
+def pca(params: Params, images: Path, folder: Path, checkpoints: Path) -> None:
     """Fit PCA to the training images in float64 and write its manifolds."""
     data = Images.load(images)
     log.info(f"fitting {len(data.train)} images")
@@ -38,10 +36,9 @@ def pca(
             "cumulative_share": share.cumsum(0),
         }
     )
-    principal.save(components)
-    write_table(summary, table)
-    write_table(baselines, errors_of_baselines(principal, data))
-    save(plot_pca(table, sorted(params.pca.latent_dims)), picture)
+    principal.save(folder / "components.safetensors")
+    write_tables(folder, {"summary.csv": table, "baselines.csv": errors_of_baselines(principal, data)})
+    save(plot_pca(table, sorted(params.pca.latent_dims)), folder / "spectrum.svg")
     for name, subspace in wanted.items():
         subspace.save(checkpoints / f"{name}.safetensors")
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")

@@ -10,7 +10,7 @@ import torch
 
 from latent_atlas.command import log
 from latent_atlas.data.images import SPLITS, Images
-from latent_atlas.files import write_parquet, write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import batches, load_manifold
 from latent_atlas.stages import tables
@@ -46,5 +46,5 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
         f"{len(chosen)} images: the encoder misses {share} of the error; {steps:.0f} steps to the closest point, "
         f"which was found for {certain}"
     )
-    write_parquet(folder / "errors.parquet", each[[*head, *each.columns.difference([*head], sort=False)]])
-    write_table(folder / "summary.csv", pd.DataFrame(rows))
+    errors = each[[*head, *each.columns.difference([*head], sort=False)]]
+    write_tables(folder, {"errors.parquet": errors, "summary.csv": pd.DataFrame(rows)})

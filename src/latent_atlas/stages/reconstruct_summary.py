@@ -10,10 +10,10 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.data.images import SPLITS, Images, as_float
-from latent_atlas.files import read_safetensors, write_table, write_text
+from latent_atlas.files import write_tables, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import combined, tensors_of
 from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import firsts, groups, manifolds
 
@@ -27,19 +27,23 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Compare the manifolds' errors over the splits and the sample, and draw their reconstructions side by side."""
     data = Images.load(images)
     errors = combined(folder, manifolds(params), "summary.csv")
-    write_table(folder / "summary.csv", errors)
     each = combined(folder, manifolds(params), "errors.parquet")
-    write_table(folder / "examples.csv", each[each["example"].notna()])
     sample = each[each["example"].isna()]
     search = sample.groupby(["model", "latent_dim"]).agg(
         converged_share=("converged", "mean"), steps_median=("steps", "median")
     )
-    write_table(folder / "sample.csv", summarized(sample, VALUES).join(search, ["model", "latent_dim"]))
-    write_table(folder / "by_class.csv", by_class(summarized, sample, VALUES, ["latent_dim"]))
-    write_table(folder / "differences.csv", differences(sample, VALUES))
-    write_table(folder / "differences_by_class.csv", by_class(differences, sample, VALUES))
+    written = {
+        "summary.csv": errors,
+        "examples.csv": each[each["example"].notna()],
+        "sample.csv": summarized(sample, VALUES).join(search, ["model", "latent_dim"]),
+        "by_class.csv": by_class(summarized, sample, VALUES, ["latent_dim"]),
+        "differences.csv": differences(sample, VALUES),
+        "differences_by_class.csv": by_class(differences, sample, VALUES),
+    }
+    write_tables(folder, written)
     write_text(folder / "metrics.json", metrics(errors))
-    examples = {name: read_safetensors(folder / name / "shown.safetensors")[1] for name in firsts(params)}
+    needed = {split: " ".join(map(str, ("float32 *", *data.shape))) for split in SPLITS}
+    examples = {name: tensors_of(name, folder / name / "shown.safetensors", needed) for name in firsts(params)}
     for split in SPLITS:
         originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
         save(plot_images({f"{split} images": originals}), folder / f"{split}_images.png")

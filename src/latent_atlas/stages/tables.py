@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
-from latent_atlas.files import read_table
+from latent_atlas.errors import FileError
+from latent_atlas.files import AGAIN, read_safetensors, read_table
 from latent_atlas.study.defaults import SAMPLE
 from latent_atlas.study.manifolds import member
 
@@ -47,9 +48,25 @@ def head(params: Params, name: str, latent_dim: int) -> dict[str, object]:
     return {"manifold": name, "model": model, "seed": seed, "latent_dim": latent_dim}
 
 
+def read_of(name: str, path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
+    """A table that a stage wrote for one manifold; FileError if it is of another, or as :func:`read_table` has it."""
+    table = read_table(path, columns)
+    if "manifold" in table and (others := sorted({*table["manifold"].astype(str)} - {name})):
+        raise FileError(f"{path} is damaged: it is of {others[0]}, not of {name}: {AGAIN}")
+    return table
+
+
+def tensors_of(name: str, path: Path, needed: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """Tensors that a stage wrote for one manifold; FileError if they are of another, or as for a file of tensors."""
+    metadata, tensors = read_safetensors(path, needed=needed)
+    if (found := metadata.get("manifold")) != name:
+        raise FileError(f"{path} is damaged: it is of {found}, not of {name}: {AGAIN}")
+    return tensors
+
+
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:
     """The rows of ``folder/NAME/file`` (CSV or Parquet) for each name, in that order, as one long table."""
-    tables = [read_table(folder / name / file) for name in names]
+    tables = [read_of(name, folder / name / file) for name in names]
     rows = [table for table in tables if len(table)] or tables[:1]
     for table in rows:
         if "seed" in table:

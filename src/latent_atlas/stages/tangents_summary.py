@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log
-from latent_atlas.files import read_table, write_table
+from latent_atlas.files import read_table, write_tables
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
 from latent_atlas.statistics.agreement import ANGLES, pairs_of_models
@@ -24,19 +24,18 @@ VARIANT = "uncentred PCA, kept for comparison: its tangent spaces are those of P
 BY_CONSTRUCTION = "by construction: PCA subspaces contain each other"
 
 
-def tangents_summary(params: Params, folder: Path) -> None:
+def tangents_summary(params: Params, measured: Path, folder: Path) -> None:
     """Summarize the shared tangent spaces by pairs of models, and draw them."""
-    table = read_table(folder / "shared.parquet")
+    table = read_table(measured / "shared.parquet")
     sample, pca = table[table["example"].isna()], pca_manifolds(params)
     shared = judged(pairs_of_models(sample), pca)
     by_class = [pairs_of_models(rows).assign(label=label) for label, rows in sample.groupby("label")]
-    epochs = read_table(folder / "epochs.parquet")
+    epochs = read_table(measured / "epochs.parquet")
     if len(epochs):
         epochs = summarized(epochs, ["shared", *ANGLES], ["latent_dim", "epoch"])
         save(plot_agreement_epochs(epochs, groups=groups(params)), folder / "epochs.svg")
-    write_table(folder / "shared.csv", shared)
-    write_table(folder / "by_class.csv", judged(pd.concat(by_class, ignore_index=True), pca))
-    write_table(folder / "epochs.csv", epochs)
+    classes = judged(pd.concat(by_class, ignore_index=True), pca)
+    write_tables(folder, {"shared.csv": shared, "by_class.csv": classes, "epochs.csv": epochs})
     save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
     log.info(f"{len(shared)} pairs of models: {folder}")
 

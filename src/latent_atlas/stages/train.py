@@ -11,7 +11,7 @@ import torch
 
 from latent_atlas.command import add_metadata, log, report_progress
 from latent_atlas.data.images import Images
-from latent_atlas.files import write_safetensors, write_table
+from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
@@ -86,7 +86,8 @@ def train(
         "train_mse": f"{last['train_mse']:.9g}",
         "test_mse": f"{last['test_mse']:.9g}",
     }
-    write_table(curve, pd.DataFrame(tables.head(params, name, entry.latent_dim), index=table.index).join(table))
+    table = pd.DataFrame(tables.head(params, name, entry.latent_dim), index=table.index).join(table)
+    write_tables(curve.parent, {curve.name: table})
     named = {f"{epoch}/{key}": value for epoch, state in states.items() for key, value in state.items()}
     write_safetensors(snapshots, named, {"manifold": name})
     Checkpoint(network, entry.architecture, data.shape, entry.latent_dim, entry.options, record, entry.adapter).save(

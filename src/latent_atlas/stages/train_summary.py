@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
-from latent_atlas.files import write_table
+from latent_atlas.files import write_tables
 from latent_atlas.report.figures.style import save
 from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
 from latent_atlas.stages.tables import combined
@@ -22,7 +22,6 @@ def train_summary(params: Params, folder: Path) -> None:
     curves = table.groupby("manifold", sort=False)
     for name, curve in curves:
         save(plot_learning_curve(curve), folder / name / "curve.svg")
-    write_table(folder / "curves.csv", table)
-    write_table(folder / "summary.csv", curves.tail(1))
+    write_tables(folder, {"curves.csv": table, "summary.csv": curves.tail(1)})
     save(plot_learning_curves(table, groups=groups(params)), folder / "curves.svg")
     log.info(f"{len(curves)} trainings: {folder}")
