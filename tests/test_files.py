@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support import process, quoted, sealed
 
+from latent_atlas import files
 from latent_atlas.errors import FileError, OutputError
 from latent_atlas.files import (
     CHECKSUM,
+    PACKAGE,
     atomic_write,
     read_safetensors,
     read_table,
-    write_parquet,
     write_safetensors,
     write_table,
+    write_tables,
     write_text,
 )
 
@@ -109,45 +113,158 @@ class TestTable:
         assert (tmp_path / "t.csv").read_bytes() == b"name,x,n\na,0.333333333333,1\nb,1e-09,2\n"
 
 
+TABLE = pd.DataFrame(
+    {
+        "name": ["NA", "nan", "x"],
+        "label": ["7", "07", None],
+        "angle_deg": [0.5, math.nan, -1.25],
+        "whole_mse": [1.0, 2.0, 3.0],
+        "count": [1, 2, 3],
+        "seed": pd.array([0, None, 2], dtype="Int64"),
+        "found": [True, False, True],
+        "agrees": pd.array([True, None, False], dtype="boolean"),
+        "undefined": [math.nan] * 3,
+    }
+)
+DAMAGED = r"(t\.\w+|datapackage\.json) is damaged: .*: delete it and run the workflow again"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The table in both formats, with what vouches for them."""
+    folder = tmp_path_factory.mktemp("written")
+    write_tables(folder, {"t.csv": TABLE, "t.parquet": TABLE})
+    return tree(folder)
+
+
+@pytest.fixture
+def folder(written: dict[str, bytes], tmp_path: Path) -> Path:
+    """A folder with these files."""
+    for name, content in written.items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", ["t.csv", "t.parquet"])
 class TestTables:
     """Tables of earlier stages: read whole, or refused by name."""
 
-    TABLE = pd.DataFrame({"name": ["NA", "nan", "x"], "value": [0.5, math.nan, -1.25]})
+    def test_read_as_written(self, file: str, folder: Path) -> None:
+        pd.testing.assert_frame_equal(read_table(folder / file, ["name"]), TABLE)
+        with pytest.raises(
+            FileError, match=rf"{file} is damaged: it has no column other \(but name, label, .*delete it"
+        ):
+            read_table(folder / file, ["name", "other"])
 
-    @pytest.mark.parametrize("ending", ["csv", "parquet"])
-    def test_read_as_written(self, ending: str, tmp_path: Path) -> None:
-        path = tmp_path / f"t.{ending}"
-        (write_table if ending == "csv" else write_parquet)(path, self.TABLE)
-        pd.testing.assert_frame_equal(read_table(path, ["name"]), self.TABLE, check_dtype=False)
-        with pytest.raises(FileError, match=rf"t\.{ending} has no column other \(it has name, value\): delete it"):
-            read_table(path, ["name", "other"])
+    def test_empty_ones_keep_their_types(self, file: str, tmp_path: Path) -> None:
+        write_tables(tmp_path, {file: TABLE[:0], f"bare_{file}": pd.DataFrame()})
+        found = read_table(tmp_path / file)
+        assert len(found) == 0
+        assert list(found.columns) == list(TABLE.columns)
+        assert found.dtypes[["angle_deg", "whole_mse", "undefined"]].eq("float64").all()
+        assert found.dtypes["count"] == "int64"
+        assert read_table(tmp_path / f"bare_{file}").empty
 
-    @pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3,4\n5\n1,2,3,4,5\n", b"\xff\xfe\x00", b"PAR1", b"PAR1" * 9])
-    @pytest.mark.parametrize("ending", ["csv", "parquet"])
-    def test_that_are_none(self, ending: str, content: bytes, tmp_path: Path) -> None:
-        path = tmp_path / f"t.{ending}"
-        path.write_bytes(content)
-        with pytest.raises(FileError, match=rf"t\.{ending} (is not a readable table|has no column)"):
-            read_table(path, ["value"])
+    def test_same_tables_give_the_same_bytes(self, file: str, folder: Path, written: dict[str, bytes]) -> None:
+        write_tables(folder, {"t.csv": TABLE, "t.parquet": TABLE})
+        assert tree(folder) == written
+        assert file in written
 
-    def test_missing(self, tmp_path: Path) -> None:
-        for name in ("t.csv", "t.parquet"):
-            with pytest.raises(FileError, match="is not a readable table"):
-                read_table(tmp_path / name)
+    @given(st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_any_bit_that_flips_is_noticed(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        written: dict[str, bytes],
+        file: str,
+        data: st.DataObject,
+    ) -> None:
+        folder = tmp_path_factory.mktemp("flipped")
+        hit = data.draw(st.sampled_from([file, PACKAGE]))
+        place = data.draw(st.integers(0, 8 * len(written[hit]) - 1))
+        flipped = bytearray(written[hit])
+        flipped[place // 8] ^= 1 << place % 8
+        for name, content in (written | {hit: bytes(flipped)}).items():
+            (folder / name).write_bytes(content)
+        with pytest.raises(FileError, match=DAMAGED):
+            read_table(folder / file)
 
-    def test_numbers_whose_bits_flip_in_parquet(self, tmp_path: Path) -> None:
-        """The pages have checksums: a changed number is refused."""
-        path = tmp_path / "t.parquet"
-        numbers = np.random.default_rng(0).random(400)
-        write_parquet(path, pd.DataFrame({"value": numbers}))
-        whole = path.read_bytes()
-        place = whole.index(numbers[200].tobytes())
-        for bit in range(64):
-            flipped = bytearray(whole)
-            flipped[place + bit // 8] ^= 1 << bit % 8
-            path.write_bytes(flipped)
-            with pytest.raises(FileError, match="is not a readable table"):
-                read_table(path)
+    @given(st.data())
+    @settings(max_examples=30, deadline=None)
+    def test_cut_or_lengthened(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        written: dict[str, bytes],
+        file: str,
+        data: st.DataObject,
+    ) -> None:
+        folder = tmp_path_factory.mktemp("cut")
+        hit = data.draw(st.sampled_from([file, PACKAGE]))
+        size = data.draw(st.integers(0, len(written[hit]) - 1))
+        changed = data.draw(st.sampled_from([written[hit][:size], written[hit] + b" ", written[hit] + written[hit]]))
+        for name, content in (written | {hit: changed}).items():
+            (folder / name).write_bytes(content)
+        with pytest.raises(FileError, match=DAMAGED):
+            read_table(folder / file)
+
+    @pytest.mark.parametrize("gone", ["table", PACKAGE])
+    def test_missing(self, file: str, gone: str, folder: Path) -> None:
+        name = file if gone == "table" else gone
+        (folder / name).unlink()
+        with pytest.raises(FileError, match=rf"/{name} is missing: run the workflow again"):
+            read_table(folder / file)
+        (folder / name).mkdir()
+        with pytest.raises(FileError, match=rf"/{name} is damaged: it cannot be read \(Is a directory\): delete it"):
+            read_table(folder / file)
+
+    def test_one_that_the_package_does_not_name(self, file: str, folder: Path) -> None:
+        (folder / file).rename(folder / f"other_{file}")
+        with pytest.raises(FileError, match=rf"other_{file} is damaged: datapackage.json beside it does not name it"):
+            read_table(folder / f"other_{file}")
+
+    def test_one_of_another_job(self, file: str, folder: Path, tmp_path: Path) -> None:
+        write_tables(tmp_path / "else", {file: TABLE.assign(count=[1, 2, 4])})
+        (tmp_path / "else" / file).replace(folder / file)
+        with pytest.raises(
+            FileError, match=rf"{file} is damaged: its content does not have the checksum in datapackage"
+        ):
+            read_table(folder / file)
+
+    def test_package_that_names_other_columns(self, file: str, folder: Path) -> None:
+        content = json.loads((folder / PACKAGE).read_text())
+        for resource in content["resources"]:
+            resource["schema"]["fields"].reverse()
+        del content["hash"]
+        (folder / PACKAGE).write_text(files._package(content))
+        with pytest.raises(FileError, match=rf"{file} is damaged: its columns are not those in datapackage.json"):
+            read_table(folder / file)
+
+
+def test_what_a_package_says(written: dict[str, bytes]) -> None:
+    content = json.loads(written[PACKAGE])
+    assert content["profile"] == "tabular-data-package"
+    for resource, ending in zip(content["resources"], ("csv", "parquet"), strict=True):
+        stored = written[f"t.{ending}"]
+        assert resource["path"] == f"t.{ending}"
+        assert resource["format"] == ending
+        assert resource["bytes"] == len(stored)
+        assert resource["hash"] == f"sha256:{hashlib.sha256(stored).hexdigest()}"
+        fields = {field.pop("name"): field for field in resource["schema"]["fields"]}
+        kinds = ["string"] * 2 + ["number"] * 2 + ["integer"] * 2 + ["boolean"] * 2 + ["number"]
+        assert dict(zip(fields, kinds, strict=True)) == {name: field["type"] for name, field in fields.items()}
+        assert {name: field["unit"] for name, field in fields.items() if "unit" in field} == {
+            "angle_deg": "degree",
+            "whole_mse": "squared pixel value, pixels from 0 to 1",
+        }
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"hash": 1}', b'{"hash": 1, "resources": [{}]}', b"\xff"]
+)
+def test_files_that_are_no_packages(content: bytes, folder: Path) -> None:
+    (folder / PACKAGE).write_bytes(content)
+    with pytest.raises(FileError, match=r"datapackage\.json is damaged: .*: delete it and run the workflow again"):
+        read_table(folder / "t.csv")
 
 
 class TestSafetensors:
@@ -235,7 +352,25 @@ class TestSafetensors:
     def test_tensor_that_is_needed(self, tmp_path: Path) -> None:
         write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})
         with pytest.raises(FileError, match=r"x\.safetensors has no tensor b"):
-            read_safetensors(tmp_path / "x.safetensors", names=["a", "b"])
+            read_safetensors(tmp_path / "x.safetensors", needed={"a": "float32 2", "b": "*"})
+
+    @pytest.mark.parametrize("needed", ["float32 * 3", "float* 2 3", "*float* 2 [1-9]*"])
+    def test_types_and_shapes(self, needed: str, tmp_path: Path) -> None:
+        path = tmp_path / "x.safetensors"
+        write_safetensors(path, {"a": torch.zeros(2, 3)}, {})
+        assert read_safetensors(path, needed={"a": needed})[1]["a"].shape == (2, 3)
+        for other in (
+            torch.zeros(2, 3, dtype=torch.int8),
+            torch.zeros(2, 3, dtype=torch.complex64),
+            torch.zeros(2, 3, 1),
+            torch.zeros(6),
+            torch.zeros(2, 0),
+        ):
+            write_safetensors(path, {"a": other}, {})
+            with pytest.raises(
+                FileError, match=r"x\.safetensors is damaged: its tensor a is \w+ [\d ]+ where .* needed"
+            ):
+                read_safetensors(path, needed={"a": needed})
 
     def test_no_second_copy_is_held(self, tmp_path: Path) -> None:
         if not Path("/proc/self/status").exists():

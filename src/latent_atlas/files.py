@@ -156,15 +156,24 @@ def _sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileError(f"{path} is missing: run the workflow again") from error
+    except OSError as error:
+        raise FileError(f"{path} is damaged: it cannot be read ({error.strerror or error}): {AGAIN}") from error
+
+
 def _resources(path: Path) -> dict[str, dict[str, Any]]:
     """What a package says of its tables, by the names of the files."""
+    text = _content(path)
     try:
-        text = path.read_bytes()
         content = json.loads(text)
         del content["hash"]
         whole = text == _package(content).encode()  # which also refuses other blanks or another order
         found = {resource["path"]: resource for resource in content["resources"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise FileError(f"{path} is damaged: it cannot be read ({_short(error)}): {AGAIN}") from error
     if not whole:
         raise FileError(f"{path} is damaged: its content does not have the checksum that it names: {AGAIN}")
@@ -192,10 +201,7 @@ def read_table(path: Path | str, columns: Collection[str] = ()) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path} is damaged: it cannot be read ({error.strerror or error}): {AGAIN}") from error
+    content = _content(path)
     resource = _resources(path.with_name(PACKAGE)).get(path.name)
     if resource is None:
         raise FileError(f"{path} is damaged: {PACKAGE} beside it does not name it: {AGAIN}")
@@ -205,6 +211,8 @@ def read_table(path: Path | str, columns: Collection[str] = ()) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
+        elif not fields:
+            table = pd.DataFrame()
         else:
             kinds = {name: kind for name, kind in fields.items() if kind}
             table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=kinds)

@@ -46,7 +46,7 @@ OPTIONS = {
     "checkpoints": Option("The folder of all manifolds.", "results/checkpoints", FOLDER),
     "trainings": Option("The results of train: a folder for each training.", "results/train", FOLDER),
     "jacobians": Option("The results of jacobian: a folder for each manifold.", "results/jacobian", FOLDER),
-    "epochs": Option("The results of invariance-epochs: a folder for each training.", "results/invariance_epochs", FOLDER),
+    "epochs": Option("The results of invariance-epochs: a folder for each.", "results/invariance_epochs", FOLDER),
     "measured": Option("The results of tangents-shared.", "results/tangents_shared", FOLDER),
     "geodesics": Option("The results of geodesics.", "results/geodesics/{name}", FOLDER),
     "report": Option("The folder of the report.", "results/report", FOLDER),
