@@ -50,19 +50,20 @@ from pathlib import Path
 import pandas as pd
 
 from latent_atlas.data.images import SPLITS, Images
-from latent_atlas.files import write_table
+from latent_atlas.files import write_tables
 
 
-def mean_pixel(params, images: Path, table: Path) -> None:
+def mean_pixel(params, images: Path, folder: Path) -> None:
     """The mean pixel of each split.
 
     Parameters
     ----------
-    table : file
-        The table to write (CSV).
+    folder : folder
+        Where the table is written.
     """
     data = Images.load(images)
-    write_table(table, pd.DataFrame({"split": SPLITS, "mean": [data.pixels(s).double().mean().item() for s in SPLITS]}))
+    means = [data.pixels(split).double().mean().item() for split in SPLITS]
+    write_tables(folder, {"summary.csv": pd.DataFrame({"split": SPLITS, "mean": means})})
 '''
 RULE = """
 rule mean_pixel:
@@ -71,12 +72,13 @@ rule mean_pixel:
         sources=sources("mean_pixel"),
     output:
         table="results/mean_pixel/summary.csv",
+        package="results/mean_pixel/datapackage.json",
     log:
         "logs/mean_pixel.log",
     resources:
         **requests("mean_pixel"),
     shell:
-        "latent-atlas mean-pixel --images {input.images} --table {output.table} --log {log}"
+        "latent-atlas mean-pixel --images {input.images} --folder results/mean_pixel --log {log}"
 """
 FILES = {
     "src/latent_atlas/data/sources/stripes.py": DATASET,

@@ -15,6 +15,7 @@ from support import Study, options, shake_statistics
 from surfaces import planted, random, succeeded
 from torch import Tensor, nn
 
+from latent_atlas.files import write_tables
 from latent_atlas.geometry import layers as module
 from latent_atlas.geometry.layers import Layer, immersion, layers, operator_spectrum, submersion
 from latent_atlas.geometry.spectra import Spectrum
@@ -608,8 +609,7 @@ class TestStage:
         row = ("fc", "fc", 0, 4, "decoder", "dlayer1", "Linear", 1, 0.5)
         half = ("half", "half", None, 4, "encoder", *row[5:])
         for name, rows in {"around": [], "fc": [row], "half": [half]}.items():
-            (tmp_path / name).mkdir()
-            pd.DataFrame(rows, columns=list(columns)).to_csv(tmp_path / name / "spectra.csv", index=False)
+            write_tables(tmp_path / name, {"spectra.csv": pd.DataFrame(rows, columns=list(columns))})
         table = combined(tmp_path, ["around", "fc", "half"], "spectra.csv")
         assert table["order"].tolist() == [1, 1]
         assert table["order"].dtype == int

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import warm
@@ -23,6 +24,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 from torch import Tensor, nn
 
+from latent_atlas.files import read_table, write_tables
 from latent_atlas.study import schema as config
 from latent_atlas.study.defaults import EXAMPLES
 
@@ -61,6 +63,12 @@ SMALL: dict[str, Any] = config.read(ROOT / "params.yaml") | {
         "epoch_study": {"example": "pullover", "transformations": ["rotation"]},
     },
 }
+
+
+def rewritten(folder: Path, file: str, table: pd.DataFrame) -> None:
+    """Write one of the tables of a folder anew, as its job would."""
+    tables = {path.name: read_table(path) for path in folder.iterdir() if path.suffix in (".csv", ".parquet")}
+    write_tables(folder, tables | {file: table})
 
 
 @dataclass
@@ -132,15 +140,7 @@ class Study:
 
     def pca_arguments(self, images: Path, folder: str) -> list[str]:
         """``pca`` with all that it asks for: it writes into ``folder``."""
-        return options(
-            "pca",
-            images=images,
-            components=f"{folder}/components.safetensors",
-            summary=f"{folder}/summary.csv",
-            baselines=f"{folder}/baselines.csv",
-            picture=f"{folder}/spectrum.svg",
-            checkpoints=folder,
-        )
+        return options("pca", images=images, folder=folder, checkpoints=folder)
 
     def snakemake(self, *arguments: str, cold: bool = False) -> subprocess.CompletedProcess[str]:
         """The project's workflow in this folder, started from an environment that nobody has activated.

@@ -26,7 +26,14 @@ MANIFOLDS = ("fc2", "fc4", "pca2", "pca2_uncentred")
 MODELS = ("fc2", "fc4")
 EXAMPLES = {"pullover": "train/5", "sneaker": "train/6"}
 
-SUMMARY = ("--jacobians", "results/jacobian", "--folder", "results/invariance")
+SUMMARY = tuple(
+    options(
+        "invariance-summary",
+        jacobians="results/jacobian",
+        epochs="results/invariance_epochs",
+        folder="results/invariance",
+    )
+)
 MEASURED = ("angle_deg", "share", "rank", "chance_deg", "chance_share", "score", "reason")
 
 MOTIONS = """
@@ -67,10 +74,10 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
             "snapshots": trained.folder / "results" / "train" / model / "snapshots.safetensors",
             "curve": trained.folder / "results" / "train" / model / "curve.csv",
             "images": digits_file,
-            "folder": f"results/invariance/{model}",
+            "folder": f"results/invariance_epochs/{model}",
         }
         succeeded(study.run(*options("invariance-epochs", name=model, **files)))
-    succeeded(study.run("invariance-summary", *SUMMARY))
+    succeeded(study.run(*SUMMARY))
     return study
 
 
@@ -304,7 +311,7 @@ class TestGather:
             succeeded(measure(study, "jacobian", name, digits_file))
             succeeded(measure(study, "invariance", name, digits_file))
             assert load_file(tmp_path / "results" / "invariance" / name / "pictures.safetensors") == {}
-        succeeded(study.run("invariance-summary", *SUMMARY))
+        succeeded(study.run(*SUMMARY))
         section = sections.section(tmp_path / "results", study.params)
         assert len(section.pictures) == 3  # both examples, and the steps
         assert section.folded == []

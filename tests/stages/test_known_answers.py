@@ -12,6 +12,7 @@ import torch
 from support import ROOT, Study, options
 
 from latent_atlas.data.images import Images
+from latent_atlas.files import write_tables
 from latent_atlas.geometry.manifold import batches
 from latent_atlas.geometry.pca import PrincipalComponents
 from latent_atlas.geometry.transformations import transformation
@@ -30,12 +31,10 @@ DIMENSIONS = (16, 32, 128)
 def results(principal: PrincipalComponents, fashion_mnist: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stages before this one find of PCA of the real data, and made-up numbers of fc16."""
     folder = tmp_path_factory.mktemp("known") / "results"
-    for stage in ("pca", "reconstruct", "invariance", "jacobian"):
-        (folder / stage).mkdir(parents=True)
     principal.save(folder / "pca" / "components.safetensors")
     share = principal.variance / principal.total_variance
     spectrum = pd.DataFrame({"variance": principal.variance, "cumulative_share": share.cumsum(0)})
-    spectrum.to_csv(folder / "pca" / "summary.csv")
+    write_tables(folder / "pca", {"summary.csv": spectrum})
     errors, angles = [], [("fc16", kind, 50.0) for kind in published.STEPS]
     pullover = fashion_mnist.examples({"pullover": published.PLACE}, torch.float64)
     for k in DIMENSIONS:
@@ -46,11 +45,12 @@ def results(principal: PrincipalComponents, fashion_mnist: Images, tmp_path_fact
         for kind, step in published.STEPS.items():
             displacement = transformation(kind).displacement(image, step)
             angles.append((f"pca{k}_uncentred", kind, float(space.angles_deg(displacement.flatten(1)[None]))))
-    pd.DataFrame(errors, columns=["manifold", "split", "mse"]).to_csv(folder / "reconstruct" / "summary.csv")
+    table = pd.DataFrame(errors, columns=["manifold", "split", "mse"])
+    write_tables(folder / "reconstruct", {"summary.csv": table})
     table = pd.DataFrame(angles, columns=["manifold", "transformation", "angle_deg"]).assign(example="pullover")
-    table.to_csv(folder / "invariance" / "examples.csv")
+    write_tables(folder / "invariance", {"examples.csv": table})
     row = {"manifold": "fc16", "example": "pullover", "dtype": "float64", "sigma_max": 3.0, "sigma_min": 1.5}
-    pd.DataFrame([row | {"condition_number": 2.0, "rank": 16}]).to_csv(folder / "jacobian" / "examples.csv")
+    write_tables(folder / "jacobian", {"examples.csv": pd.DataFrame([row | {"condition_number": 2.0, "rank": 16}])})
     return folder
 
 
@@ -103,8 +103,7 @@ def test_a_number_that_is_not_obtained_is_shown_and_stops_nothing(
     table, said = run(reference, results, images_file)
     assert table["agrees"].iloc[0] == False  # noqa: E712
     assert "warning: test MSE of PCA, k = 2, pixels in [-1, 1]: 0.184384" in said
-    (reference.folder / "known_answers").mkdir()
-    table.to_csv(reference.folder / "known_answers" / "summary.csv", index=False)
+    write_tables(reference.folder / "known_answers", {"summary.csv": table})
     section = sections.section(reference.folder, reference.params)
     assert section is not None
     (warning,) = section.warnings

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from support import Study
+from support import Study, rewritten
 
 from latent_atlas.data.images import Images
 from latent_atlas.models.registry import build
@@ -347,7 +347,7 @@ class TestLearnedNothing:
         shutil.copytree(finished.folder / "results", results)
         table = pd.read_csv(results / "reconstruct" / "summary.csv")
         failed = table[table["manifold"] == "fc2"].assign(manifold="fc2_seed1", mse=0.5)
-        pd.concat([table, failed]).to_csv(results / "reconstruct" / "summary.csv", index=False)
+        rewritten(results / "reconstruct", "summary.csv", pd.concat([table, failed]))
         with finished.edited("seeds", 2):
             assert [case.manifold for case in unlearned(results, finished.params)] == ["fc2_seed1"]
             assert left_out(results, finished.params) == {"fc2"}
@@ -357,7 +357,7 @@ class TestLearnedNothing:
         shutil.copytree(finished.folder / "results", results)
         table = pd.read_csv(results / "reconstruct" / "summary.csv")
         table.loc[table["manifold"] == "fc2", ["mse", "psnr_db", "ssim"]] = [0.5, 99.0, 1.0]
-        table.to_csv(results / "reconstruct" / "summary.csv", index=False)
+        rewritten(results / "reconstruct", "summary.csv", table)
         section = reconstruct.section(results, finished.params)
         (warning,) = section.warnings
         assert "fc2" in warning

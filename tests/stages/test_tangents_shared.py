@@ -14,6 +14,7 @@ from support import Study, options
 from surfaces import collapsed, succeeded
 
 from latent_atlas.data.images import Images
+from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.report.sections import agreement as sections
 from latent_atlas.stages.tangents_summary import BY_CONSTRUCTION, VARIANT, judged
@@ -31,11 +32,12 @@ def run(study: Study, images: Path) -> Path:
                 checkpoints="checkpoints",
                 trainings="results/train",
                 images=images,
-                folder="results/tangents",
+                folder="results/tangents_shared",
             )
         )
     )
-    succeeded(study.run("tangents-summary", "--folder", "results/tangents"))
+    folders = {"measured": "results/tangents_shared", "folder": "results/tangents"}
+    succeeded(study.run(*options("tangents-summary", **folders)))
     return study.folder / "results" / "tangents"
 
 
@@ -56,7 +58,7 @@ class TestTables:
 
     def test_angles_are_those_of_scipy(self, results: Path, trained: Study, digits: Images) -> None:
         """At one image of the sample, from Jacobians in float64."""
-        table = pd.read_parquet(results / "shared.parquet")
+        table = pd.read_parquet(results.with_name("tangents_shared") / "shared.parquet")
         image = int(table.loc[table["example"].isna(), "image"].iloc[3])
         for a, b in (("fc2", "fc4"), ("fc4", "pca2")):
             spaces = []
@@ -73,7 +75,7 @@ class TestTables:
             assert row["chance"] == pytest.approx(row["rank_a" if row["rank_a"] > row["rank_b"] else "rank_b"] / 64)
 
     def test_has_all_pairs_at_all_images(self, results: Path) -> None:
-        table = pd.read_parquet(results / "shared.parquet")
+        table = pd.read_parquet(results.with_name("tangents_shared") / "shared.parquet")
         assert len(table) == 6 * (20 + 2)
         assert table.groupby(["a", "b"]).size().tolist() == [22] * 6
         assert set(table["example"].dropna()) == {"pullover", "sneaker"}
@@ -89,7 +91,7 @@ class TestTables:
         assert other["reason"] == twins["reason"] == VARIANT
 
     def test_summary_is_over_the_sample(self, results: Path) -> None:
-        table = pd.read_parquet(results / "shared.parquet")
+        table = pd.read_parquet(results.with_name("tangents_shared") / "shared.parquet")
         sample = table[table["example"].isna() & (table["a"] == "fc2") & (table["b"] == "fc4")]
         row = pd.read_csv(results / "shared.csv").set_index(["a", "b"]).loc[("fc2", "fc4")]
         assert row["images"] == len(sample) == 20
@@ -120,7 +122,9 @@ class TestTables:
         copied(trained, study)
         study.edit("models.fc2.seeds", 2)
         shutil.copy(study.folder / "checkpoints/fc2.safetensors", study.folder / "checkpoints/fc2_seed1.safetensors")
-        shutil.copytree(study.folder / "results/train/fc2", study.folder / "results/train/fc2_seed1")
+        snapshots = study.folder / "results/train/fc2/snapshots.safetensors"
+        other = study.folder / "results/train/fc2_seed1/snapshots.safetensors"
+        write_safetensors(other, read_safetensors(snapshots)[1], {"manifold": "fc2_seed1"})
         folder = run(study, digits_file)
         table = pd.read_csv(folder / "shared.csv").set_index(["a", "b"])
         same = table.loc[("fc2", "fc2")]
@@ -128,7 +132,7 @@ class TestTables:
         assert [same[column] for column in SHARED] == pytest.approx([1, 1, 1], abs=1e-9)
         assert ("fc4", "fc4") not in table.index
         assert table.loc[("fc2", "fc4"), ["seeds_a", "seeds_b"]].tolist() == [2, 1]
-        pairs = pd.read_parquet(folder / "shared.parquet")
+        pairs = pd.read_parquet(folder.with_name("tangents_shared") / "shared.parquet")
         assert pairs.loc[pairs["b"] == "fc2_seed1", ["model_b", "seed_b"]].drop_duplicates().values.tolist() == [
             ["fc2", 1]
         ]
@@ -142,7 +146,7 @@ class TestTables:
         copied(trained, study)
         collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
         folder = run(study, digits_file)
-        table = pd.read_parquet(folder / "shared.parquet")
+        table = pd.read_parquet(folder.with_name("tangents_shared") / "shared.parquet")
         dead = table[table["a"] == "fc2"]
         assert (dead["rank_a"] == 0).all()
         assert dead[["shared", "chance", *DEGREES]].isna().all(axis=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from latent_atlas.versioning.lock_file import LockFile
 
 SNAKEFILE = """
 from latent_atlas.versioning import attach
@@ -169,8 +172,43 @@ def test_a_damaged_copy_of_the_lock_file_is_made_anew(folder: Path, content: str
 def test_a_copy_of_the_lock_file_that_holds_no_stages(folder: Path) -> None:
     copy = folder / ".dvc/tmp/read-lock.json"
     assert "Nothing to be done" in snakemake(folder).stderr
-    copy.write_text(json.dumps(json.loads(copy.read_text()) | {"stages": {"one-a": "text"}}))
+    stages = json.dumps({"one-a": "text"})
+    checksum = hashlib.md5(((folder / "dvc.lock").read_text() + stages).encode(), usedforsecurity=False).hexdigest()
+    copy.write_text(f"{checksum}\n{stages}")
     assert "Nothing to be done" in snakemake(folder).stderr
+
+
+def test_a_copy_of_the_lock_file_whose_bits_flip(folder: Path) -> None:
+    """It is not believed: neither is a job run again for it, nor does it come into the lock file."""
+    copy, lock = folder / ".dvc/tmp/read-lock.json", folder / "dvc.lock"
+    assert "Nothing to be done" in snakemake(folder).stderr
+    whole, entries = copy.read_bytes(), LockFile(folder).entries
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        copy.write_bytes(flipped)
+        assert LockFile(folder).entries == entries
+    copy.write_text(whole.decode().replace('"cmd": "', '"cmd": "x'))
+    before = lock.read_text()
+    assert "Nothing to be done" in snakemake(folder).stderr
+    assert lock.read_text() == before
+
+
+def test_a_journal_whose_bits_flip(folder: Path) -> None:
+    """A line is as it was written, or passed over."""
+    journal, said = folder / JOURNAL, []
+    entries = LockFile(folder).entries
+    (folder / "dvc.lock").unlink()
+    LockFile(folder)._append(entries)
+    whole = journal.read_bytes()
+    assert LockFile(folder).entries == entries
+    for place in range(0, len(whole) - 1, 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        journal.write_bytes(flipped)
+        assert LockFile(folder, warn=said.append).entries == {}
+    assert all("are cut or damaged and passed over" in each for each in said)
+    assert said
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"write": 1}'])

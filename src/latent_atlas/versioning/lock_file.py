@@ -82,7 +82,7 @@ class LockFile:
         return self._entries
 
     def _locked_entries(self) -> dict[str, Any]:
-        """The entries of the lock file; a copy as JSON is kept with its checksum, because parsing YAML takes long."""
+        """The entries of the lock file; a copy as JSON is kept with a checksum of both, because parsing YAML takes long."""
         from dvc.schema import COMPILED_LOCKFILE_SCHEMA as SCHEMA
         from voluptuous import Invalid
 
@@ -91,15 +91,15 @@ class LockFile:
             text = regular(self.lock_file)
             if text is None:
                 return {}
-            checksum = hashlib.md5(text.encode()).hexdigest()
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, Invalid):  # it is written again
-                kept = json.loads(regular(copy) or "null")
-                if kept["md5"] == checksum:
-                    return SCHEMA({"schema": "2.0", "stages": kept["stages"]})["stages"]
-            stages = SCHEMA(plain_yaml().load(text)).get("stages", {})
+                kept, _, stages = (regular(copy) or "").partition("\n")
+                if kept == _checksum(text + stages):
+                    return SCHEMA({"schema": "2.0", "stages": json.loads(stages)})["stages"]
+            found = SCHEMA(plain_yaml().load(text)).get("stages", {})
             with contextlib.suppress(VersioningError, TypeError):
-                write_text(copy, json.dumps({"md5": checksum, "stages": stages}))
-            return stages
+                stages = json.dumps(found)
+                write_text(copy, f"{_checksum(text + stages)}\n{stages}")
+            return found
         except Exception as error:
             raise VersioningError(damaged(self.lock_file, error, "what it lacks is computed anew")) from error
 
@@ -116,8 +116,11 @@ class LockFile:
             return self._unwritten
         damage = 0
         for line in lines:
+            checksum, _, text = line.partition(" ")
             try:
-                entries |= SCHEMA({"schema": "2.0", "stages": json.loads(line)})["stages"]
+                if checksum != _checksum(text):
+                    raise ValueError("it does not have the checksum that it begins with")
+                entries |= SCHEMA({"schema": "2.0", "stages": json.loads(text)})["stages"]
             except (ValueError, Invalid):
                 damage += 1
         if damage:
@@ -228,7 +231,8 @@ class LockFile:
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             regular(self.journal)
             with self.journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entries) + "\n")
+                text = json.dumps(entries)
+                file.write(f"{_checksum(text)} {text}\n")
         except (OSError, ValueError) as error:
             self._unwritten |= entries
             self.warn(f"{self.journal} cannot be written ({error}): if this run is killed, its jobs run again")
@@ -346,6 +350,10 @@ class LockFile:
             yield self.repo
         finally:
             self.repo.lock.unlock()
+
+
+def _checksum(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _hashes_of(entry: dict[str, Any], kind: str) -> dict[str, str | None]:
