@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,23 @@ class TestStage:
         ends = drawn[drawn["manifold"] == "fc2"][["first", "second"]].to_numpy().ravel()
         assert len(set(ends)) == 2 * PAIRS
         assert all(end.startswith("test/") for end in ends)
+
+    def test_those_of_another_manifold_are_refused(self, results: Path, study: Study) -> None:
+        """Also where they were copied with what vouches for them."""
+        folder = study.folder / "results" / "geodesics"
+        shutil.copytree(results / "geodesics", folder)
+        for file in ("pairs.csv", "datapackage.json"):
+            shutil.copy(folder / "fc2" / file, folder / "fc4" / file)
+        done = study.run("geodesics-summary", "--folder", "results/geodesics")
+        assert done.exit_code == 1
+        assert "results/geodesics/fc4/pairs.csv is damaged: it is of fc2, not of fc4: delete it and run" in done.output
+        for file in ("pairs.csv", "datapackage.json"):
+            shutil.copy(results / "geodesics" / "fc4" / file, folder / "fc4" / file)
+        shutil.copy(folder / "fc2" / "images.safetensors", folder / "fc4" / "images.safetensors")
+        done = study.run("geodesics-summary", "--folder", "results/geodesics")
+        assert done.exit_code == 1
+        assert "fc4/images.safetensors is damaged: it is of fc2, not of fc4: delete it and run" in done.output
+        assert "Traceback" not in done.output
 
     def test_distances_are_in_order(self, pairs: pd.DataFrame) -> None:
         """No path is shorter than the chord, and no polygon with converged energy longer than that of the line."""

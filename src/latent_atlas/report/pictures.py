@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from latent_atlas.files import atomic_write
+from latent_atlas.errors import FileError
+from latent_atlas.files import AGAIN, atomic_write
 
 QUALITY = 80  # of 100
 
@@ -27,9 +28,21 @@ def convert(path: Path, results: Path, folder: Path) -> dict[str, Any]:
     -------
     dict
         ``webp``, the file of the page; ``width`` and ``height`` in pixels.
+
+    Raises
+    ------
+    FileError
+        If the PNG file is missing or damaged.
     """
-    source = path.relative_to(results)
-    with Image.open(path.with_suffix(".png")) as picture, atomic_write(folder / webp(source)) as aside:
+    source, png = path.relative_to(results), path.with_suffix(".png")
+    try:
+        with Image.open(png) as picture:
+            picture.verify()  # by its checksums, which are not compared when the pixels are read
+    except FileNotFoundError as error:
+        raise FileError(f"{png} is missing: run the workflow again") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FileError(f"{png} is damaged: it is no readable picture ({error}): {AGAIN}") from error
+    with Image.open(png) as picture, atomic_write(folder / webp(source)) as aside:
         width, height = picture.size
         picture.convert("RGB").save(aside, "WEBP", quality=QUALITY, method=4)
     return {"webp": webp(source), "width": width, "height": height}

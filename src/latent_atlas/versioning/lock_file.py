@@ -82,7 +82,7 @@ class LockFile:
         return self._entries
 
     def _locked_entries(self) -> dict[str, Any]:
-        """The entries of the lock file; a copy as JSON is kept with a checksum of both, because parsing YAML takes long."""
+        """The entries of the lock file; a copy as JSON is kept, with a checksum of both, for YAML takes long."""
         from dvc.schema import COMPILED_LOCKFILE_SCHEMA as SCHEMA
         from voluptuous import Invalid
 
