@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs supply bench install clean distclean help
+.PHONY: study partial-report demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs supply bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -24,6 +24,13 @@ demo objectives shapes seeds: $(VENV)/installed
 	@cp studies/$@.yaml $@/params.yaml
 	@cd $@ && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
 	@echo "The report: $(CURDIR)/$@/$(REPORT)"
+
+## partial-report: run the pipeline past failed jobs, then write a page of what is there, in results/partial
+partial-report: $(VENV)/installed
+	-@$(BIN)/snakemake --cores $(CORES) --keep-going
+	@$(BIN)/latent-atlas report --partial --results results --images data/images.safetensors \
+		--origins .latent-atlas/origins.json --folder results/partial
+	@echo "The page: $(CURDIR)/results/partial/index.html"
 
 ## test: install what the tests need and run them
 test: $(VENV)/installed-dev
@@ -107,4 +114,4 @@ distclean: clean
 
 ## help: show this list
 help:
-	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  make %-14s %s\n", $$1, $$2 }'

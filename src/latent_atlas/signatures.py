@@ -1,8 +1,9 @@
 """Commands of the stages, made from the signatures of their functions, which are read without being imported.
 
-A stage is a function of the parameters and of what else it needs: names (``str``), numbers (``int``) and paths. Each of
-these is an option of its command. What an option means is told here, or in the section *Parameters* of the function's
-docstring. So the help of a stage loads none of the libraries that the stage computes with.
+A stage is a function of the parameters and of what else it needs: names (``str``), numbers (``int``), paths, switches
+(``bool``), which are off unless the command turns them on. Each of these is an option of its command. What an option
+means is told here, or in the section *Parameters* of the function's docstring. So the help of a stage loads none of the
+libraries that the stage computes with.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ OPTIONS = {
     "measured": Option("The results of tangents-shared.", "results/tangents_shared", FOLDER),
     "geodesics": Option("The results of geodesics.", "results/geodesics/{name}", FOLDER),
     "report": Option("The folder of the report.", "results/report", FOLDER),
+    "partial": Option(
+        "Leave out the models without a checkpoint and the sections whose files are missing or damaged; the page says "
+        "which. Otherwise each of these is an error."
+    ),
     "origins": Option("Which rules have made the results, as the Snakefile writes it.", ".latent-atlas/origins.json"),
 }
 
@@ -99,8 +104,10 @@ def command(stage: Signature, load: Callable[[], Callable[..., None]]) -> click.
         run(_dashed(stage.function), load, params_file, log_file, options)
 
     given = [
-        click.Option([f"--{_dashed(name)}"], type=option.type or TYPES[stage.annotations[name].partition(" ")[0]],
-                     required="None" not in stage.annotations[name], help=option.text)
+        click.Option([f"--{_dashed(name)}/--no-{_dashed(name)}"], default=False, show_default=True, help=option.text)
+        if stage.annotations[name] == "bool"
+        else click.Option([f"--{_dashed(name)}"], type=option.type or TYPES[stage.annotations[name].partition(" ")[0]],
+                          required="None" not in stage.annotations[name], help=option.text)
         for name, option in stage.options.items()
     ]  # fmt: skip
     common = [

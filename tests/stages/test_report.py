@@ -406,7 +406,7 @@ class TestTraining:
         for name in ("fc2", "fc4"):
             study.edit(f"models.{name}.state_dict", "weights.pth")
         section = train.section(study.folder, study.params)
-        assert section.sentences == ["No model of this study was trained here: all were imported."]
+        assert section.sentences == ["No model on this page was trained here: all were imported."]
         assert section.pictures == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from latent_atlas.files import read_table
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import tied
 from latent_atlas.report.learned import left_out
-from latent_atlas.report.sections.reconstruct import findings
+from latent_atlas.report.sections import invariance as invariance_angles
+from latent_atlas.report.sections import jacobian, reconstruct
 from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import pca_manifolds
 from latent_atlas.study.schema import Params
@@ -22,11 +23,11 @@ NOTHING = "No model of this study has learned anything that could be judged."
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: of what, in a sentence, and the title of the section that it rests on."""
+    """One answer: of what, the title of the section that it rests on, and what makes its sentence."""
 
     about: str
-    sentence: str
     section: str
+    sentence: Callable[[], str]
 
 
 def question(dataset: str, models: int) -> str:
@@ -36,32 +37,37 @@ def question(dataset: str, models: int) -> str:
 
 
 def answers(results: Path, params: Params) -> list[Answer]:
-    """The three answers, over the images of the sample; models that have learned nothing are left out."""
-    linear, silent = pca_manifolds(params), left_out(results, params)
+    """The three answers, over the images of the sample; models that have learned nothing are left out.
+
+    Their sentences raise FileError where a table is missing or damaged.
+    """
+    linear = pca_manifolds(params)
 
     def told(file: str) -> pd.DataFrame:
         table = read_table(results / file)
-        return table[~table["model"].isin(silent)]
+        return table[~table["model"].isin(left_out(results, params))]
 
-    ranks = told("jacobian/summary.csv")
-    angles = told("invariance/summary.csv")
+    def of_reconstruction() -> str:
+        differences = read_table(results / "reconstruct/differences.csv")
+        return reconstruction(told("reconstruct/sample.csv"), differences, linear)
+
+    def of_immersion() -> str:
+        ranks = told("jacobian/summary.csv")
+        return immersion(ranks[~ranks["model"].isin(linear)])
+
+    def of_invariance() -> str:
+        angles = told("invariance/summary.csv")
+        return invariance(
+            told("invariance/scores.csv"),
+            read_table(results / "invariance/score_differences.csv"),
+            angles[~angles["transformation"].isin(BY_CONSTRUCTION)],
+            linear,
+        )
+
     return [
-        Answer(
-            "Reconstruction",
-            reconstruction(told("reconstruct/sample.csv"), read_table(results / "reconstruct/differences.csv"), linear),
-            "Reconstruction",
-        ),
-        Answer("Immersion", immersion(ranks[~ranks["model"].isin(linear)]), "Jacobians and ranks"),
-        Answer(
-            "Invariance",
-            invariance(
-                told("invariance/scores.csv"),
-                read_table(results / "invariance/score_differences.csv"),
-                angles[~angles["transformation"].isin(BY_CONSTRUCTION)],
-                linear,
-            ),
-            "Invariance angles",
-        ),
+        Answer("Reconstruction", reconstruct.TITLE, of_reconstruction),
+        Answer("Immersion", jacobian.TITLE, of_immersion),
+        Answer("Invariance", invariance_angles.TITLE, of_invariance),
     ]
 
 
@@ -69,7 +75,7 @@ def reconstruction(sample: pd.DataFrame, differences: pd.DataFrame, linear: Coll
     """How many models have smaller errors than centred PCA of their dimension, and the best one against it."""
     if set(sample["model"]) <= set(linear):
         return NOTHING
-    found = findings(sample, differences, linear)
+    found = reconstruct.findings(sample, differences, linear)
     if found.empty:
         return "No model has a PCA of its dimension in this study to be compared with."
     counts = found["verdict"].value_counts()

@@ -32,14 +32,15 @@ def convert(path: Path, results: Path, folder: Path) -> dict[str, Any]:
     Raises
     ------
     FileError
-        If the PNG file is missing or damaged.
+        If the file, or the PNG file beside an SVG file, is missing or damaged.
     """
     source, png = path.relative_to(results), path.with_suffix(".png")
     try:
+        path.stat()
         with Image.open(png) as picture:
             picture.verify()  # by its checksums, which are not compared when the pixels are read
     except FileNotFoundError as error:
-        raise FileError(f"{png} is missing: run the workflow again") from error
+        raise FileError(f"{error.filename} is missing: run the workflow again") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise FileError(f"{png} is damaged: it is no readable picture ({error}): {AGAIN}") from error
     with Image.open(png) as picture, atomic_write(folder / webp(source)) as aside:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
@@ -37,7 +41,10 @@ from latent_atlas.report.sections import (
 )
 
 if TYPE_CHECKING:
+    from latent_atlas.stages.unfinished import Unfinished
     from latent_atlas.study.schema import Params
+
+T = TypeVar("T")
 
 SECTIONS = (
     overview, reconstruct, factors, invariance, agreement, jacobian, layers, tangents, interpolate, geodesics, train,
@@ -45,20 +52,54 @@ SECTIONS = (
 )  # fmt: skip
 
 
-def report(params: Params, results: Path, images: Path, origins: Path | None, folder: Path) -> None:
+def report(
+    params: Params, results: Path, images: Path, origins: Path | None, folder: Path, partial: bool = False
+) -> None:
     """Write the page that shows all results; its folder can be sent on, and opens without a server."""
+    made = Origins.read(origins, params.model_dump(mode="json", exclude_none=True))
+    if not partial:
+        _write(params, results, images, made, folder)
+        return
+    # by its name: a whole page does not depend on what makes summaries
+    unfinished_run = importlib.import_module("latent_atlas.stages.unfinished").Unfinished
+    with tempfile.TemporaryDirectory() as aside:
+        unfinished: Unfinished = unfinished_run(params, results, Path(aside) / "results")
+        unfinished.summarize(images, folder)
+        _write(unfinished.params, unfinished.results, images, made, folder, unfinished)
+    for line in unfinished.left_out:
+        log.warning(f"left out: {line.what}: {line.why}")
+
+
+def _write(
+    params: Params, results: Path, images: Path, made: Origins, folder: Path, unfinished: Unfinished | None = None
+) -> None:
+    """Write the page; of a run that has failed half-way, without what its results lack."""
+    attempt = unfinished.attempt if unfinished else _at_once
     data = Images.load(images)
     checksum = data.checksum
     metadata = provenance(checksum)
-    found = [section for module in SECTIONS if (section := module.section(results, params))]
-    shown = {picture.path: picture for section in found for picture in (*section.pictures, *section.folded)}
-    made = Origins.read(origins, params.model_dump(mode="json", exclude_none=True))
+    pictures: dict[Path, dict[str, Any]] = {}
 
     def origin(path: Path) -> dict[str, Any]:
         file = path.relative_to(results)
-        return {"file": file.as_posix(), "md5": made.md5(path), "job": made.job((Path("results") / file).as_posix())}
+        told = {"file": file.as_posix(), "md5": made.md5(path), "job": made.job((Path("results") / file).as_posix())}
+        return told | {"here": True} if unfinished and not path.is_symlink() else told
 
-    pictures = {path: convert(path, results, folder) | origin(path) for path in shown}
+    def whole(module: ModuleType) -> Section | None:
+        """A section, whose pictures are there."""
+        section: Section | None = module.section(results, params)
+        shown = [picture.path for picture in (*section.pictures, *section.folded)] if section else []
+        converted = {path: convert(path, results, folder) for path in shown if path not in pictures}
+        pictures.update({path: picture | origin(path) for path, picture in converted.items()})
+        return section
+
+    found = [section for module in SECTIONS if (section := attempt(module.TITLE, functools.partial(whole, module)))]
+    anchors = {section.title: section.anchor for section in found}
+    answered = [
+        {"about": answer.about, "sentence": record(sentence), "anchor": anchors[answer.section]}
+        for answer in answers(results, params)
+        if answer.section in anchors and (sentence := attempt(f"the answer on {answer.about}", answer.sentence))
+    ]
     content = {
         "dataset": {
             "name": data.name,
@@ -71,14 +112,9 @@ def report(params: Params, results: Path, images: Path, origins: Path | None, fo
         "subspaces": 2 * len(params.pca.latent_dims),
         "versions": {name: metadata[f"version_{name}"] for name in (*PACKAGES, "python")},
         "question": question(data.name, len(params.models)),
-        "answers": [
-            {
-                "about": answer.about,
-                "sentence": record(answer.sentence),
-                "anchor": next(section.anchor for section in found if section.title == answer.section),
-            }
-            for answer in answers(results, params)
-        ],
+        "answers": answered,
+        "left_out": [line._asdict() for line in unfinished.left_out] if unfinished else [],
+        "explorer": not unfinished or (folder / "explorer.html").is_file(),
         "definitions": definitions(),
         "sections": [_content(section, pictures, origin) for section in found],
         "jobs": made.jobs,
@@ -90,6 +126,10 @@ def report(params: Params, results: Path, images: Path, origins: Path | None, fo
     write_text(folder / "index.html", html)
     size = len(html.encode()) + sum((folder / picture["webp"]).stat().st_size for picture in pictures.values())
     log.info(f"{size / 1e6:.1f} MB: {(folder / 'index.html').resolve()}")
+
+
+def _at_once(_: str, make: Callable[[], T]) -> T | None:
+    return make()
 
 
 def page(content: Mapping[str, Any]) -> str:

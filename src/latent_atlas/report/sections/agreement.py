@@ -16,6 +16,7 @@ from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import trained
 from latent_atlas.study.schema import Params
 
+TITLE = "Shared tangent spaces"
 SAME = 0.99  # share from which two surfaces count as the same
 KINDS = {"trainings": "two trainings of a model", "models": "two models", "pca": "a model and PCA"}
 
@@ -47,7 +48,7 @@ def section(results: Path, params: Params) -> Section:
     alike = told[told["latent_dim_a"] == told["latent_dim_b"]]
     where = f"means over {shared['images'].max()} images of the {params.sample.split} split; angles in degrees"
     return Section(
-        "Shared tangent spaces",
+        TITLE,
         said,
         [_table(alike, f"Pairs of equal dimension, {where}").of(folder / "shared.csv")],
         shown,

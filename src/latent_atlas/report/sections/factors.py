@@ -17,6 +17,8 @@ from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
+TITLE = "Known factors"
+
 
 def section(results: Path, params: Params) -> Section | None:
     """The true directions against the tangent spaces; nothing where the factors of the images are not known."""
@@ -28,7 +30,7 @@ def section(results: Path, params: Params) -> Section | None:
     single, kinds = summary[summary["factor"] != ALL], read_table(folder / "by_class.csv")
     held = "Mean share of the true tangent space that is held"
     return Section(
-        "Known factors",
+        TITLE,
         sentences(kept, differences),
         [
             _table(

@@ -15,6 +15,7 @@ from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
+TITLE = "Geodesics"
 WORDS = {
     "code_distance": "the distance between codes",
     "line_length": "the length of the decoded line",
@@ -119,7 +120,7 @@ def section(results: Path, params: Params) -> Section:
                 f"{extremes(ends[ends['pair'] == pair], 'ratio_to_line', '{:.3f}'.format, 'manifold')}.")
         for pair, (start, end) in params.interpolate.pairs.items()
     ]  # fmt: skip
-    return Section("Geodesics", said, tables, pictures)
+    return Section(TITLE, said, tables, pictures)
 
 
 def _table(summary: pd.DataFrame, caption: str) -> Table:

@@ -13,6 +13,7 @@ from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, extremes, table
 from latent_atlas.study.schema import Params
 
+TITLE = "Interpolation"
 STRAIGHT = 1 + 1e-9  # length ratio up to which a path counts as straight
 
 
@@ -70,7 +71,7 @@ def section(results: Path, params: Params) -> Section:
     frame = wide.loc[names, list(params.interpolate.pairs)].reset_index()
     formats = dict.fromkeys(params.interpolate.pairs, "{:.3f}".format)
     caption = "Length of the decoded path over the distance between its ends: 1 is straight"
-    return Section("Interpolation", said, [table(frame, formats, caption).of(folder / "summary.csv")], shown, folded)
+    return Section(TITLE, said, [table(frame, formats, caption).of(folder / "summary.csv")], shown, folded)
 
 
 def findings(summary: pd.DataFrame, paths: pd.DataFrame) -> Findings:

@@ -18,6 +18,8 @@ from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
+TITLE = "Invariance angles"
+
 
 def section(results: Path, params: Params) -> Section:
     """Angles between small displacements of images and the tangent spaces."""
@@ -84,7 +86,7 @@ def section(results: Path, params: Params) -> Section:
     ]
     folded += [angles_at(example) for example in params.examples if example not in (first, *others)]
     angles, scores = (one.of(folder / "summary.csv") for one in (_sample_table(sample, params), _score_table(sample)))
-    return Section("Invariance angles", said, [angles], shown, folded, folded_tables=[scores])
+    return Section(TITLE, said, [angles], shown, folded, folded_tables=[scores])
 
 
 def _at(examples: pd.DataFrame, example: str, kind: str) -> pd.DataFrame:

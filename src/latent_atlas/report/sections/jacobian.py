@@ -18,6 +18,8 @@ from latent_atlas.report.plots import spectrum_bands
 from latent_atlas.study.manifolds import firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
 
+TITLE = "Jacobians and ranks"
+
 
 def section(results: Path, params: Params) -> Section:
     """Ranks and singular values of the decoders' Jacobians at the examples."""
@@ -36,7 +38,7 @@ def section(results: Path, params: Params) -> Section:
     verdicts = read_table(results / "layers" / "summary.csv")
     undetermined = verdicts[(verdicts["property"] == "immersion") & (verdicts["verdict"] == "undetermined")]
     return Section(
-        "Jacobians and ranks",
+        TITLE,
         sentences=[
             *immersion_sentences(
                 sample[~sample["model"].isin(linear)], set(undetermined["model"]), params.sample.split

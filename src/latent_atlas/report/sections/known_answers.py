@@ -13,6 +13,8 @@ from latent_atlas.report.page import Section, Table, table
 from latent_atlas.report.published import DATA, SCALE, TRAINING
 from latent_atlas.study.schema import Params
 
+TITLE = "Known answers"
+
 
 def section(results: Path, params: Params) -> Section | None:
     """Published numbers beside those of this study; None where nothing was published of its data."""
@@ -21,7 +23,7 @@ def section(results: Path, params: Params) -> Section | None:
     file = results / "known_answers" / "summary.csv"
     known = read_table(file)
     return Section(
-        "Known answers",
+        TITLE,
         warnings=[
             f"{row.what}: this study obtains {row.obtained:.9g}, the known number is {row.published:.9g}."
             for row in published.disagreeing(known).itertuples()

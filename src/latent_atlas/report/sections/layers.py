@@ -11,6 +11,8 @@ from latent_atlas.report.findings import Finding, Sentence, capitalized
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.schema import Params
 
+TITLE = "Layers"
+
 
 def section(results: Path, params: Params) -> Section:
     """Verdicts on encoders and decoders, and the tables they rest on."""
@@ -21,7 +23,7 @@ def section(results: Path, params: Params) -> Section:
         extremes(layers, column, "{:.3g}".format, "manifold", "layer") for column in ("sigma_max", "sigma_min")
     )
     return Section(
-        "Layers",
+        TITLE,
         sentences=sentences(findings(verdicts)),
         tables=[
             table(

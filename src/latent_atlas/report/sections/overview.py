@@ -21,6 +21,7 @@ from latent_atlas.statistics.headline import BY_CONSTRUCTION
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
+TITLE = "Overview"
 TYPICAL = (5, 95)  # percentiles between which an image is typical of the sample
 
 
@@ -77,7 +78,7 @@ def section(results: Path, params: Params) -> Section:
         ),
     ]
     return Section(
-        "Overview",
+        TITLE,
         warnings=[str(case) for case in unlearned(results, params)],
         sentences=[
             *leader_sentences("error", leaders(able, read["smaller"].query("quantity == 'mse'"), "mse", smallest=True)),

@@ -11,12 +11,14 @@ from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.page import Picture, Section
 from latent_atlas.study.schema import Params
 
+TITLE = "PCA, the linear baseline"
+
 
 def section(results: Path, params: Params) -> Section:
     """The spectrum of the linear baseline."""
     spectrum = read_table(results / "pca" / "summary.csv")
     return Section(
-        "PCA, the linear baseline",
+        TITLE,
         sentences=[sentence(findings(spectrum, params.pca.latent_dims)), *computed(spectrum)],
         pictures=[
             Picture(

@@ -15,6 +15,7 @@ from latent_atlas.report.page import Picture, Section, Table, extremes, table
 from latent_atlas.study.manifolds import groups, pca_manifolds, trained
 from latent_atlas.study.schema import Params
 
+TITLE = "Reconstruction"
 SPLITS = {"test": "Test", "train": "Training"}
 
 
@@ -34,7 +35,7 @@ def section(results: Path, params: Params) -> Section:
         )
 
     return Section(
-        "Reconstruction",
+        TITLE,
         warnings=[str(case) for case in unlearned(results, params)],
         sentences=[
             *sentences(findings(told, read_table(folder / "differences.csv"), linear)),

@@ -8,6 +8,8 @@ from latent_atlas.report.page import Picture, Section
 from latent_atlas.study.manifolds import compared, firsts, groups, pca_manifolds
 from latent_atlas.study.schema import Params
 
+TITLE = "Tangent vectors"
+
 
 def section(results: Path, params: Params) -> Section:
     """Galleries of tangent vectors: of the first manifold of each group openly, of the others folded."""
@@ -38,4 +40,4 @@ def section(results: Path, params: Params) -> Section:
         f"columns of a Jacobian belong to single latent coordinates; its left singular vectors are an orthonormal "
         f"basis of the same space, the strongest direction first. All pictures of one gallery share one scale."
     )
-    return Section("Tangent vectors", [said], [], shown, folded)
+    return Section(TITLE, [said], [], shown, folded)

@@ -15,19 +15,20 @@ from latent_atlas.study.manifolds import groups, trained
 from latent_atlas.study.models import training_of
 from latent_atlas.study.schema import Params
 
+TITLE = "Training"
 OVERFITTED = 0.05  # of the training error, up to which a gap is not spoken of
 
 
 def section(results: Path, params: Params) -> Section:
     """The learning curves in one picture, with PCA's errors beside them, and each on its own."""
     if not trained(params):
-        return Section("Training", ["No model of this study was trained here: all were imported."])
+        return Section(TITLE, ["No model on this page was trained here: all were imported."])
     folder = results / "train"
     table = read_table(folder / "curves.csv")
     error, ends = "{:.5f}".format, table.groupby("manifold", sort=False).tail(1)
     curves = {str(name): rows for name, rows in table.groupby("manifold", sort=False)}
     return Section(
-        "Training",
+        TITLE,
         warnings=[str(case) for case in unlearned(results, params) if case.manifold in curves],
         sentences=[_sentence(*widest_gap(curves))],
         tables=[_table(curves, params).of(folder / "curves.csv")],
