@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -495,6 +496,21 @@ class TestImages:
         for axes, (name, pixels) in zip(grids, groups.items(), strict=True):
             np.testing.assert_array_equal(shown(axes), base.mosaic(pixels, 2))
             assert axes.get_title() == name
+
+    def test_many_grids_are_drawn_in_rows(self) -> None:
+        groups = {f"fc{number}": images(4)[NAMES[0]] for number in range(1, 9)}
+        figure = la.plot_images(groups)
+        drawn = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title() for axes in drawn] == list(groups)
+        figure.canvas.draw()
+        boxes = [axes.title.get_window_extent() for axes in drawn]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+    def test_long_names_are_shortened(self) -> None:
+        long = "a_model_whose_name_is_longer_than_any_label"
+        assert ticks(la.plot_comparison(images(4)[NAMES[0]], {long: images(4)[NAMES[0]]}).axes[0]) == [
+            "original", "a_model_whose_name…n_any_label",
+        ]  # fmt: skip
 
 
 class TestLayout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import ACCENT, FAINT, INK, PAGE_WIDTH, by_model, figure
+from latent_atlas.report.figures.style import ACCENT, FAINT, INK, PAGE_WIDTH, by_model, figure, short
 
 
 def plot_gains(table: pd.DataFrame) -> Figure:
@@ -35,7 +35,7 @@ def plot_gains(table: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             axes.axvline(1, color=INK, linewidth=0.6)
             axes.grid(visible=False, axis="y")
-        gain.set_yticks([-number for number in range(len(models))], list(models), color=INK)
+        gain.set_yticks([-number for number in range(len(models))], [*map(short, models)], color=INK)
         gain.set(title="length: geodesic over line of codes")
         chord.set(title="length over chord: geodesic blue, below; line grey, above")
         return fig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from latent_atlas.report.figures.style import PAGE_WIDTH, by_model, draw_spread, figure, looks
+from latent_atlas.report.figures.style import PAGE_WIDTH, by_model, draw_spread, figure, looks, short
 
 
 def plot_layers(table: pd.DataFrame) -> Figure:
@@ -33,7 +33,7 @@ def plot_layers(table: pd.DataFrame) -> Figure:
                     draw_spread(
                         axes, values, "order", "singular_value", label=name, **look.line(layer["order"].nunique())
                     )
-                axes.set(title=f"{model}, {part}", xscale="log", yscale="log")
+                axes.set(title=f"{short(model)}, {part}", xscale="log", yscale="log")
                 if not names:
                     axes.set_axis_off()
                     continue

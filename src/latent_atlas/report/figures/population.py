@@ -48,7 +48,7 @@ def plot_distributions(
                               label=example if place == 0 and axes is grid[0, 0] else None)  # fmt: skip
             axes.set_title(kind)
             axes.set(xlim=(0, 90), xticks=[0, 30, 60, 90], ylim=(len(models) - 0.4, -0.6))
-            axes.set_yticks(range(len(models)), list(models), color=style.INK)
+            axes.set_yticks(range(len(models)), [*map(style.short, models)], color=style.INK)
         for axes in grid[-1]:
             axes.set_xlabel("angle (degrees)")
         if names:

@@ -12,11 +12,12 @@ from torch import Tensor
 from latent_atlas.errors import DataError
 from latent_atlas.report.figures import style
 
+BESIDE = 6  # grids of images in a row
 RESIDUAL_LIMIT = 0.5  # of the range of a pixel; the ends of the residuals' colour scale
 
 
 def plot_images(groups: Mapping[str, Tensor]) -> Figure:
-    """Grids of images side by side, as many in a row as in a column, each under its name.
+    """Grids of images side by side, at most six in a row, each under its name.
 
     Parameters
     ----------
@@ -25,12 +26,17 @@ def plot_images(groups: Mapping[str, Tensor]) -> Figure:
     """
     if not groups:
         raise DataError("a plot of images needs at least one group, but the mapping is empty: name some images")
-    side = min(style.PAGE_WIDTH / len(groups), 5.0)
+    columns = min(BESIDE, len(groups))
+    rows = math.ceil(len(groups) / columns)
+    side = min(style.PAGE_WIDTH / columns, 5.0)
     height = side * max(map(style.height_to_width, groups.values()))
-    with style.figure(side * len(groups), height + 0.3) as fig:
-        for axes, (name, images) in zip(np.ravel(fig.subplots(1, len(groups))), groups.items(), strict=True):
+    with style.figure(side * columns, (height + 0.3) * rows) as fig:
+        grid = np.ravel(fig.subplots(rows, columns))
+        for axes, (name, images) in zip(grid, groups.items(), strict=False):
             style.show(axes, style.mosaic(images, math.ceil(math.sqrt(len(images)))))
-            axes.set_title(name)
+            axes.set_title(style.short(name), fontsize=min(10.0, 120 * side / len(style.short(name))))
+        for axes in grid[len(groups) :]:
+            axes.set_visible(False)
         return fig
 
 

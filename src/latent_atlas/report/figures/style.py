@@ -47,6 +47,7 @@ OWN_FAMILIES = {  # look the same in every study
 DASHES = ((), (4, 1.5), (1, 1.2), (6, 1.5, 1, 1.5), (10, 2), (5, 1.5, 1, 1.5, 1, 1.5))  # in widths of the line
 NAMED = 9  # lines that get their names at their ends
 ROWS = 10  # of a legend
+LONGEST = 30  # letters of a name that are drawn
 PAGE_WIDTH = 9.0  # inches; shown at about 900 pixels
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -143,6 +144,11 @@ def _write(drawn: Figure | Axes, target: Path | IO[bytes], kind: str) -> None:
         fig.savefig(target, format=kind, metadata=metadata, dpi=160, bbox_inches="tight", pad_inches=0.08)
 
 
+def short(name: str) -> str:
+    """A name as a figure has room for it: the begin and the end of a long one."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}…{name[-11:]}"
+
+
 def distinct(table: pd.DataFrame, column: str) -> list[str]:
     """The different values of a column in the order of their first rows; DataError if the table has no rows."""
     if table.empty:
@@ -201,8 +207,8 @@ def draw_cells(
         axes.text(column, line, text, ha="center", va=aligned, fontsize=size, color=ink)
         if below is not None and both:
             axes.text(column, line, below[line][column], ha="center", va="top", fontsize=0.8 * size, color=ink)
-    axes.set_xticks(range(len(columns)), columns, color=INK, **labels)
-    axes.set_yticks(range(len(rows)), rows, color=INK)
+    axes.set_xticks(range(len(columns)), [short(name) for name in columns], color=INK, **labels)
+    axes.set_yticks(range(len(rows)), [short(name) for name in rows], color=INK)
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -273,7 +279,7 @@ def label_rows(axes: Axes, names: list[str], height: int) -> None:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xticks([])
-    axes.set_yticks([(number + 0.5) * height for number in range(len(names))], names, color=INK)
+    axes.set_yticks([(number + 0.5) * height for number in range(len(names))], [*map(short, names)], color=INK)
 
 
 @dataclass(frozen=True)
@@ -384,7 +390,7 @@ def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
             ]
     for axes, look, name, end, place, moved in found:
         axes.annotate(
-            name, end, xycoords="axes fraction", xytext=(12, place), textcoords=("offset points", "axes fraction"),
+            short(name), end, xycoords="axes fraction", xytext=(12, place), textcoords=("offset points", "axes fraction"),
             ha="left", va="center", fontsize=8, annotation_clip=False, zorder=4,
             arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.7} if moved else None,
             path_effects=[withStroke(linewidth=2, foreground="white")],
@@ -414,7 +420,9 @@ def legend(drawn: Axes | Figure, chosen: Mapping[str, Look], dots: bool = False)
     by_family: dict[str, list[str]] = {}
     for name, look in chosen.items():
         by_family.setdefault(look.family, []).append(name)
-    room = max(1, min(6, int(72 * PAGE_WIDTH) // (5 * max(map(len, chosen)) + 48)))  # columns beside each other
+    room = max(
+        1, min(6, int(72 * PAGE_WIDTH) // (5 * max(len(short(name)) for name in chosen) + 48))
+    )  # columns beside each other
     families, rows = list(by_family.values()), ROWS
     if sum(math.ceil(len(members) / rows) for members in families) > room or len(families) == 1:
         families, rows = [[name for members in families for name in members]], math.ceil(len(chosen) / room)
@@ -425,7 +433,8 @@ def legend(drawn: Axes | Figure, chosen: Mapping[str, Look], dots: bool = False)
     for column in columns:
         for name in column:
             handle = Line2D([], [], **chosen[name].line())
-            handles.append((handle if not dots else Line2D([], [], **chosen[name].points, linestyle="none"), name))
+            mark = handle if not dots else Line2D([], [], **chosen[name].points, linestyle="none")
+            handles.append((mark, short(name)))
         handles += [(blank, "")] * (rows - len(column))
     shape: Any = {"fontsize": 8, "ncols": len(columns), "handlelength": 3.5, "labelcolor": INK}
     marks, names = zip(*handles, strict=True)

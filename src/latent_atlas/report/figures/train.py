@@ -18,6 +18,7 @@ from latent_atlas.report.figures.style import (
     looks,
     name_ends,
     panel,
+    short,
     whole_ticks,
 )
 
@@ -32,7 +33,7 @@ def plot_learning_curve(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax : Axes, optional
         Where to draw; by default in a new figure.
     """
-    title = ", ".join(distinct(table, "manifold"))
+    title = ", ".join(map(short, distinct(table, "manifold")))
     with panel(ax, 5.5, 3.2) as axes:
         axes.plot(table["epoch"], table["train_mse"], "o--", color=FAINT, markersize=4, label="training images")
         axes.plot(table["epoch"], table["test_mse"], "o-", color=ACCENT, markersize=4, label="test images")
