@@ -199,7 +199,18 @@ document.querySelectorAll<HTMLButtonElement>("button.read").forEach((button) => 
   button.hidden = false;
   button.addEventListener("click", () => void read(button), { once: true });
 });
+/** What is wider than its place can be reached, and so scrolled, by the keyboard. */
+function reach(): void {
+  document.querySelectorAll<HTMLElement>(".shown").forEach((part) => {
+    if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+  });
+}
+
 theme();
+reach();
+addEventListener("resize", reach);
+addEventListener("toggle", reach, true);
 addEventListener("hashchange", reveal);
 addEventListener("beforeprint", () => document.querySelectorAll("details:not(.made, .job)").forEach((part) => part.setAttribute("open", "")));
 reveal();
