@@ -10,7 +10,7 @@ from PIL import Image
 from latent_atlas.errors import FileError
 from latent_atlas.files import AGAIN, atomic_write
 
-QUALITY = 80  # of 100
+QUALITY = 70  # of 100
 
 
 def webp(source: PurePath) -> str:
