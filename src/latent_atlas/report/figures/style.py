@@ -391,7 +391,8 @@ def name_ends(panels: Sequence[tuple[Axes, Mapping[str, Look]]]) -> None:
     for axes, look, name, end, place, moved in found:
         axes.annotate(
             short(name), end, xycoords="axes fraction", xytext=(12, place),
-            textcoords=("offset points", "axes fraction"), ha="left", va="center", fontsize=8, annotation_clip=False, zorder=4,
+            textcoords=("offset points", "axes fraction"), ha="left", va="center", fontsize=8, annotation_clip=False,
+            zorder=4,
             arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 0.7} if moved else None,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
