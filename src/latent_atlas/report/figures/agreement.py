@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from latent_atlas.report.figures import style
 
+READABLE = 5.0  # points, below which a number is left out
+
 
 def plot_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """How much of their tangent spaces models share, model by model, above the chance level of each pair.
@@ -31,14 +33,17 @@ def plot_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         for cell in ((place[row.a], place[row.b]), (place[row.b], place[row.a])):
             shared[cell], chance[cell] = row.shared_mean, row.chance
     size = max(4.0, min(style.PAGE_WIDTH, 0.72 * len(names) + 1.4))
-    font = min(8.0, 0.62 * 72 * (size - 1.4) / len(names) / 3)
+    side = 72 * (size - 1.4) / len(names)  # of a cell, in points
+    crowded = 0.62 * side / 3 < READABLE
+    font = min(8.0, side / 2.6 if crowded else 0.62 * side / 3)
     with style.panel(ax, size + 0.6, 0.8 * size) as axes:
         levels = [[f"({100 * level:.0f}%)" for level in line] for line in chance]
         drawn = style.draw_cells(
-            axes, shared, names, names, lambda share: f"{100 * share:.0f}%", lambda share: share <= 0.6,
-            style.SHARE_COLOURS, 1, levels, font, rotation=45, ha="right", rotation_mode="anchor",
+            axes, shared, names, names, lambda share: f"{100 * share:.0f}%" if font >= READABLE else "",
+            lambda share: share <= 0.6, style.SHARE_COLOURS, 1, None if crowded else levels, font,
+            rotation=45, ha="right", rotation_mode="anchor",
         )  # fmt: skip
-        axes.set_title("share of the tangent spaces in common (in brackets: by chance)")
+        axes.set_title(f"share of the tangent spaces in common{'' if crowded else ' (in brackets: by chance)'}")
         axes.figure.colorbar(drawn, ax=axes, fraction=0.03, pad=0.01, ticks=[0, 0.5, 1], format="{x:.0%}")
         return axes
 

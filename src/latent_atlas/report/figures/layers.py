@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from latent_atlas.report.figures.style import PAGE_WIDTH, by_model, draw_spread, figure, looks, short
+
+NAMES_BELOW = 12  # one another in a legend beside a panel
 
 
 def plot_layers(table: pd.DataFrame) -> Figure:
@@ -37,7 +41,8 @@ def plot_layers(table: pd.DataFrame) -> Figure:
                 if not names:
                     axes.set_axis_off()
                     continue
-                axes.legend(fontsize=7, loc="lower left", handlelength=3.5)
+                columns = math.ceil(len(names) / NAMES_BELOW)
+                axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), handlelength=3.5, ncols=columns)
             line[0].set_ylabel("singular value")
         for axes in grid[-1]:
             axes.set_xlabel("order")
