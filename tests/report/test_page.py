@@ -175,3 +175,27 @@ def test_accessible(theme: Literal["light", "dark"], browser: Browser, folder: P
     grave = [(one["id"], one["nodes"][0]["html"][:120]) for one in found if one["impact"] in ("serious", "critical")]
     assert grave == []
     page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_paper_shows_whole_tables_and_pictures(theme: Literal["light", "dark"], browser: Browser, folder: Path) -> None:
+    """As wide as A4 between its margins: nothing is cut, heads are repeated, and text is dark whatever was chosen."""
+    page = browser.new_page(viewport={"width": 700, "height": 1000}, color_scheme=theme)
+    page.goto(f"file://{folder / 'index.html'}")
+    page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+    page.evaluate("document.querySelectorAll('details:not(.made, .job)').forEach(part => { part.open = true; })")
+    page.emulate_media(media="print", color_scheme=theme)
+    wider = "parts => parts.filter(part => part.getBoundingClientRect().right > 701).map(part => part.outerHTML)"
+    assert page.eval_on_selector_all("table, figure img", wider) == []
+    assert page.evaluate("getComputedStyle(document.querySelector('thead')).display") == "table-header-group"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(31, 36, 48)"
+    page.close()
+
+
+def test_wide_pictures_scroll_on_small_windows(page: Page) -> None:
+    page.set_viewport_size({"width": 380, "height": 900})
+    place = page.locator("figure.wide .shown").first
+    assert place.evaluate("part => part.scrollWidth > part.clientWidth")
+    assert place.get_attribute("tabindex") == "0"  # by the keyboard too
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function("!document.querySelector('figure.wide .shown').hasAttribute('tabindex')")
