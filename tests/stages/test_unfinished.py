@@ -110,7 +110,7 @@ class TestHalfFailed:
         left = {line["what"]: line for line in content(half)["left_out"]}
         assert left["Layers"]["why"] == "results/layers/fc4/spectra.csv is missing"
         assert left["Layers"]["command"] == "snakemake results/layers/fc4/spectra.csv"
-        assert left["Training"]["why"].startswith("results/train/fc2/curve.csv is not a readable table (")
+        assert left["Training"]["why"].startswith("results/train/fc2/curve.csv is damaged: ")
         assert left["Training"]["command"] is None
         assert left.keys() == {
             "fc3",
@@ -156,7 +156,7 @@ class TestFinished:
             "command": "snakemake results/jacobian/summary.csv",
         }
         assert (second["what"], second["command"]) == ("Geodesics", None)
-        assert second["why"].startswith("results/geodesics/gains.png is not a readable picture (")
+        assert second["why"].startswith("results/geodesics/gains.png is damaged: it is no readable picture (")
         titles = [section["title"] for section in made["sections"]]
         assert titles == [title for title in TITLES if title not in ("Jacobians and ranks", "Geodesics")]
         assert [answer["about"] for answer in made["answers"]] == ["Reconstruction", "Invariance"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FAULTS = (LatentAtlasError, LookupError, ValueError)  # the last two of tables that do not fit together
-KEPT = ("checkpoints", "pca", "explorer")  # folders of results that no summary here is made in
+KEPT = ("checkpoints", "pca", "explorer", "invariance_epochs")  # folders of results that no summary here is made in
 
 
 class LeftOut(NamedTuple):
@@ -99,8 +99,13 @@ class Unfinished:
             "geodesics": lambda: geodesics_summary(params, at / "geodesics"),
             "layers": lambda: layers_summary(params, at / "layers"),
             "jacobian": lambda: jacobian_summary(params, at / "jacobian"),
-            "tangents": lambda: self._tangents(images),
-            "invariance": lambda: invariance_summary(params, at / "jacobian", at / "invariance"),
+            "tangents_shared": lambda: tangents_shared(
+                params, at / "checkpoints", at / "train", images, at / "tangents_shared"
+            ),
+            "tangents": lambda: tangents_summary(params, at / "tangents_shared", at / "tangents"),
+            "invariance": lambda: invariance_summary(
+                params, at / "jacobian", at / "invariance_epochs", at / "invariance"
+            ),
             "factors": lambda: factors_summary(params, at / "factors") if params.dataset.name == SHAPES else None,
             "known_answers": lambda: known_answers(params, at, images, at / "known_answers" / "summary.csv"),
         }
@@ -120,11 +125,6 @@ class Unfinished:
     def _of_all(self, stage: str, names: list[str]) -> list[str]:
         """The files of a folder of results that were made of all models."""
         return [name for name in names if Path(stage, name).is_file()] if Path(stage).parent == self.before else []
-
-    def _tangents(self, images: Path) -> None:
-        folder = self.results / "tangents"
-        tangents_shared(self.params, self.results / "checkpoints", self.results / "train", images, folder)
-        tangents_summary(self.params, folder)
 
     def attempt(self, what: str, make: Callable[[], T]) -> T | None:
         """What ``make`` gives; where files are missing, damaged or of other parameters, it is left out."""
