@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study partial-report demo objectives shapes seeds test test-engines test-cluster test-faults test-page check web docs supply bench install clean distclean help
+.PHONY: study partial-report demo objectives shapes seeds test test-engines test-cluster test-faults test-page fuzz check web docs supply bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -51,6 +51,11 @@ test-faults: $(VENV)/installed-dev
 ## test-page: open the report in Chromium, which must be installed
 test-page: $(VENV)/installed-dev
 	@$(BIN)/pytest -m browser
+
+## fuzz: search for bad input that is not refused well, for an hour (FUZZ_SECONDS), each round with other examples
+fuzz: $(VENV)/installed-dev
+	@end=$$(( $$(date +%s) + $${FUZZ_SECONDS:-3600} )); while [ $$(date +%s) -lt $$end ]; do \
+		FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-400} $(BIN)/pytest -m "not slow" tests/fuzz || exit 1; done
 
 ## web: build the scripts and styles of the page from web/ into the package
 web: $(VENV)/installed-dev

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fuzzing import figures
 from support import ROOT, Study, made_once, options
 
 import latent_atlas.cli  # noqa: F401  (one thread each, as the stages run: said before numpy and torch are loaded)
@@ -19,6 +20,16 @@ from latent_atlas.geometry.pca import PrincipalComponents, fit
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out what torch has to say to itself."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many cases of bad input were tried, and what became of them."""
+    reports = [
+        each for found in terminalreporter.stats.values() for each in found if getattr(each, "when", "") == "call"
+    ]
+    if lines := figures(reports):
+        terminalreporter.section("bad input")
+        terminalreporter.write("\n".join(lines) + "\n")
 
 
 @pytest.fixture(autouse=True)

@@ -22,14 +22,29 @@ import click
 
 from latent_atlas import STARTED
 from latent_atlas.errors import LatentAtlasError, LatentAtlasWarning
-from latent_atlas.files import write_text
+from latent_atlas.files import kind_of, write_text
+from latent_atlas.imports import place
 from latent_atlas.kernels.allocation import keep_freed_memory
 
 log = logging.getLogger("latent_atlas")
 SECONDS = 5.0  # between lines of progress in the terminal
 
-IN = click.Path(dir_okay=False, path_type=Path)
-OUT = click.Path(dir_okay=False, path_type=Path)
+
+class Place(click.Path):
+    """A path at which nothing stands yet, or something of one kind; reading a pipe or a device might never end."""
+
+    def __init__(self, what: str, *others: str) -> None:
+        super().__init__(path_type=Path)
+        self.what, self.kinds = what, (None, what, *others)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if (found := kind_of(value)) not in self.kinds:
+            self.fail(f"{str(value)!r} is {found}: name {self.what}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+IN = Place("a file")
+OUT = Place("a file", "a device")  # a log may go to /dev/null
 
 
 def run(
@@ -54,7 +69,12 @@ def run(
         params = schema.load(params_file)  # first: a wrong one is told before anything is loaded
         keep_freed_memory()
         function = _at_once(load)
-        function(params, **options)
+        try:
+            function(params, **options)
+        except SystemExit as stop:  # no code here says so: a network, an objective or a function of the user's does
+            raise LatentAtlasError(
+                f"code of yours ended the process by sys.exit({stop.code!r}) ({place(stop)}): let it raise an error"
+            ) from stop
 
 
 def _at_once(load: Callable[[], Callable[..., None]]) -> Callable[..., None]:
@@ -143,14 +163,14 @@ class _JobMetadata:
     """
 
     def __init__(self, log_file: Path | None) -> None:
-        self.path = log_file and log_file.with_suffix(".record.json")
+        self.log_file, self.path = log_file, log_file and log_file.with_suffix(".record.json")
 
     def __enter__(self) -> None:
         _metadata.clear()
         self.started = _starts.pop() if _starts else time.time()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.path is None or kind is not None:
+        if self.path is None or kind is not None or kind_of(self.log_file or "") == "a device":
             return
         usage = resource.getrusage(resource.RUSAGE_SELF)
         peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere

@@ -1,8 +1,18 @@
 """Errors that a user can correct: each message names the thing, its value and the remedy."""
 
+LONGEST = 3000  # characters of a message
+
 
 class LatentAtlasError(Exception):
-    """Base of the errors raised on purpose; the command line prints their message without a traceback."""
+    """Base of the errors raised on purpose; the command line prints their message without a traceback.
+
+    Of a longer message than :data:`LONGEST` characters, such as one that quotes a value of that size, the middle is
+    left out.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 600]} [...] {text[-500:]}"
 
 
 class DataError(LatentAtlasError):

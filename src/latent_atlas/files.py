@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -58,6 +59,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         If the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
+    if not path.is_dir():  # which says so itself
+        check_regular(path, OutputError)  # else a device would be replaced by the file
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +93,21 @@ def impostor(head: bytes) -> str | None:
     if head[8:9] == b"{" and not head[7]:  # of safetensors, after the length of its header
         return None
     return next((what for start, what in IMPOSTORS if re.match(start, head)), None)
+
+
+def kind_of(path: Path | str) -> str | None:
+    """What stands at a path: "a file", "a folder", "a named pipe", "a socket" or "a device"; None if nothing does."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    try:
+        return kinds.get(stat.S_IFMT(Path(path).stat().st_mode), "a device")
+    except (OSError, ValueError):
+        return None  # whoever reads it says so
+
+
+def check_regular(path: Path | str, kind: type[LatentAtlasError] = FileError) -> None:
+    """Raise ``kind`` if something else than a file stands at a path, such as a pipe, which would be read for ever."""
+    if (found := kind_of(path)) not in (None, "a file"):
+        raise kind(f"{path} is {found}, not a file: name a file")
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -157,6 +175,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _content(path: Path) -> bytes:
+    check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -274,12 +293,13 @@ def read_safetensors(
     """
     from safetensors import SafetensorError, safe_open
 
+    check_regular(path, kind)
     try:
         with safe_open(path, framework="pt") as file:
             metadata, tensors = dict(file.metadata() or {}), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         stored = metadata.pop(CHECKSUM, None)
         whole = stored is not None and stored == _checksum_of(Path(path))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise kind(f"{path} is not a readable safetensors file ({_short(error)}): {AGAIN}") from error
     if stored is None:
         raise kind(f"{path} has no checksum, so that its content cannot be verified: {AGAIN}")

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from latent_atlas.errors import CheckpointError
+from latent_atlas.files import check_regular
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 
 SCHEMES = ("http://", "https://", "file://")
@@ -57,6 +58,8 @@ def load(
 
 
 def _download(url: str) -> bytes:
+    if url.startswith("file://"):
+        check_regular(urllib.request.url2pathname(url.removeprefix("file://")), CheckpointError)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - of SCHEMES
             content: bytes = answer.read(LARGEST + 1)

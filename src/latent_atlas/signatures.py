@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import click
 
-from latent_atlas.command import IN, OUT, run
+from latent_atlas.command import IN, OUT, Place, run
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+FOLDER = Place("a folder")
 TYPES = {"str": click.STRING, "int": click.INT, "Path": IN}
 NETWORK = "conv16"  # in examples
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 SHOWN = 5  # of the files that are skipped
 RESAMPLING = "lanczos"
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on the sides are swapped
+LARGEST = 105_000_000  # pixels of a picture, so that decoding it takes less than 1 GiB
+LARGEST_OF = {"WEBP": 60_000_000}  # whose decoder keeps three copies
+ROWS = 256  # that are laid on white at once
+DEEP = np.rint(np.arange(2**16) / 257).astype(np.uint8)  # 16 bits in 8
 
 
 class Collected(NamedTuple):
@@ -90,9 +95,11 @@ def collect(
     for number, which in enumerate(names):
         try:
             picture, label = read(number)
+            _check(picture)
             if given is None and (found := _size(picture)) != size:
                 others[which] = "its size is {}x{}".format(*found)
                 continue
+            _check_whole(picture)
             pixels[len(kept)] = as_array(picture, size, crop, colour)
         except Exception as error:  # Pillow and its plugins raise errors of any kind
             unreadable[which] = str(error).partition("\n")[0] or type(error).__name__
@@ -119,11 +126,38 @@ def _survey(count: int, read: Callable[[int], tuple[Image, Any]]) -> tuple[Count
     for number in range(count):
         try:
             picture, _ = read(number)
+            _check(picture)
             sizes[_size(picture)] += 1
         except Exception:  # noqa: S112 -- it is skipped and named when it is to be used
             continue
         grey = grey and picture.mode.startswith(("1", "L", "I", "F")) and picture.mode != "LAB"
     return sizes, grey
+
+
+def _check(picture: Image) -> None:
+    """Raise ValueError if decoding a picture would take more memory than a picture should."""
+    pixels, most = math.prod(picture.size), LARGEST_OF.get(picture.format or "", LARGEST)
+    if pixels > most:
+        raise ValueError(f"it has {pixels:,} pixels and at most {most:,} are read: make it smaller")
+
+
+def _check_whole(picture: Image) -> None:
+    """Compare what Pillow leaves out when it decodes: the checksums of a PNG, and that a TIFF has all of its pixels.
+
+    Raises
+    ------
+    ValueError, SyntaxError
+        If a checksum differs, or pixels are missing.
+    """
+    from PIL import Image
+
+    if picture.format == "PNG" and (file := getattr(picture, "filename", "")):
+        with Image.open(file) as again:
+            again.verify()
+    if picture.format == "TIFF":
+        parts = [extents for _, extents, *_ in getattr(picture, "tile", ())]
+        if parts and sum((right - left) * (low - top) for left, top, right, low in parts) < math.prod(picture.size):
+            raise ValueError("its strips do not hold all of its pixels: save it again")
 
 
 def _size(picture: Image) -> tuple[int, int]:
@@ -142,15 +176,15 @@ def as_array(picture: Image, size: tuple[int, int], crop: str | None, colour: st
     """
     from PIL import Image, ImageOps
 
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in ("I", "F"):
         raise ValueError(f"mode {picture.mode} of 32-bit pixels has no known range: save it with 8 or 16 bits")
     if picture.mode.startswith("I;16"):
-        picture = Image.fromarray(np.rint(np.asarray(picture) / 257).astype(np.uint8))  # H x W
+        picture = Image.fromarray(DEEP[np.asarray(picture)])  # H x W
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    picture = picture.convert("L" if colour == "grey" else "RGB")
+        picture = _on_white(picture)
+    if picture.mode != (mode := "L" if colour == "grey" else "RGB"):
+        picture = picture.convert(mode)
     height, width = size
     if picture.size != (width, height):
         filter_ = Image.Resampling[RESAMPLING.upper()]
@@ -158,3 +192,14 @@ def as_array(picture: Image, size: tuple[int, int], crop: str | None, colour: st
         picture = fit(picture, (width, height), filter_)
     array = np.asarray(picture)  # H x W, or H x W x 3
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)  # C x H x W
+
+
+def _on_white(picture: Image) -> Image:
+    """A picture without transparency, some rows at a time."""
+    from PIL import Image
+
+    found, width = Image.new("RGB", picture.size), picture.width
+    for top in range(0, picture.height, ROWS):
+        part = picture.crop((0, top, width, min(top + ROWS, picture.height))).convert("RGBA")
+        found.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part), (0, top))
+    return found

@@ -149,8 +149,17 @@ class Images:
         metadata, tensors = read_safetensors(path, DataError)
         try:
             classes, made = json.loads(metadata["classes"]), json.loads(metadata["made"])
-            return cls(name=metadata["name"], classes=tuple(classes), made=made, **tensors)
-        except (KeyError, TypeError, ValueError) as error:
+            if not (isinstance(classes, list) and all(isinstance(word, str) for word in classes)):
+                raise ValueError("its classes are no words")
+            if not isinstance(made, dict):
+                raise ValueError("it does not say how it was made")
+            found = cls(name=metadata["name"], classes=tuple(classes), made=made, **tensors)
+            for split in SPLITS:
+                labels = found.labels(split)
+                if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+                    raise ValueError(f"its {split} labels are not those of {len(classes)} classes")
+            return found
+        except (KeyError, TypeError, ValueError, RecursionError, DataError) as error:
             raise DataError(
                 f"{path} is not a file of images ({error}): delete it and fetch the dataset again"
             ) from error

@@ -509,8 +509,13 @@ def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
             needed = {"components": f"*float* [1-9]* {pixels}", "mean": f"*float* {pixels}"}
             check_tensors(path, tensors, needed, CheckpointError)
             check_numbers(tensors, str(path))
-            return PrincipalSubspace(tensors["components"], tensors["mean"], shape, metadata["family"])
-        except (KeyError, ValueError) as error:
+            components, mean = tensors["components"], tensors["mean"]
+            if len(components) > pixels or mean.dtype != components.dtype:
+                raise ValueError(
+                    f"{len(components)} components of {components.dtype} for {pixels} pixels and a mean of {mean.dtype}"
+                )
+            return PrincipalSubspace(components, mean, shape, metadata["family"])
+        except (KeyError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({error}): delete it and run the workflow again") from error
     raise CheckpointError(f"{path} holds no manifold (its kind is {kind!r}, not {AUTOENCODER!r} or {PCA!r})")
 

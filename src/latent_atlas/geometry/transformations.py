@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from latent_atlas.errors import ParamsError
-from latent_atlas.imports import imported, is_path
+from latent_atlas.imports import imported, is_path, place
 
 Images = np.ndarray
 LARGEST_MATRIX = 1024  # pixels of a plane up to which a linear transformation is applied as a matrix, of 8 MiB
@@ -194,4 +195,21 @@ def transformation(name: str) -> Transformation:
             f"or name a function of your own as 'module:function'"
         )
     found = imported(name, f"transformation {name!r}", ParamsError)
-    return Transformation(name, getattr(found, "unit", "step"), found, linear=getattr(found, "linear", False))
+    if not callable(found):
+        raise ParamsError(f"transformation {name!r} is a {type(found).__name__}: name a function(images, step)")
+    unit, linear = getattr(found, "unit", "step"), getattr(found, "linear", False)
+    return Transformation(name, str(unit), partial(_moved, name, found), linear=bool(linear))
+
+
+def _moved(name: str, function: Callable[[Images, float], Any], images: Images, step: float) -> Images:
+    """What a user's function makes of images; ParamsError if it fails, or gives other than as many finite numbers."""
+    try:
+        found = np.asarray(function(images.copy(), step))
+    except (Exception, SystemExit) as fault:
+        raise ParamsError(f"transformation {name!r} raises {type(fault).__name__}: {fault} ({place(fault)})") from fault
+    if found.shape != images.shape or found.dtype.kind not in "fiub" or not np.isfinite(found).all():
+        raise ParamsError(
+            f"transformation {name!r} gives {found.dtype} of shape {found.shape} for images of shape {images.shape}: it "
+            f"must give finite numbers of that shape"
+        )
+    return found

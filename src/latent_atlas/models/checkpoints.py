@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latent_atlas.errors import CheckpointError
+from latent_atlas.errors import CheckpointError, ModelError
 from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.imports import ADAPTERS
 from latent_atlas.models import registry
@@ -22,6 +22,7 @@ from latent_atlas.models.surroundings import copied
 
 KIND = "autoencoder"
 SHOWN = 4  # names in an error message
+LONGEST_OPTIONS = 10_000  # characters of the options in metadata: each may stand for a layer
 LARGEST_IMAGE = 10**8  # numbers of an image that metadata may name
 
 
@@ -99,23 +100,30 @@ class Checkpoint:
                 )
         try:
             shape, latent_dim = image_shape(metadata["input_shape"]), int(metadata["latent_dim"])
-            options = dict(json.loads(metadata["options"]))
+            if len(metadata["options"]) > LONGEST_OPTIONS:
+                raise ValueError(f"options of {len(metadata['options']):,} characters")
+            options = json.loads(metadata["options"])
+            if not isinstance(options, dict):
+                raise ValueError(f"options that are no mapping, but {type(options).__name__}")
             latent_shape = tuple(map(int, json.loads(metadata.get("latent_shape", "[]")))) or None
             if latent_shape and (min(latent_shape) < 1 or math.prod(latent_shape) != latent_dim):
                 raise ValueError(f"codes of shape {latent_shape} do not have {latent_dim} numbers")
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
         own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
         source = f"{path} ({architecture}, latent dimension {latent_dim})"
-        if registry.is_built_in(architecture):
-            with torch.device("meta"):  # nothing is allocated on the word of the metadata
-                outline = registry.build(architecture, shape, latent_dim, options).state_dict()
-            _refuse(_misfits(outline, state) if adapter is None else _too_few(outline, state), source)
         build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter, latent_shape)
-        model = build()
+        try:
+            if registry.is_built_in(architecture):
+                with torch.device("meta"):  # nothing is allocated on the word of the metadata
+                    outline = registry.build(architecture, shape, latent_dim, options).state_dict()
+                _refuse(_misfits(outline, state) if adapter is None else _too_few(outline, state), source)
+            model = build()
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
         if isinstance(model, Adapted):
             model.take_given(state)
         load_state(model, state, source)

@@ -18,13 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latent_atlas.data.sources.arrays import read
+from latent_atlas.data.sources.arrays import read, unusual_kind
 from latent_atlas.errors import CheckpointError
-from latent_atlas.files import impostor
+from latent_atlas.files import check_regular, impostor
 from latent_atlas.models.checkpoints import SHOWN, tied
 
 AGAIN = "save it again as torch.save(model.state_dict(), ...)"
@@ -87,6 +86,7 @@ def read_state_dict(path: Path, model: nn.Module | None = None, say: Say = lambd
 
 def _content(path: Path) -> Any:
     """What a file holds: tensors and plain values in mappings and lists."""
+    check_regular(path, CheckpointError)
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -103,9 +103,12 @@ def _content(path: Path) -> Any:
         raise CheckpointError(
             f"{path} holds more than tensors and was refused, since reading it could run foreign code{of}: {AGAIN}"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged pickle raises errors of any kind
+        first = str(error).partition("\n")[0][:200] or type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read as a PyTorch state dict ({error}): get it again, the file may be cut off"
+            f"{path} cannot be read as a PyTorch state dict ({first}): get it again, the file may be cut off"
         ) from error
 
 
@@ -178,7 +181,8 @@ def _named(place: str, state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -
             state = bare
     if "n_averaged" in state.keys() - wanted.keys():
         state = dict(state)
-        changes.append(f"it is the average of {int(state.pop('n_averaged'))} states of a training")
+        count = state.pop("n_averaged").flatten()[:1].tolist()
+        changes.append(f"it is the average of {', '.join(map(str, count))} states of a training")
     prefixes = {"": 0} | {
         ".".join(parts[:i]) + ".": 0
         for parts in (name.split(".") for name in state)
@@ -226,9 +230,8 @@ def _converted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: 
     """Dense tensors, of the floating-point types of the network's own."""
     converted, kinds = {}, Counter[str]()
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            kind = "quantized" if tensor.is_quantized else "without numbers (meta)" if tensor.is_meta else "sparse"
-            raise CheckpointError(f"{path}: {name} is {kind}: save the dense weights in floating point")
+        if unusual := unusual_kind(tensor):
+            raise CheckpointError(f"{path}: {name} is {unusual}: save the dense weights in floating point")
         needed = wanted[name].dtype if name in wanted else tensor.dtype
         converted[name] = tensor.detach()
         if tensor.is_floating_point() and needed.is_floating_point and tensor.dtype != needed:

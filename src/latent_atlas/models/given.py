@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latent_atlas.data.sources.arrays import unusual_kind
 from latent_atlas.errors import CheckpointError
 
 DIGEST = 16  # bytes of a checksum
@@ -69,7 +70,7 @@ class GivenCodes(nn.Module):
         """
         codes = []
         for name, (images, given) in pairs.items():
-            numbers = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+            numbers = _tensor(name, given)
             if images.dtype != torch.uint8 or images.ndim != 4:
                 raise CheckpointError(f"{name}: images of codes must be uint8 of shape N x C x H x W")
             if len(numbers) != len(images) or math.prod(numbers.shape[1:]) != latent_dim:
@@ -93,6 +94,19 @@ class GivenCodes(nn.Module):
         rows = torch.tensor(found, device=x.device, dtype=torch.int64)
         known = (rows >= 0) & bytes_.flatten(1).all(1)
         return known, self.codes[rows[known]].to(x)
+
+
+def _tensor(name: str, given: Any) -> Tensor:
+    """Codes as a dense tensor; CheckpointError if they are none."""
+    if not isinstance(given, Tensor):
+        array = np.asarray(given)
+        try:
+            return torch.from_numpy(np.array(array, array.dtype.newbyteorder("=")))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{name} holds {array.dtype}; needed: finite floating-point numbers") from error
+    if unusual := unusual_kind(given):
+        raise CheckpointError(f"{name} is {unusual}; needed: finite floating-point numbers, each by itself")
+    return given
 
 
 def checksums(images: Tensor) -> Tensor:

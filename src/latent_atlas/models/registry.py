@@ -148,7 +148,7 @@ def _made(cls: Callable[..., nn.Module], architecture: str, *arguments: Any, **o
         return cls(*arguments, **options)
     except LatentAtlasError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"architecture {architecture!r} is called with {', '.join(map(repr, arguments))} and raises "
             f"{type(error).__name__}: {error} ({place(error)}); a function may stand in its place (docs/models.md)"

@@ -229,7 +229,7 @@ def test_files_that_stand_for_others_are_told(tmp_path: Path, content: bytes, sa
 
 def test_tensors_without_a_form_are_refused(tmp_path: Path) -> None:
     torch.save(torch.from_numpy(PIXELS / 255).to_sparse(), tmp_path / "a.pt")
-    with pytest.raises(DataError, match="images is a sparse tensor: save the dense one"):
+    with pytest.raises(DataError, match="images is a tensor that is sparse: save the dense one"):
         got(tmp_path / "a.pt")
 
 

@@ -10,7 +10,10 @@ import functools
 import glob
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -173,14 +176,37 @@ def get(name: str, colour: str | None, folder: Path | None, scratch: Path, log: 
 def matched(pattern: str) -> tuple[Path, ...]:
     """The files that a pattern matches, or the images in a folder and below it, by :data:`SUFFIXES`; sorted.
 
-    Files and folders whose names begin with a dot are left out. ``**`` stands for any folders.
+    Files and folders whose names begin with a dot are left out. ``**`` stands for any folders, also linked ones, but
+    not for a link to a folder that it lies in.
     """
     place = Path(pattern).expanduser()
     if place.is_dir():
-        found = glob.iglob(f"{glob.escape(str(place))}/**/*", recursive=True)  # noqa: PTH207
+        found = _expanded(f"{glob.escape(str(place))}/**")
         return tuple(sorted(Path(file) for file in found if file.lower().endswith(SUFFIXES) and Path(file).is_file()))
-    files = [str(place)] if place.is_file() else glob.glob(str(place), recursive=True)  # noqa: PTH207
+    files = {str(place)} if place.is_file() else _expanded(str(place))
     return tuple(sorted(Path(file) for file in files if Path(file).is_file()))
+
+
+def _expanded(pattern: str) -> set[str]:
+    """What a pattern matches; :func:`glob.glob` would go round in a circle of links, forty times."""
+    head, stars, tail = re.match(r"(?s)(.*?)(?:(?<![^/])(\*\*)(?:/+(.*))?)?\Z", pattern).groups()  # type: ignore[union-attr]
+    if not stars:
+        return set(glob.glob(pattern))  # noqa: PTH207
+    tops = glob.glob(head) if head else [""]  # noqa: PTH207
+    folders = (folder for top in tops for folder in _folders(top))
+    return {file for folder in folders for file in _expanded(os.path.join(glob.escape(folder), tail or "*"))}  # noqa: PTH118
+
+
+def _folders(top: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """A folder and all below it, but for hidden ones and for links to a folder that they lie in."""
+    real = os.path.realpath(top or ".")
+    if real in above:
+        return
+    yield top
+    with suppress(OSError), os.scandir(top or ".") as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.name.startswith(".") and entry.is_dir():
+                yield from _folders(os.path.join(top, entry.name), (*above, real))  # noqa: PTH118
 
 
 def base(pattern: str) -> Path:

@@ -19,9 +19,10 @@ from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import Log
 from latent_atlas.data.splits import Part, divided, gathered, space
 from latent_atlas.errors import DataError, OutputError
-from latent_atlas.files import PART_BYTES, impostor
+from latent_atlas.files import PART_BYTES, check_regular, impostor
 
 MAGIC = b"\x93NUMPY"
+LARGEST_IMAGE = 2 * 10**7  # numbers
 HEADER_BYTES = 2**14  # that the header of an array takes at most
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
@@ -73,13 +74,19 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
     DataError
         If it cannot be read, or is of another kind.
     """
+    check_regular(path, DataError)
     try:
         with path.open("rb") as file:
-            if told := impostor(file.read(512)):
+            if told := impostor(head := file.read(512)):
                 raise DataError(f"{what}: {path} {told}")
         match path.suffix.lower():
+            case ".npy" if head[: len(MAGIC)] == MAGIC:
+                array = np.lib.format.open_memmap(path, mode="r")
+                if (announced := array.offset + array.nbytes) != (held := path.stat().st_size):
+                    raise ValueError(f"it announces {announced} bytes and holds {held}")
+                return array
             case ".npy":
-                return np.load(path, mmap_mode="r", allow_pickle=False)
+                raise ValueError("it does not begin as an array of numpy: save it by numpy.save, or rename it")
             case ".npz":
                 return _members(path, scratch)
             case ".pt" | ".pth":
@@ -131,6 +138,20 @@ def _members(path: Path, scratch: Path) -> dict[str, np.ndarray]:
             array = np.ndarray(shape, kind, raw, first, order="F" if turned else "C")
             found[member.filename.removesuffix(".npy")] = array
     return found
+
+
+def unusual_kind(tensor: Tensor) -> str | None:
+    """What a tensor is, if it does not hold each of its numbers by itself."""
+    if tensor.is_meta:
+        return "without numbers (meta)"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantized"
+    repeated = tensor.numel() and any(
+        size > 1 and not stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+    return "made of repeated numbers" if repeated else None
 
 
 def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -236,9 +257,11 @@ def _parts(name: str, given: Any, source: str, log: Log) -> dict[str, Any]:
                 found[key] = np.asarray(value)
             except ValueError as error:
                 raise DataError(f"{name}: {key} is no array, but {type(value).__name__} ({error})") from error
-        if isinstance(value, Tensor) and value.layout != torch.strided:
-            raise DataError(f"{name}: {key} is a sparse tensor: save the dense one")
         if isinstance(value, Tensor):
+            if unusual := unusual_kind(value):
+                raise DataError(
+                    f"{name}: {key} is a tensor that is {unusual}: save the dense one, each number by itself"
+                )
             found[key] = value.detach().cpu()
         elif found[key].dtype.hasobject:
             raise DataError(
@@ -258,6 +281,10 @@ def _layout(what: str, array: Any, colour: str | None) -> tuple[Part, tuple[int,
         reason = "it is unclear which of them is C" if first and last else "C is 1 or 3, and nothing may be empty"
         given = " x ".join(map(str, shape))
         raise DataError(f"{what} are of shape {given}, not N x H x W, N x H x W x C or N x C x H x W: {reason}")
+    if (numbers := math.prod(shape[1:])) > LARGEST_IMAGE:
+        raise DataError(
+            f"{what} have {numbers:,} numbers each, and at most {LARGEST_IMAGE:,} are read: make them smaller"
+        )
     channels, height, width = (1, *shape[1:]) if len(shape) == 3 else shape[1:] if first else (shape[3], *shape[1:3])
     grey = colour == "grey" and channels == 3
 
@@ -296,7 +323,10 @@ def _labels(name: str, found: Mapping[str, Any], names: list[str]) -> tuple[list
         raise DataError(f"{name} has {keys[here[0]]}, but no labels of the other split: add them, or leave out both")
     columns = []
     for part in names:
-        values, count = np.asarray(found[keys[part]]), len(found[part])
+        values, count = found[keys[part]], len(found[part])
+        if isinstance(values, Tensor) and values.is_floating_point():  # numpy has not all of torch's
+            values = values.double()
+        values = np.asarray(values)
         if values.shape not in ((count,), (count, 1)) or values.dtype.kind not in "iubUS":
             raise DataError(
                 f"{name}: {keys[part]} are {values.dtype} of shape {values.shape}; they must be whole numbers or "
@@ -305,5 +335,8 @@ def _labels(name: str, found: Mapping[str, Any], names: list[str]) -> tuple[list
         columns.append(values.reshape(count))
     classes, numbers = np.unique(np.concatenate(columns), return_inverse=True)
     parts = torch.from_numpy(numbers.astype(np.int64)).split([len(column) for column in columns])
-    words = [value.decode() if isinstance(value, bytes) else str(value) for value in classes.tolist()]
+    try:
+        words = [value.decode() if isinstance(value, bytes) else str(value) for value in classes.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: labels are bytes that are no UTF-8 ({error}): save them as words") from error
     return words, dict(zip(names, parts, strict=True))

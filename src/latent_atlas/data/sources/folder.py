@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from latent_atlas.data.decoding import collect
@@ -15,10 +15,12 @@ from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log, base, matched
 from latent_atlas.data.splits import divided
 from latent_atlas.errors import DataError
-from latent_atlas.files import impostor
+from latent_atlas.files import check_regular, impostor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+LARGEST_TABLE = 2**27  # bytes of a CSV
 
 
 def get(
@@ -94,21 +96,34 @@ def of_table(table: Path, files: Sequence[Path], folder: Path) -> list[str]:
 
     A file is named relative to the CSV, to the study, or to the folder of the images.
     """
+    check_regular(table, DataError)
     try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+        if (size := table.stat().st_size) > LARGEST_TABLE:
+            raise ValueError(f"{size:,} bytes, and at most {LARGEST_TABLE:,} are read")
+        with table.open(encoding="utf-8-sig", newline="") as content:
+            reader = csv.reader(content, skipinitialspace=True, strict=True)
+            head, *rows = [(reader.line_num, cells) for cells in reader if cells] or [(1, [])]
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"dataset.labels: {table} is no CSV in UTF-8 ({error}): save it as one") from error
-    rows.columns = rows.columns.str.strip().str.lower()
-    if not {"file", "label"} <= set(rows.columns):
+    columns = [name.strip().lower() for name in head[1]]
+    if not columns.count("file") == columns.count("label") == 1:
+        shown = ", ".join(repr(name[:40]) for name in columns[:9]) or "none"
         raise DataError(
-            f"dataset.labels: {table} has the columns {', '.join(map(repr, rows.columns))}; it must have file and "
-            f"label, separated by commas"
+            f"dataset.labels: {table} has the columns {shown}; it must have file and label, separated by "
+            f"commas, each once"
         )
+    parents = [os.path.abspath(parent) for parent in (table.parent, Path(), folder)]  # noqa: PTH100
     known: dict[str, str] = {}
-    for file, label in zip(rows["file"].str.strip(), rows["label"].str.strip(), strict=True):
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise DataError(
+                f"dataset.labels: line {line} of {table} has {len(cells)} cells where the first has {len(columns)}: "
+                f"put a text with commas in quotes"
+            )
+        file, label = (cells[columns.index(name)].strip() for name in ("file", "label"))
         if "\\" in file and not Path(file).exists():  # a table that was made under Windows
             file = file.replace("\\", "/")
-        for place in {os.path.abspath(parent / file) for parent in (table.parent, Path(), folder)}:  # noqa: PTH100
+        for place in {os.path.normpath(os.path.join(parent, file)) for parent in parents}:  # noqa: PTH118
             if known.setdefault(place, label) != label:
                 raise DataError(f"dataset.labels: {table} gives {file} two labels, {known[place]} and {label}")
     found = [known.get(os.path.abspath(file)) for file in files]  # noqa: PTH100

@@ -33,7 +33,7 @@ def get(
     load = imported(function, "dataset.function", DataError)
     try:
         given = load(**(options or {}))
-    except Exception as fault:  # of the user's own code
+    except (Exception, SystemExit) as fault:  # of the user's own code
         raise DataError(
             f"dataset.function: {function} raises {type(fault).__name__}: {fault} ({place(fault)})"
         ) from fault

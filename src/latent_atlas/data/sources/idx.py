@@ -56,6 +56,7 @@ TIMEOUT_S = 30
 GZIP, MAGIC = b"\x1f\x8b", b"\x00\x00\x08"
 DENSEST = 1100  # bytes that one packed byte can become
 MOST_AXES = 3
+LARGEST = 2**29  # bytes of a file of images, which are held in memory
 
 
 class UnavailableError(Exception):
@@ -151,7 +152,7 @@ def _path(place: Path, file: str) -> Path:
     return first
 
 
-def parse(content: bytes, name: str) -> Tensor:
+def parse(content: bytearray, name: str) -> Tensor:
     """The uint8 array of an IDX file (http://yann.lecun.com/exdb/mnist describes the format)."""
     if len(content) < 4 or content[:3] != MAGIC:
         raise DataError(f"{name} is not an IDX file of bytes (it starts with {content[:4].hex() or 'nothing'})")
@@ -167,10 +168,10 @@ def parse(content: bytes, name: str) -> Tensor:
             f"{name} announces {'x'.join(map(str, shape))} = {math.prod(shape)} bytes "
             f"but holds {f'{held} or more' if held > math.prod(shape) else held}: it is cut short or damaged"
         )
-    return torch.from_numpy(np.frombuffer(content, np.uint8)[start:].reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(content, np.uint8)[start:].reshape(shape))
 
 
-def _content(name: str, path: Path, file: str) -> bytes:
+def _content(name: str, path: Path, file: str) -> bytearray:
     """The content of a file, unpacked if it is packed, whatever its name; a byte more than it announces at most."""
     stored = path.stat().st_size
     try:
@@ -183,11 +184,16 @@ def _content(name: str, path: Path, file: str) -> bytes:
                 if 1 <= axes <= MOST_AXES:
                     content += source.read(4 * axes)
                     shape = struct.unpack(f">{axes}I", content[4:]) if len(content) == 4 + 4 * axes else (0,)
+                    if math.prod(shape) > LARGEST and DENSEST * stored > LARGEST:
+                        raise DataError(
+                            f"{path} announces {math.prod(shape):,} bytes and at most {LARGEST:,} are read: name an "
+                            f"array file as dataset.arrays, which need not fit in memory (docs/data.md)"
+                        )
                     left = min(math.prod(shape), DENSEST * stored) + 1  # what gzip can pack, if the header lies
                     while left and (part := source.read(min(left, PART_BYTES))):
                         content += part
                         left -= len(part)
-                return bytes(content)
+                return content
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{path} is damaged or cut short ({error}): expected content of MD5 "
@@ -197,7 +203,7 @@ def _content(name: str, path: Path, file: str) -> bytes:
         ) from error
 
 
-def _verify(name: str, path: Path, file: str, content: bytes) -> None:
+def _verify(name: str, path: Path, file: str, content: bytearray) -> None:
     """Compare the checksum of a file's content, or of its archive, perhaps beside it, where only that is published."""
     found = hashlib.md5(content).hexdigest()
     expected = CHECKSUMS.get(name, {}).get(file)
