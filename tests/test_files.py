@@ -214,7 +214,7 @@ class TestTables:
         with pytest.raises(FileError, match=rf"/{name} is missing: run the workflow again"):
             read_table(folder / file)
         (folder / name).mkdir()
-        with pytest.raises(FileError, match=rf"/{name} is damaged: it cannot be read \(Is a directory\): delete it"):
+        with pytest.raises(FileError, match=rf"/{name} is a folder, not a file"):
             read_table(folder / file)
 
     def test_one_that_the_package_does_not_name(self, file: str, folder: Path) -> None:

@@ -209,7 +209,7 @@ def _moved(name: str, function: Callable[[Images, float], Any], images: Images, 
         raise ParamsError(f"transformation {name!r} raises {type(fault).__name__}: {fault} ({place(fault)})") from fault
     if found.shape != images.shape or found.dtype.kind not in "fiub" or not np.isfinite(found).all():
         raise ParamsError(
-            f"transformation {name!r} gives {found.dtype} of shape {found.shape} for images of shape {images.shape}: it "
-            f"must give finite numbers of that shape"
+            f"transformation {name!r} gives {found.dtype} of shape {found.shape} for images of shape {images.shape}: "
+            f"it must give finite numbers of that shape"
         )
     return found

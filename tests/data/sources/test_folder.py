@@ -200,7 +200,8 @@ class TestLabels:
     def test_no_table(self, text: str) -> None:
         photos()
         Path("l.csv").write_text(text)
-        with pytest.raises(DataError, match=r"l\.csv (is no CSV in UTF-8|has the columns ('name'|none)|has 3 cells where the first has 2)"):
+        words = r"l\.csv (is no CSV in UTF-8|has the columns ('name'|none)|has 3 cells where the first has 2)"
+        with pytest.raises(DataError, match=words):
             got(images="photos", labels="l.csv")
 
 
