@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
     folder = tmp_path_factory.mktemp("copied") / "finished"
     return Study(shutil.copytree(made_once(tmp_path_factory, "finished", make), folder))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line of figures for each kind of faults."""
+    lines: dict[str, Counter[str]] = defaultdict(Counter)
+    failed = {report.nodeid for report in terminalreporter.stats.get("failed", [])}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", []) if getattr(report, "when", "") == "call" else []:
+                if name == "fault matrix":
+                    lines[value[0]].update(value[1])
+                    lines[value[0]]["failures"] += report.nodeid in failed
+    if lines:
+        terminalreporter.section("fault matrix")
+        for kind, counted in sorted(lines.items()):
+            failures = counted.pop("failures")
+            outcomes = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in counted.items() if number)
+            terminalreporter.line(f"{kind}: {outcomes}; failures {failures}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import sys
 from importlib.metadata import version
@@ -174,6 +175,14 @@ class TestDisk:
         assert done.returncode == 1
         assert "cannot write disk/data/images.safetensors: No space left on device" in done.stderr
         assert done.stdout.splitlines() == ["disk/data/images.safetensors", "old"]
+
+    def test_named_pipe_in_place_of_the_log(self, study: Study) -> None:
+        """Nobody reads it: opening it would wait forever."""
+        os.mkfifo(study.folder / "fetch.log")
+        done = study.process("fetch", "--images", "images.safetensors", "--log", "fetch.log")
+        assert done.returncode == 0, done.stderr
+        assert "warning: cannot write the log fetch.log: it is a named pipe, which would wait" in done.stderr
+        assert (study.folder / "images.safetensors").exists()
 
     def test_read_only(self, study: Study) -> None:
         (study.folder / "disk").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,20 @@ class TestAside:
         with pytest.raises(error):
             fail()
         assert tree(tmp_path) == {"table.csv": b"old"}
+
+    def test_what_a_killed_process_has_left_is_removed(self, tmp_path: Path) -> None:
+        script = (
+            "import os, signal\n"
+            "from latent_atlas.files import atomic_write\n"
+            "with atomic_write('table.csv') as aside:\n"
+            "    aside.write_text('half')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        process([sys.executable, "-c", script], tmp_path)
+        (tmp_path / f".table.{os.getppid()}.part.csv").write_text("of a process at work")
+        assert len(tree(tmp_path)) == 2
+        write_text(tmp_path / "table.csv", "whole")
+        assert set(tree(tmp_path)) == {"table.csv", f".table.{os.getppid()}.part.csv"}
 
     def test_file_where_a_folder_is_needed(self, tmp_path: Path) -> None:
         (tmp_path / "results").write_text("a file")

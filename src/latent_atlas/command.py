@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -13,7 +12,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ import click
 
 from latent_atlas import STARTED
 from latent_atlas.errors import LatentAtlasError, LatentAtlasWarning
-from latent_atlas.files import kind_of, write_text
+from latent_atlas.files import kind_of, sealed, write_text
 from latent_atlas.imports import place
 from latent_atlas.kernels.allocation import keep_freed_memory
 
@@ -119,10 +117,11 @@ class _Logging:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
+                if path.is_fifo():
+                    raise OSError(0, "it is a named pipe, which would wait for a reader")
+                self.handlers.append(_LogFile(path, self.handlers[0]))
             except OSError as error:
-                text = f"cannot write the log {path}: {error.strerror}; going on without it"
-                self.handlers[0].handle(log.makeRecord(log.name, logging.WARNING, "", 0, text, (), None))
+                _without(self.handlers[0], path, error)
             else:
                 self.handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
@@ -184,8 +183,10 @@ class _JobMetadata:
             "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
             "peak_memory_mib": round(peak),
         }
-        with suppress(LatentAtlasError):  # a folder that cannot be written to was reported with the log
-            write_text(self.path, json.dumps(metadata | _metadata) + "\n")
+        try:
+            write_text(self.path, sealed(metadata | _metadata) + "\n")
+        except LatentAtlasError as error:
+            log.warning("warning: %s; going on without the record of this job", error)
 
 
 _metadata: dict[str, Any] = {}
@@ -198,11 +199,27 @@ def add_metadata(**entries: Any) -> None:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that ignores write errors, such as a full disk: the terminal still shows everything."""
+    """A log file that may fail, such as on a full disk: that is said once, and the terminal still shows everything."""
+
+    def __init__(self, path: Path, terminal: logging.Handler) -> None:
+        super().__init__(path, mode="w", encoding="utf-8")
+        self.path, self.terminal, self.failed = path, terminal, False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        pass
+        self._fail(sys.exception())
 
     def close(self) -> None:
-        with suppress(OSError):
+        try:
             super().close()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException | None) -> None:
+        if isinstance(error, OSError) and not self.failed:
+            self.failed = True
+            _without(self.terminal, self.path, error)
+
+
+def _without(terminal: logging.Handler, path: Path, error: OSError) -> None:
+    text = f"warning: cannot write the log {path}: {error.strerror or error}; going on without it"
+    terminal.handle(log.makeRecord(log.name, logging.WARNING, "", 0, text, (), None))

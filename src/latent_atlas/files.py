@@ -33,6 +33,7 @@ TYPES = {"boolean": "boolean", "integer": "integer", "floating": "number", "mixe
          "string": "string"}  # fmt: skip
 READ_AS = {"string": "str", "boolean": "boolean", "integer": "Int64", "number": "float64"}
 UNITS = {"deg": "degree", "db": "decibel", "bytes": "byte", "mse": "squared pixel value, pixels from 0 to 1"}  # by word
+SEAL = "sha256"  # the same in a line of JSON
 AGAIN = "delete it and run the workflow again"
 PART_BYTES = 2**23  # that are read, converted or written at once
 # First bytes of files that stand where others should be, what they are, and what to do.
@@ -51,7 +52,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it to ``path`` when the block succeeds.
 
     The temporary name has the suffix of ``path``, from which picture libraries choose the format. If the block fails,
-    the temporary file is deleted and an older ``path`` is unchanged.
+    the temporary file is deleted and an older ``path`` is unchanged. What a process that was killed has left of an
+    earlier attempt is deleted.
 
     Raises
     ------
@@ -64,17 +66,49 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in left_behind(path.parent, f".{path.stem}.", re.escape(f".part{path.suffix}")):
+            left.unlink(missing_ok=True)
         yield aside
         _to_disk(aside)
         aside.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error} "
-            f"(free space or change the permissions of {path.parent}, then run the same command again)"
-        ) from error
-    finally:
+    except BaseException as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(unwritable(path, error)) from error
+        raise
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """What to say of a file that could not be written: why, and what to do."""
+    return (
+        f"cannot write {path}: {error.strerror or error} "
+        f"(free space or change the permissions of {path.parent}, then run the same command again)"
+    )
+
+
+def left_behind(folder: Path, before: str, after: str) -> Iterator[Path]:
+    """Temporary files or folders named ``before``, the number of a process, ``after`` (a pattern): of ended processes.
+
+    Processes of other machines are unknown here: what one of them has left stays while its number is in use.
+    """
+    name = re.compile(rf"{re.escape(before)}(\d{{1,10}}){after}")
+    for path in folder.iterdir():
+        if (found := name.fullmatch(path.name)) and not _runs(int(found[1])):
+            yield path
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is at work; one that has ended and that nobody has asked about (a zombie) is not."""
+    try:
+        os.kill(process, 0)
+        return (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2][1:2] != "Z"
+        )
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a system without /proc
+        return True
 
 
 def _to_disk(path: Path) -> None:
@@ -114,6 +148,36 @@ def write_text(path: Path | str, text: str) -> None:
     """Write ``text`` as UTF-8."""
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """Values as one line of JSON, with a checksum of them that :func:`unsealed` verifies."""
+    return json.dumps({**values, SEAL: _seal(values)})
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """The values that :func:`sealed` was given.
+
+    Raises
+    ------
+    ValueError
+        If the text is no such JSON, or its checksum is missing or another.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(values, dict):
+        raise ValueError("it holds no named values")
+    if (stored := values.pop(SEAL, None)) is None:
+        raise ValueError("it has no checksum")
+    if stored != _seal(values):
+        raise ValueError("its content does not have the checksum that it names")
+    return values
+
+
+def _seal(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> None:

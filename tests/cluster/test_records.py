@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,12 @@ from support import Study
 
 from latent_atlas.cluster.measured import measure
 from latent_atlas.cluster.records import COLUMNS, collect
+from latent_atlas.files import sealed, unsealed
 from latent_atlas.study import schema
 
+KNOWN: dict[str, object] = {
+    "node": "n1", "device": "cpu", "started_utc": "2020-01-01", "wall_s": 2.5, "cpu_s": 2.0, "peak_memory_mib": 300,
+}  # fmt: skip
 PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"
 
 
@@ -28,8 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(path: str, started: str = "2020-01-01T00:00:00", **metadata: object) -> None:
     """The metadata file of a job."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    known = {"node": "n1", "device": "cpu", "started_utc": started, "wall_s": 2.5, "cpu_s": 2.0, "peak_memory_mib": 300}
-    Path(path).write_text(json.dumps(known | metadata))
+    Path(path).write_text(sealed(KNOWN | {"started_utc": started} | metadata))
 
 
 def table() -> pd.DataFrame:
@@ -40,7 +44,7 @@ def table() -> pd.DataFrame:
 def test_a_job_leaves_its_record(study: Study) -> None:
     done = study.run("fetch", "--images", "data/again.safetensors", "--log", "logs/fetch.log")
     assert done.exit_code == 0, done.output
-    record = json.loads((study.folder / "logs" / "fetch.record.json").read_text())
+    record = unsealed((study.folder / "logs" / "fetch.record.json").read_text())
     assert set(record) < set(COLUMNS)
     assert record["device"] == "cpu"
     assert 0 < record["wall_s"] < 600
@@ -108,11 +112,11 @@ DAMAGE = {
     "a list": b"[]",
     "a number": b"17",
     "nested": b"[" * 100_000,
-    "without a time": b'{"node": "n1", "device": "cpu", "wall_s": 1, "cpu_s": 1, "peak_memory_mib": 1}',
-    "infinite": b'{"node": "n", "device": "cpu", "started_utc": "2020-01-01", "wall_s": Infinity, "cpu_s": 1, '
-    b'"peak_memory_mib": 1}',
-    "from the future": b'{"node": "n", "device": "cpu", "started_utc": "2999-01-01", "wall_s": 1, "cpu_s": 1, '
-    b'"peak_memory_mib": 1}',
+    "without a checksum": json.dumps(KNOWN).encode(),
+    "changed": sealed(KNOWN).replace("2.5", "3.5").encode(),
+    "without a time": sealed({key: value for key, value in KNOWN.items() if key != "started_utc"}).encode(),
+    "infinite": sealed(KNOWN | {"wall_s": math.inf}).encode(),
+    "from the future": sealed(KNOWN | {"started_utc": "2999-01-01"}).encode(),
 }
 
 

@@ -57,9 +57,12 @@ sys.exit(code if code >= 0 else 128 - code)
 """
 
 
+SERVERS: list[subprocess.Popen[bytes]] = []  # their standard inputs close with this process
+
+
 @functools.cache
-def tools() -> Path:
-    """A folder for PATH with the commands; their server runs until this process ends."""
+def tools(preload: str = "") -> Path:
+    """A folder for PATH with the commands; their server runs until this process ends, with a library loaded first."""
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     client = CLIENT.format(python=PYTHON, folder=str(folder))
     for name in ("python", *COMMANDS):
@@ -70,13 +73,14 @@ def tools() -> Path:
         door.listen(64)
         one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        tools.server = subprocess.Popen(  # type: ignore[attr-defined]  # its standard input closes with this process
+        server = subprocess.Popen(
             [PYTHON, __file__, str(folder), str(door.fileno())],
-            env=environment | one | {"MPLBACKEND": "agg"},
+            env=environment | one | {"MPLBACKEND": "agg"} | ({"LD_PRELOAD": preload} if preload else {}),
             stdin=subprocess.PIPE,
             pass_fds=[door.fileno()],
             start_new_session=True,
         )
+    SERVERS.append(server)
     return folder
 
 

@@ -21,6 +21,8 @@ from repository import Repository
 from ruamel.yaml import YAML
 from support import made_once
 
+from latent_atlas.files import sealed
+
 pytestmark = pytest.mark.engines
 
 PAGE = "src/latent_atlas/report/templates/report.html"
@@ -314,7 +316,7 @@ def test_journal_outlives_a_run_for_something_else(study: Repository) -> None:
     lock.write_text(text[: start - 1] + text[stop:], encoding="utf-8")
     assert "train-fc4" not in _lock(study)
     journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
-    journal.write_text(json.dumps(entry) + "\n" + '{"cut sho', encoding="utf-8")
+    journal.write_text(sealed({"stages": entry}) + "\n" + '{"cut sho', encoding="utf-8")
     study.snakemake("results/pca/summary.csv")
     assert study.stale() == set()
     assert not journal.exists()
@@ -338,7 +340,7 @@ def test_dvc_yaml_edited_by_hand(study: Repository) -> None:
 def test_dry_run_writes_nothing(study: Repository, arguments: tuple[str, ...]) -> None:
     study.replace("dvc.yaml", "latent-atlas report", "latent-atlas --version; latent-atlas report")
     journal = study.root / ".dvc/tmp/ended-jobs.jsonl"
-    journal.write_text(json.dumps({"train-fc4": _lock(study)["train-fc4"]}) + "\n", encoding="utf-8")
+    journal.write_text(sealed({"stages": {"train-fc4": _lock(study)["train-fc4"]}}) + "\n", encoding="utf-8")
     files = [study.root / "dvc.yaml", study.root / "dvc.lock", journal]
     before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
     study.snakemake(*arguments)

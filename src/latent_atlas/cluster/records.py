@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from latent_atlas.errors import LatentAtlasError
+from latent_atlas.files import unsealed
 
 log = logging.getLogger("latent_atlas")
 
@@ -52,11 +53,9 @@ def read(path: Path) -> dict[str, Any]:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             raise ValueError("it is no small file")
-        return _checked(json.loads(path.read_text(encoding="utf-8")))
+        return _checked(unsealed(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
 
 
 def _checked(values: Any) -> dict[str, Any]:

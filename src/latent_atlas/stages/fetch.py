@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 from latent_atlas.command import log
 from latent_atlas.data import sources as datasets
 from latent_atlas.errors import DataError, OutputError
+from latent_atlas.files import left_behind, unwritable
 from latent_atlas.study.fits import check_fit
 
 if TYPE_CHECKING:
@@ -24,12 +27,13 @@ def fetch(params: Params, images: Path) -> None:
     try:
         images.parent.mkdir(parents=True, exist_ok=True)
         # Beside the images, since a folder for temporary files may be small or lie in memory.
-        temporary = tempfile.TemporaryDirectory(prefix=".fetch-", dir=images.parent)
+        for left in left_behind(images.parent, ".fetch-", r"-\w+"):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = tempfile.TemporaryDirectory(
+            prefix=f".fetch-{os.getpid()}-", dir=images.parent, ignore_cleanup_errors=True
+        )
     except OSError as error:
-        raise OutputError(
-            f"cannot write {images}: {error.strerror} (free space or change the permissions of {images.parent}, then "
-            f"run the same command again)"
-        ) from error
+        raise OutputError(unwritable(images, error)) from error
     with temporary as scratch:
         found = datasets.obtain(wanted, Path(scratch), log.info)
         try:

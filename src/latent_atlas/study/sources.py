@@ -162,7 +162,7 @@ def origins(rules: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
         As :class:`latent_atlas.report.origins.Origins` reads it.
     """
     path, text = STAND_INS / "origins.json", json.dumps(rules, indent=1) + "\n"
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
     return str(path)
 
@@ -177,7 +177,7 @@ def _stand_in(name: str, files: Iterable[Path]) -> str:
     """A small file with the checksums of files of the package, written anew if they have changed."""
     lines = (f"{_checksum(file)}  {file.relative_to(PACKAGE).as_posix()}\n" for file in sorted(files))
     path, text = STAND_INS / f"{name}.md5", "".join(lines)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
     return str(path)
 

@@ -198,9 +198,12 @@ class State:
 
 
 def remove(path: Path) -> None:
-    """Remove a stored state and all that belongs to it, the state last."""
+    """Remove a stored state and all that belongs to it, the state last; what cannot be removed is said."""
     shutil.rmtree(_folder(path), ignore_errors=True)
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning(f"warning: {path} cannot be removed ({error.strerror}): delete it")
 
 
 def _folder(path: Path) -> Path:

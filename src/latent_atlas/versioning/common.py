@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from latent_atlas import files
+from latent_atlas.errors import OutputError
 
 
 class VersioningError(Exception):
@@ -25,14 +27,10 @@ def write_text(path: Path, text: str) -> None:
     VersioningError
         If the folder cannot be made or written to, or the disk is full.
     """
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise VersioningError(f"cannot write {path}: {error.strerror or error}") from error
+        files.write_text(path, text)
+    except OutputError as error:
+        raise VersioningError(str(error)) from error
 
 
 def regular(path: Path) -> str | None:

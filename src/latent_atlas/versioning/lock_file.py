@@ -6,13 +6,13 @@ import contextlib
 import functools
 import hashlib
 import io
-import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latent_atlas.files import sealed, unsealed
 from latent_atlas.versioning.common import (
     VersioningError,
     canonical,
@@ -91,15 +91,15 @@ class LockFile:
             text = regular(self.lock_file)
             if text is None:
                 return {}
+            checksum = hashlib.md5(text.encode()).hexdigest()
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, Invalid):  # it is written again
-                kept, _, stages = (regular(copy) or "").partition("\n")
-                if kept == _checksum(text + stages):
-                    return SCHEMA({"schema": "2.0", "stages": json.loads(stages)})["stages"]
-            found = SCHEMA(plain_yaml().load(text)).get("stages", {})
+                kept = unsealed(regular(copy) or "")
+                if kept["md5"] == checksum:
+                    return SCHEMA({"schema": "2.0", "stages": kept["stages"]})["stages"]
+            stages = SCHEMA(plain_yaml().load(text)).get("stages", {})
             with contextlib.suppress(VersioningError, TypeError):
-                stages = json.dumps(found)
-                write_text(copy, f"{_checksum(text + stages)}\n{stages}")
-            return found
+                write_text(copy, sealed({"md5": checksum, "stages": stages}))
+            return stages
         except Exception as error:
             raise VersioningError(damaged(self.lock_file, error, "what it lacks is computed anew")) from error
 
@@ -116,12 +116,9 @@ class LockFile:
             return self._unwritten
         damage = 0
         for line in lines:
-            checksum, _, text = line.partition(" ")
             try:
-                if checksum != _checksum(text):
-                    raise ValueError("it does not have the checksum that it begins with")
-                entries |= SCHEMA({"schema": "2.0", "stages": json.loads(text)})["stages"]
-            except (ValueError, Invalid):
+                entries |= SCHEMA({"schema": "2.0", "stages": unsealed(line)["stages"]})["stages"]
+            except (ValueError, KeyError, Invalid):
                 damage += 1
         if damage:
             self.warn(
@@ -231,8 +228,7 @@ class LockFile:
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             regular(self.journal)
             with self.journal.open("a", encoding="utf-8") as file:
-                text = json.dumps(entries)
-                file.write(f"{_checksum(text)} {text}\n")
+                file.write(sealed({"stages": entries}) + "\n")
         except (OSError, ValueError) as error:
             self._unwritten |= entries
             self.warn(f"{self.journal} cannot be written ({error}): if this run is killed, its jobs run again")
@@ -352,12 +348,9 @@ class LockFile:
             self.repo.lock.unlock()
 
 
-def _checksum(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
 def _hashes_of(entry: dict[str, Any], kind: str) -> dict[str, str | None]:
-    return {item["path"]: item.get("md5") for item in entry.get(kind) or []}
+    # A file with another kind of hash counts as changed.
+    return {item["path"]: item.get("md5") for item in entry.get(kind) or [] if item.get("hash", "md5") == "md5"}
 
 
 def _size(path: Path) -> int | None:
