@@ -23,16 +23,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many cases of bad input were tried, and what became of them."""
-    reports = [
-        each for found in terminalreporter.stats.values() for each in found if getattr(each, "when", "") == "call"
-    ]
-    if lines := figures(reports):
-        terminalreporter.section("bad input")
-        terminalreporter.write("\n".join(lines) + "\n")
-
-
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Each test draws the same random numbers whenever and after whatever it runs."""
@@ -116,15 +106,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line of figures for each kind of faults."""
+    """A line of figures for each kind of bad input, and of faults."""
+    reports = [
+        each for found in terminalreporter.stats.values() for each in found if getattr(each, "when", "") == "call"
+    ]
+    if bad := figures(reports):
+        terminalreporter.section("bad input")
+        terminalreporter.write("\n".join(bad) + "\n")
     lines: dict[str, Counter[str]] = defaultdict(Counter)
     failed = {report.nodeid for report in terminalreporter.stats.get("failed", [])}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, value in getattr(report, "user_properties", []) if getattr(report, "when", "") == "call" else []:
-                if name == "fault matrix":
-                    lines[value[0]].update(value[1])
-                    lines[value[0]]["failures"] += report.nodeid in failed
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == "fault matrix":
+                lines[value[0]].update(value[1])
+                lines[value[0]]["failures"] += report.nodeid in failed
     if lines:
         terminalreporter.section("fault matrix")
         for kind, counted in sorted(lines.items()):

@@ -56,4 +56,4 @@ def test_paths_are_recorded_as_dvc_writes_them(lock: LockFile, named: str, recor
 
     persistence = LockFilePersistence.__new__(LockFilePersistence)
     persistence.lock_file = lock
-    assert persistence.path(named.format(root=lock.root)) == recorded
+    assert persistence.as_dvc_writes(named.format(root=lock.root)) == recorded
