@@ -19,7 +19,7 @@ from torch import Tensor
 from latent_atlas.cluster import records
 from latent_atlas.data.images import Images
 from latent_atlas.errors import LatentAtlasError
-from latent_atlas.files import read_safetensors, sealed
+from latent_atlas.files import PACKAGE, read_safetensors, read_table, sealed
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.models.registry import build
@@ -64,6 +64,18 @@ def tensors(path: Path) -> Reader:
     def read() -> Any:
         metadata, found = read_safetensors(path)
         return metadata, content(found)
+
+    return read
+
+
+def table(path: Path) -> Reader:
+    """A table, or all those that a package describes."""
+    package = json.loads(path.with_name(PACKAGE).read_text(encoding="utf-8"))
+    named = [path.name] if path.name != PACKAGE else [resource["path"] for resource in package["resources"]]
+
+    def read() -> Any:
+        found = [read_table(path.with_name(name)) for name in named]
+        return [(each.to_csv(), [str(dtype) for dtype in each.dtypes]) for each in found]
 
     return read
 
@@ -202,10 +214,18 @@ def kinds(undisturbed: Repository, tmp_path_factory: pytest.TempPathFactory) -> 
     rules = json.loads((root / ".latent-atlas/origins.json").read_text(encoding="utf-8"))
     checkpoints = root / "results/checkpoints"
     of_stages = [path for path in sorted(root.glob("results/**/*.safetensors")) if path.parent != checkpoints]
+    packages = sorted(root.glob(f"results/**/{PACKAGE}"))
+    described = [
+        path
+        for package in packages
+        for end in ("*.csv", "*.parquet", PACKAGE)
+        for path in sorted(package.parent.glob(end))
+    ]
     return {
         "images": [(root / "data/images.safetensors", images(root / "data/images.safetensors"))],
         "checkpoints": [(path, manifold(path)) for path in sorted(checkpoints.glob("*.safetensors"))],
         "tensors of stages": [(path, tensors(path)) for path in of_stages],
+        "tables": [(path, table(path)) for path in described],
         "state of a training": [(path, state(path, resume, epoch)) for path in (resume, epoch)],
         "records of jobs": [(path, record(path)) for path in sorted(root.glob("logs/**/*.record.json"))],
         "journal of ended jobs": [(ended, journal(with_journal, entries))],
@@ -216,8 +236,8 @@ def kinds(undisturbed: Repository, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 KINDS = (
-    "images", "checkpoints", "tensors of stages", "state of a training", "records of jobs", "journal of ended jobs",
-    "dvc.lock", "copy of dvc.lock", ".latent-atlas/origins.json",
+    "images", "checkpoints", "tensors of stages", "tables", "state of a training", "records of jobs",
+    "journal of ended jobs", "dvc.lock", "copy of dvc.lock", ".latent-atlas/origins.json",
 )  # fmt: skip
 
 
