@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class Scale(nn.Module):
     def forward(self, z):
         return z * self.scale
 """
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "dead": {"latent_dim": 3, "options": {"scale": [1.0, 1.0, 0.0]}},
     "still": {"latent_dim": 2, "options": {"scale": [0.0, 0.0]}},
     "whole": {"latent_dim": 16},

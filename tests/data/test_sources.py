@@ -61,13 +61,15 @@ class TestParse:
     """The IDX parser against bytes written by hand."""
 
     def test_images(self) -> None:
-        content = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes([0, 1, 2, 3, 4, 5, 255, 7, 8, 9, 10, 11])
+        content = bytearray.fromhex("00000803 00000002 00000002 00000003") + bytes(
+            [0, 1, 2, 3, 4, 5, 255, 7, 8, 9, 10, 11]
+        )
         parsed = idx.parse(content, "file")
         assert parsed.dtype == torch.uint8
         assert parsed.tolist() == [[[0, 1, 2], [3, 4, 5]], [[255, 7, 8], [9, 10, 11]]]
 
     def test_labels(self) -> None:
-        assert idx.parse(bytes.fromhex("00000801 00000003 090003"), "file").tolist() == [9, 0, 3]
+        assert idx.parse(bytearray.fromhex("00000801 00000003 090003"), "file").tolist() == [9, 0, 3]
 
     @pytest.mark.parametrize(
         ("content", "says"),
@@ -84,7 +86,7 @@ class TestParse:
     )
     def test_refuses(self, content: str, says: str) -> None:
         with pytest.raises(DataError, match=re.escape(says)) as caught:
-            idx.parse(bytes.fromhex(content), "train-labels-idx1-ubyte")
+            idx.parse(bytearray.fromhex(content), "train-labels-idx1-ubyte")
         assert "train-labels-idx1-ubyte" in str(caught.value)
 
 

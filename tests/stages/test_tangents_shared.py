@@ -208,7 +208,7 @@ class TestSentences:
                    ("pca", "b-p", 2, 0.4, 0.35, 0.45))
         )  # fmt: skip
         assert said[1:] == [words]
-        assert said[1].findings[0].relation in words.replace("cannot be told", "cannot tell")
+        assert str(said[1].findings[0].relation) in words.replace("cannot be told", "cannot tell")
         assert f"two models share {middle:.1%} [{low:.1%}, {high:.1%}] (a and b)" in said[0]
         assert "a model and PCA share 30.0% [25.0%, 35.0%] (a and p) to 40.0% [35.0%, 45.0%] (b and p)" in said[0]
         assert said[0].endswith("chance is 10.0%.")

@@ -160,8 +160,8 @@ class TestFinished:
         titles = [section["title"] for section in made["sections"]]
         assert titles == [title for title in TITLES if title not in ("Jacobians and ranks", "Geodesics")]
         assert [answer["about"] for answer in made["answers"]] == ["Reconstruction", "Invariance"]
-        done = finished.snakemake(*first["command"].split()[1:])
-        assert done.returncode == 0, done.stderr
+        again = finished.snakemake(*first["command"].split()[1:])
+        assert again.returncode == 0, again.stderr
         assert lost.is_file()
         cut.write_bytes(before)
 

@@ -196,7 +196,8 @@ def test_a_copy_of_the_lock_file_whose_bits_flip(folder: Path) -> None:
 
 def test_a_journal_whose_bits_flip(folder: Path) -> None:
     """A line is as it was written, or passed over."""
-    journal, said = folder / JOURNAL, []
+    journal = folder / JOURNAL
+    said: list[str] = []
     entries = LockFile(folder).entries
     (folder / "dvc.lock").unlink()
     LockFile(folder)._append(entries)

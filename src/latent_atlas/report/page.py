@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Section:
     """A headline, what the numbers say, and the tables and pictures they rest on; or first the tables."""
 
     title: str
-    sentences: list[str] = field(default_factory=list)
+    sentences: Sequence[str] = ()
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     folded: list[Picture] = field(default_factory=list)

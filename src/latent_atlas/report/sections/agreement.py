@@ -90,9 +90,9 @@ def _verdict(row: pd.Series) -> str:
     return "yes" if row["shared_mean_low"] >= SAME else "no" if row["shared_mean_high"] < SAME else "cannot tell"
 
 
-def pair_sentences(shared: pd.DataFrame) -> list[str]:
+def pair_sentences(shared: pd.DataFrame) -> list[Sentence]:
     """What pairs of equal dimension share: trainings, models, and models with PCA; and which of these share more."""
-    said: list[str] = []
+    said = []
     verdicts: dict[tuple[str, str, str], list[str]] = {}
     alike = shared[(shared["latent_dim_a"] == shared["latent_dim_b"]) & shared["kind"].isin(KINDS)]
     for k, rows in alike.groupby("latent_dim_a"):

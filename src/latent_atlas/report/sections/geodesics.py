@@ -93,10 +93,10 @@ def section(results: Path, params: Params) -> Section:
     """Geodesics of random pairs and of the pairs of examples."""
     folder = results / "geodesics"
     summary, variation = (read_table(folder / f"{name}.csv") for name in ("summary", "variation"))
-    ends, said = read_table(folder / "pairs.csv"), []
+    ends, said = read_table(folder / "pairs.csv"), list[str]()
     learned = summary[summary["model"].isin(set(params.models) - left_out(results, params))]
     if len(learned):
-        said = sentences(findings(learned))
+        said += sentences(findings(learned))
     said += [steadiest_sentence(found) for found in steadiest(variation)] or [
         "Which of the distances varies least between trainings cannot be told from one training of each model."
     ]
@@ -153,13 +153,13 @@ def findings(summary: pd.DataFrame) -> Findings:
     )
 
 
-def sentences(found: Findings) -> list[str]:
+def sentences(found: Findings) -> list[Sentence]:
     """The findings in words."""
     start, alone = f"Over {found.pairs} pairs of images, the geodesic is ", found.most[0] == found.least[0]
     words = f"{start}shorter than the decoded line of codes {{}}{'' if alone else '; the other models lie between'}."
     gains = [_gain(one) for one in ([found.most] if alone else [found.most, found.least])]
     return [
-        f"{start}as long as the decoded line of codes on all models: nothing is gained."
+        Sentence(f"{start}as long as the decoded line of codes on all models: nothing is gained.")
         if found.most[1] < NOTHING
         else Sentence(words, gains, " and "),
         *(

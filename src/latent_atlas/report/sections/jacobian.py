@@ -226,7 +226,7 @@ def _published(exact: pd.DataFrame, rough: pd.DataFrame) -> list[PublishedLoss]:
     return found
 
 
-def sentences(found: Findings) -> list[str]:
+def sentences(found: Findings) -> list[Sentence]:
     """The findings in words."""
     said = []
     for name, rows in found.lost.groupby("manifold", sort=False):
@@ -266,7 +266,7 @@ def sentences(found: Findings) -> list[str]:
     return said + [_published_sentence(case) for case in found.published]
 
 
-def _published_sentence(case: PublishedLoss) -> str:
+def _published_sentence(case: PublishedLoss) -> Sentence:
     judged = (
         "above what float64 resolves, and {side} float32's tolerance of {tolerance:.1g}."
         if case.ranks[0] == case.latent_dim

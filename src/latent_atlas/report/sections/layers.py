@@ -58,14 +58,14 @@ def findings(verdicts: pd.DataFrame) -> dict[tuple[str, str], dict[str, list[str
     }
 
 
-def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[str]:
+def sentences(found: dict[tuple[str, str], dict[str, list[str]]]) -> list[Sentence]:
     """The findings in words."""
     words = {
         "yes": "yes for {networks}",
         "no": "no for {networks}",
         "undetermined": "the weights alone cannot tell for {networks}",
     }
-    said: list[str] = []
+    said = []
     for (part, name), models in found.items():
         verdicts = [
             Finding(
