@@ -127,7 +127,7 @@ def test_each_thing_is_used(study: Repository) -> None:
 
 def test_the_stage_is_a_command_and_its_output_is_asked_for(study: Repository) -> None:
     assert "mean-pixel" in study.run("latent-atlas", "--help").stdout
-    assert "The table to write (CSV)." in study.run("latent-atlas", "mean-pixel", "--help").stdout
+    assert "--folder DIRECTORY" in study.run("latent-atlas", "mean-pixel", "--help").stdout
     (study.root / "results" / "mean_pixel" / "summary.csv").unlink()
     assert "mean_pixel" in study.stale_for_snakemake()
 

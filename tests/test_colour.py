@@ -35,17 +35,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     })  # fmt: skip
     study.edit("sample.size", 8)
     study.edit("examples", {"pullover": "train/5", "sneaker": "train/6"})
-    pca = {name: f"results/pca/{name}" for name in ("components", "summary.csv", "baselines.csv", "spectrum.svg")}
-    commands = [
-        options("pca", images=images, components=pca["components"], summary=pca["summary.csv"],
-                baselines=pca["baselines.csv"], picture=pca["spectrum.svg"], checkpoints="results/checkpoints")
-    ]  # fmt: skip
+    commands = [options("pca", images=images, folder="results/pca", checkpoints="results/checkpoints")]
     for name in ("conv2", "fc2"):
         checkpoint, train = f"results/checkpoints/{name}.safetensors", f"results/train/{name}"
         files = {"checkpoint": checkpoint, "curve": f"{train}/curve.csv", "snapshots": f"{train}/snapshots.safetensors"}
         commands.append(options("train", name=name, images=images, **files))
         commands.append(options("layers", name=name, checkpoint=checkpoint, folder=f"results/layers/{name}"))
-        folder = f"results/invariance/{name}"
+        folder = f"results/invariance_epochs/{name}"
         commands.append(options("invariance-epochs", name=name, images=images, folder=folder, **files))
     for name in NAMES:
         manifold = f"results/checkpoints/{name}.safetensors"
@@ -53,11 +49,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder = f"results/{stage}/{name}"
             commands.append(options(stage, name=name, manifold=manifold, images=images, folder=folder))
     commands.append(options("interpolate", name="pixels", images=images, folder="results/interpolate/pixels"))
-    files = {"checkpoints": "results/checkpoints", "trainings": "results/train", "folder": "results/tangents"}
+    files = {"checkpoints": "results/checkpoints", "trainings": "results/train", "folder": "results/tangents_shared"}
     commands.append(options("tangents-shared", images=images, **files))
+    read = {
+        "invariance": {"jacobians": "results/jacobian", "epochs": "results/invariance_epochs"},
+        "tangents": {"measured": "results/tangents_shared"},
+    }
     for stage in ("train", "layers", "jacobian", "invariance", "interpolate", "geodesics", "tangents"):
-        more = {"jacobians": "results/jacobian"} if stage == "invariance" else {}
-        commands.append(options(f"{stage}-summary", folder=f"results/{stage}", **more))
+        commands.append(options(f"{stage}-summary", folder=f"results/{stage}", **read.get(stage, {})))
     commands.append(options("reconstruct-summary", images=images, folder="results/reconstruct"))
     commands.append(options("report", results="results", images=images, folder="results/report"))
     for command in commands:

@@ -25,6 +25,8 @@ def snakemake(study: Study, *arguments: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments],
         cwd=study.folder, env=os.environ | {"PATH": path}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # a shell's background jobs ignore this signal, and so would all that is started from them
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Place(click.Path):
     def __init__(self, what: str, *others: str) -> None:
         super().__init__(path_type=Path)
         self.what, self.kinds = what, (None, what, *others)
+        self.name = "directory" if what == "a folder" else "file"  # as the help shows it
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if (found := kind_of(value)) not in self.kinds:
@@ -117,8 +118,6 @@ class _Logging:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_fifo():
-                    raise OSError(0, "it is a named pipe, which would wait for a reader")
                 self.handlers.append(_LogFile(path, self.handlers[0]))
             except OSError as error:
                 _without(self.handlers[0], path, error)

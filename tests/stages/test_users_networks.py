@@ -266,5 +266,5 @@ def test_a_training_is_not_lost_where_its_outputs_cannot_be_written(
     assert "goes on after epoch 2" in done.stderr
     assert "epoch 1/" not in done.stderr
     assert sorted(path.name for path in (study.folder / "checkpoints").iterdir()) == [
-        "curve.csv", "m.safetensors", "snapshots.safetensors",
+        "curve.csv", "datapackage.json", "m.safetensors", "snapshots.safetensors",
     ]  # fmt: skip

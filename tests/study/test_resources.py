@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from latent_atlas.cluster.measured import measure
 from latent_atlas.cluster.records import ENDING
 from latent_atlas.errors import ParamsError
+from latent_atlas.files import sealed
 from latent_atlas.study import schema as config
 from latent_atlas.study.manifolds import manifolds
 from latent_atlas.study.models import training_of
@@ -98,7 +98,7 @@ def test_measured_from_the_records_of_jobs(params: config.Params, tmp_path: Path
     for job, seconds, memory in (("train/conv16", 90, 700), ("train/fc16", 50, 812), ("report", 3, 5)):
         path = tmp_path / f"{job}{ENDING}"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(took | {"wall_s": seconds, "peak_memory_mib": memory}))
+        path.write_text(sealed(took | {"wall_s": seconds, "peak_memory_mib": memory}))
     found = measure(tmp_path, params)
     assert found["train"] == {"seconds": max(90 / epochs(params, "conv16"), 10), "memory_mb": 812}
     assert found["report"] == {"seconds": pytest.approx(3 / len(manifolds(params)), abs=0.05), "memory_mb": 5}
