@@ -58,7 +58,7 @@ def test_wrong_parameters_are_one_paragraph(own: Study) -> None:
 def test_ctrl_c_says_how_to_go_on(own: Study) -> None:
     own.edit("training.epochs", 5000)
     run = snakemake(own, TARGET)
-    while not [*own.folder.glob("results/checkpoints/*.resume")]:
+    while not [*own.folder.glob("results/checkpoints/[!.]*.resume")]:
         assert run.poll() is None
         time.sleep(0.05)
     interrupted = time.monotonic()
@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_go_on(own: Study) -> None:
     assert last.endswith(f"--cores 2 {TARGET}")
     assert not re.search("Traceback|Error|Aborted", said), said
     assert time.monotonic() - interrupted < 20  # two seconds where nothing else runs
-    assert [*own.folder.glob("results/checkpoints/*.resume")]
+    assert [*own.folder.glob("results/checkpoints/[!.]*.resume")]
 
 
 def test_failure_names_the_job_its_log_and_how_to_go_on(own: Study) -> None:

@@ -7,6 +7,7 @@ shows them, and so is what this module does not know. Snakemake's own log in ``.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import sys
@@ -25,13 +26,15 @@ NOISE = re.compile(
     r"Assuming unrestricted|Building DAG|Using shell|Provided (cores|remote)|Rules claiming|Conda environments: ignored"
     r"|Singularity containers: ignored|Select jobs|Execute \d+ jobs|Complete log|Elapsed time|Using workflow specific"
     r"|Job stats|The code used to generate|Removing output files|Exiting because a job|Shutting down, this might"
-    r"|(WorkflowError:\n)?At least one job did not complete"
+    r"|Cannot restore|(WorkflowError:\n)?At least one job did not complete"
 )
 INTERRUPTED = "Terminating processes on user request"
 FAILURES = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}  # of the jobs that Ctrl-C has stopped
 # The message of an error in params.yaml, which Snakemake shows between the lines of the rules that have read it.
 OF_PARAMETERS = re.compile(r'WorkflowError in file "[^"]*common\.smk", line \d+:\n(.*?)(\n  File "[^\n]*)*', re.DOTALL)
 OF_COMMAND = re.compile(r"RuleException:\nCalledProcessError")  # after the failure of the job itself
+TARGETS = ("all", "study")  # rules that only name what is asked for
+RUN = "LATENT_ATLAS_RUN"  # set where latent-atlas run has put --snakefile FILE before the arguments
 KEPT = "Finished jobs are kept, and a training goes on from its last whole epoch."
 
 
@@ -79,8 +82,10 @@ class LogHandler(LogHandlerBase):
             self.interrupted = True
             return "\nInterrupted: waiting for the running jobs to stop"
         if event == LogEvent.RUN_INFO:
-            stats = {key: count for key, count in values.get("stats", {}).items() if key not in ("all", "total")}
-            return f"{sum(stats.values())} jobs: {', '.join(f'{key} {count}' for key, count in stats.items())}"
+            stats = dict(values.get("stats", {}))
+            total = stats.pop("total", sum(stats.values()))
+            rules = ", ".join(f"{key} {count}" for key, count in stats.items() if key not in TARGETS)
+            return f"{total} job{'s' * (total != 1)}: {rules}"
         if event == LogEvent.JOB_FINISHED:
             self.ended.append(self.jobs.get(values["job_id"], message))
             return ""
@@ -96,7 +101,7 @@ class LogHandler(LogHandlerBase):
 
     def line(self, done: int, total: int) -> str:
         """The jobs that have ended, and how far the run is."""
-        ended = [name for name in self.ended if name not in ("all", "study")]
+        ended = [name for name in self.ended if name not in TARGETS]
         self.ended.clear()
         self.progress = f"{done} of {total} jobs"
         minutes, seconds = divmod(round(time.monotonic() - self.begun), 60)
@@ -106,7 +111,8 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """The last line: what is kept, and how to go on."""
         after = f" after {self.progress}" if self.progress else ""
-        again = f"To go on: {shlex.join(['snakemake', *sys.argv[1:]])}\n"
+        typed = ["latent-atlas", "run", *sys.argv[3:]] if RUN in os.environ else ["snakemake", *sys.argv[1:]]
+        again = f"To go on: {shlex.join(typed)}\n"
         if self.interrupted:
             self.screen.stream.write(f"Interrupted{after}. {KEPT} {again}")
         elif self.failed and self.rules:

@@ -28,6 +28,7 @@ def run(arguments: tuple[str, ...]) -> None:
     """
     snakefile = "Snakefile" if Path("Snakefile").is_file() else str(SNAKEFILE)
     sys.stdout.flush()
+    os.environ["LATENT_ATLAS_RUN"] = "1"  # so that a run says how it was begun
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", "--snakefile", snakefile, *arguments])  # noqa: S606
 
 
