@@ -58,8 +58,7 @@ def study(arguments: argparse.Namespace) -> dict:
 def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
     """Name of a stage, the manifold it is about, and its options."""
     found = [
-        ("pca", "", "--images images --components results/pca/components.safetensors --summary results/pca/summary.csv "
-         "--baselines results/pca/baselines.csv --picture results/pca/spectrum.svg --checkpoints results/checkpoints"),
+        ("pca", "", "--images images --folder results/pca --checkpoints results/checkpoints"),
         ("train", model, f"--name {model} --images images --checkpoint results/checkpoints/{model}.safetensors "
          f"--curve results/train/{model}/curve.csv --snapshots results/train/{model}/snapshots.safetensors"),
         ("layers", model, f"--name {model} --checkpoint results/checkpoints/{model}.safetensors "
@@ -67,7 +66,7 @@ def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
         ("interpolate", "pixels", "--name pixels --images images --folder results/interpolate/pixels"),
         ("invariance-epochs", model, f"--name {model} --checkpoint results/checkpoints/{model}.safetensors "
          f"--snapshots results/train/{model}/snapshots.safetensors --curve results/train/{model}/curve.csv "
-         f"--images images --folder results/invariance/{model}"),
+         f"--images images --folder results/invariance_epochs/{model}"),
     ]  # fmt: skip
     for name in (model, pca, f"{pca}_uncentred"):
         found += [
@@ -81,7 +80,7 @@ def stages(model: str, pca: str) -> list[tuple[str, str, str]]:
             "train": "",
             "layers": "",
             "jacobian": "",
-            "invariance": " --jacobians results/jacobian",
+            "invariance": " --jacobians results/jacobian --epochs results/invariance_epochs",
             "reconstruct": " --images images",
             "interpolate": "",
         }.items()
