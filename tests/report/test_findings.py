@@ -35,6 +35,14 @@ def test_a_sentence_is_rendered_from_its_record() -> None:
     assert said(stored).startswith("Of a 0.50 3;")
 
 
+def test_unknown_numbers_are_dashes() -> None:
+    sentence = Sentence(
+        "{}.", [Finding("kind", "{subject}: {value:.1%} at {x:.1f}", "a", math.nan, facts={"x": math.inf})]
+    )
+    stored = json.loads(json.dumps(record(sentence), allow_nan=False))
+    assert said(stored) == sentence == "a: – at –."
+
+
 def test_plain_words_are_a_record_too() -> None:
     assert said(record("As {} it is.")) == "As {} it is."
 

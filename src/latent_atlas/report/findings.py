@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -85,23 +86,31 @@ class Sentence(str):
         return made
 
 
+class _Words(string.Formatter):
+    """Words with – in place of a number that is not known."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return "–" if _unknown(value) else str(super().format_field(value, format_spec))
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def record(sentence: str) -> dict[str, Any]:
     """A sentence as plain values, from which :func:`said` renders it. Numbers that JSON lacks become null."""
     if not isinstance(sentence, Sentence):
         return {"template": sentence, "findings": [], "separator": ""}
-    found = [
-        {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(one).items()
-        }
-        for one in sentence.findings
-    ]
+    found = []
+    for values in map(asdict, sentence.findings):
+        facts = {key: None if _unknown(value) else value for key, value in values["facts"].items()}
+        found.append({key: None if _unknown(value) else value for key, value in values.items()} | {"facts": facts})
     return {"template": sentence.template, "findings": found, "separator": sentence.separator}
 
 
 def said(sentence: Mapping[str, Any]) -> str:
     """The words of a sentence that is given as a record."""
-    parts = [one["template"].format(**{**one["facts"], **one}) for one in sentence["findings"]]
+    parts = [_Words().vformat(one["template"], (), {**one["facts"], **one}) for one in sentence["findings"]]
     return str(sentence["template"]).replace("{}", sentence["separator"].join(parts)) if parts else sentence["template"]
 
 
