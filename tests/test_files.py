@@ -199,10 +199,7 @@ class TestTables:
         place = data.draw(st.integers(0, 8 * len(written[hit]) - 1))
         flipped = bytearray(written[hit])
         flipped[place // 8] ^= 1 << place % 8
-        for name, content in (written | {hit: bytes(flipped)}).items():
-            (folder / name).write_bytes(content)
-        with pytest.raises(FileError, match=DAMAGED):
-            read_table(folder / file)
+        self.refused(folder, written | {hit: bytes(flipped)}, file)
 
     @given(st.data())
     @settings(max_examples=30, deadline=None)
@@ -217,10 +214,13 @@ class TestTables:
         hit = data.draw(st.sampled_from([file, PACKAGE]))
         size = data.draw(st.integers(0, len(written[hit]) - 1))
         changed = data.draw(st.sampled_from([written[hit][:size], written[hit] + b" ", written[hit] + written[hit]]))
-        for name, content in (written | {hit: changed}).items():
+        self.refused(folder, written | {hit: changed}, file)
+
+    def refused(self, folder: Path, files: dict[str, bytes], table: str) -> None:
+        for name, content in files.items():
             (folder / name).write_bytes(content)
         with pytest.raises(FileError, match=DAMAGED):
-            read_table(folder / file)
+            read_table(folder / table)
 
     @pytest.mark.parametrize("gone", ["table", PACKAGE])
     def test_missing(self, file: str, gone: str, folder: Path) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from repository import Repository
-from support import made_once
+from repository import Repository, after_a_run
 
 Count = Callable[..., None]
 
@@ -15,13 +13,7 @@ Count = Callable[..., None]
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository in which the whole workflow has run once, from nothing to the report."""
-
-    def make(folder: Path) -> None:
-        repository = Repository.make(folder)
-        repository.snakemake()
-        repository.commit("results")
-
-    return Repository(made_once(tmp_path_factory, "undisturbed", make))
+    return after_a_run(tmp_path_factory, "undisturbed")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import Change, Tally, damage, damaged, quick
+from fuzzing import Change, Tally, damage, damaged, no_files, quick
 from hypothesis import example, given
 from hypothesis import strategies as some
 from safetensors.torch import load, save
@@ -222,12 +222,7 @@ def test_strange(tmp_path: Path, tally: Tally) -> None:
 
 def test_no_files(tmp_path: Path, tally: Tally) -> None:
     for ending in (".npy", ".npz", ".pt", ".safetensors"):
-        pipe, device, loop, below = (tmp_path / f"{kind}{ending}" for kind in ("pipe", "device", "loop", "folder"))
-        os.mkfifo(pipe)
-        device.symlink_to("/dev/zero")
-        loop.symlink_to(loop)
-        below.mkdir()
-        for path in (pipe, device, loop, below, tmp_path / f"gone{ending}"):
+        for path in no_files(tmp_path, ending):
             assert tally.case(
                 functools.partial(sources.obtain, {"arrays": str(path)}, tmp_path), lambda found: None, [str(path)]
             )

@@ -17,8 +17,7 @@ from fuzzing import EXAMPLES, Change, Tally, damage, damaged
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from repository import Repository
-from support import made_once
+from repository import Repository, after_a_run
 
 pytestmark = pytest.mark.engines
 
@@ -139,13 +138,7 @@ class Events(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository after one run, committed."""
-
-    def make(folder: Path) -> None:
-        repository = Repository.make(folder)
-        repository.snakemake()
-        repository.commit("results")
-
-    return Repository(made_once(tmp_path_factory, "versioned", make))
+    return after_a_run(tmp_path_factory, "versioned")
 
 
 def test_events(finished: Repository, tally: Tally) -> None:

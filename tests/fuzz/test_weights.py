@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import Change, Tally, damage, damaged, quick
+from fuzzing import Change, Tally, damage, damaged, no_files, quick
 from hypothesis import given
 from hypothesis import strategies as some
 from safetensors.torch import load, save
@@ -266,11 +266,6 @@ def test_damaged_codes(changes: list[Change], form: str, tmp_path: Path, tally: 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors", ".npz"])
 def test_no_files(ending: str, tmp_path: Path, tally: Tally) -> None:
-    pipe, device, loop, below = (tmp_path / f"{kind}{ending}" for kind in ("pipe", "device", "loop", "folder"))
-    os.mkfifo(pipe)
-    device.symlink_to("/dev/zero")
-    loop.symlink_to(loop)
-    below.mkdir()
-    for path in (pipe, device, loop, below, tmp_path / f"gone{ending}"):
+    for path in no_files(tmp_path, ending):
         assert tally.case(functools.partial(read_state_dict, path), lambda found: None, [str(path)])
         assert tally.case(functools.partial(read_codes, path), lambda found: None, [str(path)])

@@ -38,6 +38,16 @@ def quick(examples: int) -> settings:
     )  # fmt: skip
 
 
+def no_files(folder: Path, ending: str) -> list[Path]:
+    """A named pipe, a device, a circle of links, a folder, and a path at which nothing stands."""
+    pipe, device, loop, below = (folder / f"{kind}{ending}" for kind in ("pipe", "device", "loop", "folder"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    loop.symlink_to(loop)
+    below.mkdir()
+    return [pipe, device, loop, below, folder / f"gone{ending}"]
+
+
 class Tally:
     """The cases of one kind of input: how many, and what became of them."""
 

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pytest
 import warm
 from ruamel.yaml import YAML
+from support import made_once
 
 PROJECT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "params.yaml", "profiles", "src", "workflow", "pyproject.toml", ".gitignore", ".dvcignore")
@@ -190,6 +192,17 @@ class Repository:
 
 def _path(out: str | dict[str, object]) -> str:
     return out if isinstance(out, str) else next(iter(out))
+
+
+def after_a_run(factory: pytest.TempPathFactory, name: str) -> Repository:
+    """A repository in which Snakemake has made everything, committed: once for all processes that share the tests."""
+
+    def make(folder: Path) -> None:
+        repository = Repository.make(folder)
+        repository.snakemake()
+        repository.commit("results")
+
+    return Repository(made_once(factory, name, make))
 
 
 def make_small(values: dict) -> None:

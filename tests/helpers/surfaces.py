@@ -100,11 +100,11 @@ def central_differences(surface: Manifold, code: Tensor, step: float = 1e-5) -> 
     return ((ahead - behind) / (2 * step)).flatten(1).T
 
 
-def degrees_by_least_squares(motion: Tensor, matrix: Tensor) -> float:
-    """Angle between a motion (P,) and the columns of a matrix (P, k), from the definition."""
-    solution = torch.linalg.lstsq(matrix, motion[:, None], driver="gelsd").solution
-    beyond = motion - (matrix @ solution)[:, 0]
-    return math.degrees(math.asin(float(beyond.norm() / motion.norm())))
+def degrees_by_least_squares(displacement: Tensor, matrix: Tensor) -> float:
+    """Angle between a displacement (P,) and the columns of a matrix (P, k), from the definition."""
+    solution = torch.linalg.lstsq(matrix, displacement[:, None], driver="gelsd").solution
+    beyond = displacement - (matrix @ solution)[:, 0]
+    return math.degrees(math.asin(float(beyond.norm() / displacement.norm())))
 
 
 def angle_deg(displacement: Tensor, basis: Tensor) -> float:

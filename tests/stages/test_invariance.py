@@ -114,7 +114,7 @@ class TestProbes:
             "unit", *MEASURED,
         ]  # fmt: skip
         assert list(angles[["manifold", "example", "transformation"]].itertuples(index=False, name=None)) == [
-            (name, example, motion) for name in MANIFOLDS for example in EXAMPLES for motion in TRANSFORMED
+            (name, example, kind) for name in MANIFOLDS for example in EXAMPLES for kind in TRANSFORMED
         ]
         first = angles.drop_duplicates("transformation").set_index("transformation")
         assert first["step"].to_dict() == {name: entry["step"] for name, entry in TRANSFORMED.items()}
@@ -147,10 +147,10 @@ class TestProbes:
         image = surface.decode(code)
         matrix = central_differences(surface, code[0])
         found = angles.set_index(["manifold", "example", "transformation"])["angle_deg"]
-        for motion, step in (("rotation", 1.0), ("brightness", 5.0), ("blur", 0.5)):
-            moved = torch.from_numpy(TRANSFORMATIONS[motion].apply(image.numpy(), step))
+        for kind, step in (("rotation", 1.0), ("brightness", 5.0), ("blur", 0.5)):
+            moved = torch.from_numpy(TRANSFORMATIONS[kind].apply(image.numpy(), step))
             expected = degrees_by_least_squares((moved - image).flatten(), matrix)
-            assert found[name, example, motion] == pytest.approx(expected, abs=1e-5)
+            assert found[name, example, kind] == pytest.approx(expected, abs=1e-5)
         expected = degrees_by_least_squares(torch.ones(64, dtype=torch.float64), matrix)
         assert found[name, example, "lifted"] == pytest.approx(expected, abs=1e-5)
 
@@ -164,14 +164,14 @@ class TestProbes:
     def test_pictures_hold_the_motion_and_its_parts(self, folder: Path) -> None:
         for name in MANIFOLDS:
             stored = load_file(folder / name / "pictures.safetensors")
-            assert set(stored) == {f"pullover/{motion}" for motion in TRANSFORMED}
-            for motion, panels in stored.items():
+            assert set(stored) == {f"pullover/{kind}" for kind in TRANSFORMED}
+            for kind, panels in stored.items():
                 assert panels.shape == (5, 1, 8, 8)
                 image, moved, difference, within, beyond = panels
                 torch.testing.assert_close(difference, moved - image, rtol=0, atol=1e-6)
                 torch.testing.assert_close(within + beyond, difference, rtol=0, atol=1e-6)
                 assert float((within * beyond).sum()) == pytest.approx(0, abs=1e-5)
-                assert bool(difference.any()) == (motion != "pullover/still")
+                assert bool(difference.any()) == (kind != "pullover/still")
 
 
 class TestSteps:
@@ -208,8 +208,8 @@ class TestSteps:
         code = surface.encode(digits.examples({"pullover": "train/5"}, torch.float64))
         velocity = TRANSFORMATIONS["rotation"].velocity
         assert velocity is not None
-        motion = torch.from_numpy(velocity(surface.decode(code).numpy())).flatten()
-        expected = degrees_by_least_squares(motion, central_differences(surface, code[0]))
+        kind = torch.from_numpy(velocity(surface.decode(code).numpy())).flatten()
+        expected = degrees_by_least_squares(kind, central_differences(surface, code[0]))
         rows = steps[(steps["manifold"] == "fc4") & (steps["transformation"] == "rotation") & (steps["step"] == 0)]
         assert float(rows["angle_deg"].item()) == pytest.approx(expected, abs=1e-5)
 
@@ -226,10 +226,10 @@ class TestEpochs:
             *MEASURED,
         ]  # fmt: skip
         assert list(epochs[["manifold", "epoch", "transformation"]].itertuples(index=False, name=None)) == [
-            (name, epoch, motion)
+            (name, epoch, kind)
             for name, last in (("fc2", 2), ("fc4", 3))
             for epoch in range(1, last + 1)
-            for motion in ("rotation", "still")
+            for kind in ("rotation", "still")
         ]
         assert epochs[epochs["transformation"] == "still"]["angle_deg"].isna().all()
 
@@ -253,7 +253,7 @@ class TestGather:
     """Joint tables, pictures and the report's section."""
 
     def test_pictures(self, folder: Path) -> None:
-        drawn = [f"displacements/pullover/{motion}.png" for motion in TRANSFORMED]
+        drawn = [f"displacements/pullover/{kind}.png" for kind in TRANSFORMED]
         for stem in ("angles_pullover", "angles_sneaker", "steps", "epochs", "distributions", "classes"):
             drawn += [f"{stem}.svg", f"{stem}.png"]
         assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.[ps][nv]g")) == sorted(drawn)
@@ -300,7 +300,7 @@ class TestGather:
         assert len(section.tables) == 1  # of the sample; nothing was published of the digits
 
     def test_study_without_a_training_or_pictures(self, measured: Study, digits_file: Path, tmp_path: Path) -> None:
-        """All models imported, no motion to be drawn."""
+        """All models imported, no kind to be drawn."""
         study = Study(tmp_path)
         (tmp_path / "checkpoints").symlink_to(measured.folder / "checkpoints")
         study.edit("examples", EXAMPLES)

@@ -17,9 +17,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from repository import Repository
+from repository import Repository, after_a_run
 from ruamel.yaml import YAML
-from support import made_once
 
 from latent_atlas.files import sealed
 
@@ -32,13 +31,7 @@ SOURCE = "src/latent_atlas/stages/tangents.py"
 @pytest.fixture(scope="session")
 def versioned(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository after one Snakemake run, committed."""
-
-    def make(folder: Path) -> None:
-        repository = Repository.make(folder)
-        repository.snakemake()
-        repository.commit("results")
-
-    return Repository(made_once(tmp_path_factory, "versioned", make))
+    return after_a_run(tmp_path_factory, "versioned")
 
 
 @pytest.fixture

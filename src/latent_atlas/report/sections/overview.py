@@ -43,15 +43,14 @@ def section(results: Path, params: Params) -> Section:
     kinds = [kind for kind in params.invariance.transformations if kind not in BY_CONSTRUCTION]
     without = [kind for kind in params.invariance.transformations if kind in BY_CONSTRUCTION]
     scores, angles = read["scores"], read_table(results / "invariance" / "summary.csv")
-    by_class = read_table(results / "invariance" / "scores_by_class.csv").assign(
-        label=lambda frame: "class " + frame["label"].astype(str)
-    )
+    by_class = read_table(results / "invariance" / "scores_by_class.csv")
     drawn = compared(params)
     quantiles = read_table(results / "invariance" / "quantiles.csv").merge(
         angles[["model", "transformation", "chance_deg"]].rename(columns={"chance_deg": "chance"})
     )
     ranges = distributions(quantiles[quantiles["model"].isin(drawn)], "angle_deg", "angle (degrees)", 90)
-    mapped = by_class[by_class["model"].isin(drawn)].assign(label=lambda frame: frame["label"].str[len("class ") :])
+    in_words = by_class.assign(label="class " + by_class["label"].astype(str))
+    mapped = by_class[by_class["model"].isin(drawn)]
     pictures = [
         Picture(
             results / "invariance" / "distributions.svg",
@@ -74,7 +73,7 @@ def section(results: Path, params: Params) -> Section:
             "Mean score by class and model.",
             plots=(heat_map(mapped, "label", "score_mean", "mean score", 1).to_dict(),),
             alt=f"Scores of {by_class['model'].nunique()} models in {by_class['label'].nunique()} classes: "
-            f"{extremes(by_class, 'score_mean', '{:.2f}'.format, 'model', 'label')}.",
+            f"{extremes(in_words, 'score_mean', '{:.2f}'.format, 'model', 'label')}.",
         ),
     ]
     return Section(
