@@ -236,7 +236,13 @@ def measure(
     if columns:
         surface = surface.to(torch.float64)
     factor = factor.to(device or pixels.device)
-    values, ranks, scaled, angles = [], [], [], []
+    count = len(pixels)
+    results = [  # allocated once: small tensors that stay among large ones that go would leave holes in the memory
+        torch.empty(count, k, dtype=torch.float64), torch.empty(count, dtype=torch.int64),
+        torch.empty(count, factor.shape[1], dtype=torch.float64),
+        torch.empty(count, len(transformations), dtype=torch.float64),
+    ]  # fmt: skip
+    done = 0
     exact: Manifold | None = None
 
     def measured(surface: Manifold, part: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -265,18 +271,11 @@ def measure(
                 old[again] = new
             if again.all():
                 surface = exact
-        values.append(found[0].cpu())
-        ranks.append(found[1].cpu())
-        scaled.append(found[2].cpu())
-        angles += [found[3].cpu()] if transformations else []
-        report(sum(map(len, values)))
-    return Population(
-        torch.cat(values) if values else torch.empty(0, manifold.latent_dim, dtype=torch.float64),
-        torch.cat(ranks) if ranks else torch.empty(0, dtype=torch.int64),
-        torch.cat(angles) if angles else torch.empty(len(pixels), len(transformations), dtype=torch.float64),
-        tuple(transformations),
-        torch.cat(scaled) if scaled else torch.empty(0, factor.shape[1], dtype=torch.float64),
-    )
+        for whole, some in zip(results, found, strict=False):  # without transformations there are no angles
+            whole[done : done + len(part)] = some
+        done += len(part)
+        report(done)
+    return Population(*results[:2], results[3], tuple(transformations), results[2])
 
 
 def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: int, factor: Tensor) -> list[Tensor]:
