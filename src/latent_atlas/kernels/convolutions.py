@@ -18,12 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
-from torch.nn.functional import conv2d, fold, pad
+from torch.nn.functional import conv2d, conv_transpose2d, fold, pad
 from torch.nn.grad import conv2d_weight
 
 THIN = 4  # the most channels for which products and sums are faster than a library's convolution, on a CPU
 CACHE = 4 * 2**20  # bytes of the matrices that are multiplied at once: what stays in a core's cache
-LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # numbers that it multiplies at once
+CAPABILITY = torch.backends.cpu.get_cpu_capability()
+LANES = 16 if CAPABILITY == "AVX512" else 8  # numbers that it multiplies at once
+# How a CPU computes transposed convolutions to many channels in float32. It follows from the processor alone, so that a
+# machine always gives the same bytes. The figures are in benchmarks/convolutions.csv. With AVX2 oneDNN has no direct
+# convolution with so wide a margin, and copies all patches of the image. Other processors have not been measured.
+WAYS = {"AVX512": "margin", "AVX2": "library"}
+OTHERWISE = "library"
 
 
 def is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
@@ -74,7 +80,7 @@ def conv_transpose2d_valid(x: Tensor, weight: Tensor) -> Tensor:
     if x.shape[-2:] == (1, 1):
         return _from_one_pixel(x, weight)
     if weight.shape[1] > THIN or weight.is_cuda:
-        return _by_rows(x, weight) if x.dtype == torch.float64 and not x.is_cuda else _with_margin(x, weight)
+        return _by_rows(x, weight) if x.dtype == torch.float64 and not x.is_cuda else _to_many(x, weight)
     kernel_h, kernel_w = weight.shape[2:]
     height, width = x.shape[2:]
     patches = _patches(x, weight)  # N x I x K x L x H x W
@@ -144,7 +150,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if self.training and not _has_tangent(x):
             y = _ConvTranspose2dValid.apply(x, self.weight)
         else:  # these support every kind of differentiation
-            y = _folded(x, self.weight) if self.out_channels <= THIN else _with_margin(x, self.weight)
+            y = _folded(x, self.weight) if self.out_channels <= THIN else _to_many(x, self.weight)
         return _laid_out(_biased(y, self.bias), x, self.weight)
 
 
@@ -245,10 +251,16 @@ def _from_one_pixel(x: Tensor, weight: Tensor) -> Tensor:
     return y.view(len(x), channels, kernel_h, kernel_w)
 
 
+def _to_many(x: Tensor, weight: Tensor) -> Tensor:
+    """A transposed convolution to many channels, by operations that support every kind of differentiation."""
+    by_library = x.device.type == "cpu" and x.dtype != torch.float64 and WAYS.get(CAPABILITY, OTHERWISE) == "library"
+    return conv_transpose2d(x, weight) if by_library else _with_margin(x, weight)
+
+
 def _with_margin(x: Tensor, weight: Tensor) -> Tensor:
     """A transposed convolution as a convolution of the image with a margin.
 
-    For small images this takes half as many operations again, but is faster.
+    For small images this takes half as many operations again, but with AVX-512 and in float64 it is faster.
     """
     kernel_h, kernel_w = weight.shape[2:]
     return conv2d(x, weight.flip(2, 3).transpose(0, 1).contiguous(), padding=(kernel_h - 1, kernel_w - 1))
