@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -376,6 +380,59 @@ class TestConvolutions:
             monkeypatch.setattr(convolutions, "CACHE", cache)
             found = conv_transpose2d_valid(x.contiguous(memory_format=torch.channels_last), weight)
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("size", [(5, 8, 32, 5, 20, 20), (3, 16, 16, 3, 7, 9), (2, 3, 5, 4, 1, 6), (1, 6, 8, 2, 3, 1)])
+    def test_ways_agree(self, size: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Each way to compute a transposed convolution to many channels, of either memory order."""
+        count, channels, out, kernel, height, width = size
+        weight = torch.randn(channels, out, kernel, kernel + 1, dtype=dtype)
+        x = torch.randn(count, channels, height, width, dtype=dtype)
+        expected = conv_transpose2d(x.double(), weight.double())
+        ways = (convolutions._with_margin, convolutions._to_many, convolutions._by_rows, convolutions._folded)
+        for way in (*ways, conv_transpose2d, conv_transpose2d_valid):
+            for given in (x, x.contiguous(memory_format=torch.channels_last)):
+                near = 1e-12 if dtype == torch.float64 else 1e-4
+                torch.testing.assert_close(way(given, weight).double(), expected, rtol=0, atol=near)
+
+
+class TestWays:
+    """The way to compute a transposed convolution follows from the name that torch has for the processor."""
+
+    NAMES = ("AVX512", "AVX2", "NO AVX", "DEFAULT", "VSX", "Z VECTOR", "SVE256")
+
+    def test_every_processor_has_one(self) -> None:
+        documented = re.findall(r'- "(.*)"', torch.backends.cpu.get_cpu_capability.__doc__)
+        assert set(documented) <= set(self.NAMES), "torch names a processor that is not considered here"
+        assert {convolutions.WAYS.get(name, convolutions.OTHERWISE) for name in self.NAMES} == {"margin", "library"}
+        assert set(convolutions.WAYS) <= set(self.NAMES)
+        assert convolutions.CAPABILITY == torch.backends.cpu.get_cpu_capability()
+
+    def test_each_is_the_fastest_of_the_two_that_was_measured(self) -> None:
+        """In the layer that takes most of the time, on each processor of the table."""
+        table = pd.read_csv(Path(convolutions.__file__).parents[3] / "benchmarks" / "convolutions.csv")
+        middle = table[(table["dtype"] == "float32") & (table["layer"] == "middle")]
+        times = middle.pivot(index=["processor", "capability"], columns="way", values="us_an_image")
+        assert {name.split()[0] for _, name in times.index} == set(convolutions.WAYS)
+        for (_, name), row in times.iterrows():
+            assert row[["margin", "library"]].astype(float).idxmin() == convolutions.WAYS[name.split()[0]]
+
+    @pytest.mark.parametrize("limit", ["avx2", "default"])
+    def test_a_processor_with_fewer_instructions(self, limit: str) -> None:
+        """Derivatives agree where torch is limited to them, and are those of the way that the table names."""
+        code = (
+            "import torch; from torch.nn.functional import conv_transpose2d\n"
+            "from latent_atlas.kernels import convolutions as c\n"
+            "x, w = torch.randn(4, 8, 20, 20), torch.randn(8, 32, 5, 5)\n"
+            "assert torch.equal(c.conv_transpose2d_valid(x, w), conv_transpose2d(x, w))\n"
+            "x, w = x.double(), w.double()\n"
+            "torch.testing.assert_close(c.conv_transpose2d_valid(x, w), conv_transpose2d(x, w), rtol=0, atol=1e-12)\n"
+            "print(c.CAPABILITY)"
+        )
+        limited = os.environ | {"ATEN_CPU_CAPABILITY": limit, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+        told = subprocess.run([sys.executable, "-c", code], env=limited, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.strip() in set(self.NAMES) - {"AVX512"}
 
 
 class TestFaster:
