@@ -13,6 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from latent_atlas.cluster import fork_server
+
+fork_server.hand_over()  # to a process that has loaded the rest already, if a run of Snakemake has one
+
 try:
     import click
 except ModuleNotFoundError:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from latent_atlas.cluster import run, slurm
+from latent_atlas.cluster import fork_server, run, slurm
 from latent_atlas.versioning import engine
 
 CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster in a dry run too
@@ -15,10 +15,12 @@ CHECK_VARIABLE = "LATENT_ATLAS_CHECK_SITE"  # set by the doctor: ask the cluster
 
 def attach(workflow: Any) -> None:
     """Fit a workflow to where it runs, once its jobs are known. Called at the end of the Snakefile."""
-    if not workflow.is_main_process:
-        return
+    fork_server.forget()
     try:
-        engine.when_planned(workflow, lambda: _fit(workflow))
+        engine.run_submission_here(workflow)
+        if workflow.is_main_process:
+            engine.when_planned(workflow, lambda: _fit(workflow))
+        engine.when_planned(workflow, lambda: _load_once(workflow))
     except AttributeError as error:
         engine.workflow_log(f"this Snakemake has another structure ({error}): no GPUs are counted, SLURM is not asked")
 
@@ -26,6 +28,13 @@ def attach(workflow: Any) -> None:
 def submits(workflow: Any) -> bool:
     """Whether the jobs of a workflow are, or would be, submitted to a cluster."""
     return workflow.remote_exec or not workflow.local_exec or CHECK_VARIABLE in os.environ
+
+
+def _load_once(workflow: Any) -> None:
+    """Where several jobs run here, let one process load their packages for all of them."""
+    here = workflow.local_exec or engine.in_submission(workflow)
+    if here and not workflow.dryrun and sum(job.is_shell for job in workflow.dag.needrun_jobs()) > 1:
+        fork_server.start()
 
 
 def _fit(workflow: Any) -> None:

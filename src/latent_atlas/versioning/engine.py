@@ -49,6 +49,8 @@ class Refused(Exception if LACKS else WorkflowError):  # type: ignore[misc]
     __traceback__ = property(lambda self: None, lambda self, value: None)
 
 
+# What SLURM has granted to a submission, by the name of Snakemake's resource.
+GRANTED = {"_cores": "SLURM_CPUS_ON_NODE", "mem_mb": "SLURM_MEM_PER_NODE", "gpu": "SLURM_GPUS_ON_NODE"}
 TESTED_VERSIONS = ("9.27.1", "9.27.0", "9.26.1")
 
 
@@ -193,6 +195,35 @@ def when_planned(workflow: Any, then: Callable[[], None]) -> None:
         workflow.dag.postprocess = finish_plan_and_then
 
     workflow._build_dag = build_and_watch
+
+
+def in_submission(workflow: Any) -> bool:
+    """Whether this process is what a submission to SLURM has started on a node, to run one job or a group of jobs."""
+    plugin = workflow.executor_plugin
+    return not workflow.is_main_process and plugin is not None and plugin.name == "slurm-jobstep"
+
+
+def run_submission_here(workflow: Any) -> None:
+    """Let a submission to SLURM run its jobs by itself; the plugin would start srun and one more Snakemake for each.
+
+    They run side by side as far as the cores, the memory and the GPUs that SLURM has granted suffice. A job that fails
+    does not keep the others of its group from running.
+    """
+    build = workflow._build_dag
+
+    def build_for_here() -> None:
+        if in_submission(workflow):
+            workflow.localrules(*(rule.name for rule in workflow.rules))
+            workflow.execution_settings.keep_going = True
+            granted = {name: os.environ.get(variable, "") for name, variable in GRANTED.items()}
+            if granted["_cores"].isdigit():
+                workflow.register_resource("_nodes", None)
+            for name, value in granted.items():
+                if value.isdigit():
+                    workflow.register_resource(name, int(value))
+        build()
+
+    workflow._build_dag = build_for_here
 
 
 def is_local(workflow: Any, job: Any) -> bool:
