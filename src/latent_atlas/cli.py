@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("latent-atlas: the command line needs the workflow's packages: pip install 'latent-atlas[workflow]'")
 
-from latent_atlas.signatures import Signature, command, definition, signature
+from latent_atlas.signatures import Signature, command, definition, signature  # noqa: E402
 
 # One thread each unless the caller says otherwise, so that a job gives the same bytes whoever starts it.
 # Set before numpy or torch is loaded, which read these once.

@@ -41,16 +41,36 @@ ONE_THREAD = dict.fromkeys(
 )  # fmt: skip  # as Snakemake sets them for a job of one thread
 # What libraries read when they are loaded: a command with other values is not run here.
 READ_AT_LOAD = (
-    *("ATEN_", "DNNL_", "GLIBC_", "GOMP_", "GOTO_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NUMEXPR_", "OMP_"),
+    *(
+        "ATEN_",
+        "DNNL_",
+        "GLIBC_",
+        "GOMP_",
+        "GOTO_",
+        "KMP_",
+        "LANG",
+        "LC_",
+        "LD_",
+        "MALLOC_",
+        "MKL_",
+        "MPL",
+        "NUMEXPR_",
+        "OMP_",
+    ),
     *("ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH", "TZ", "VECLIB_"),
 )
 FIRST = ("torch",)
 # Loaded while no command waits.
 THEN = (
-    *("click", "numpy", "pandas", "safetensors.torch", "pyarrow.parquet", "ruamel.yaml", "pydantic"),
+    *("click", "numpy", "pandas", "safetensors.torch", "pyarrow.parquet", "ruamel.yaml", "pydantic.main"),
+    *("pandas.io.formats.csvs", "pyarrow.pandas_compat", "pydantic.functional_validators", "torch.utils.serialization"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "PIL.Image"),
     *("torch.func", "scipy.linalg", "scipy.special", "scipy.sparse.csgraph", "scipy.interpolate", "scipy.ndimage"),
     *("scipy.integrate", "scipy.stats", "jinja2", "altair"),
+    *(
+        "torch._dynamo",
+        "torch.fx.experimental.symbolic_shapes",
+    ),  # loaded by the first backward pass and the first optimizer
 )
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_PATH = 100  # of a UNIX socket
@@ -120,7 +140,7 @@ def hand_over() -> None:
     if folder == "off" or Path(sys.argv[0]).name != "latent-atlas":
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             return
         server.connect(f"{folder}/server")
@@ -128,7 +148,7 @@ def hand_over() -> None:
         umask = os.umask(0)
         os.umask(umask)
         request = marshal.dumps(
-            tuple(Request(sys.argv, sys.path, sys.executable, os.getcwd(), dict(os.environ), umask, ignored))
+            tuple(Request(sys.argv, sys.path, sys.executable, str(Path.cwd()), dict(os.environ), umask, ignored))
         )
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
@@ -299,7 +319,7 @@ def main(folder: str, door: socket.socket) -> None:
     gc.freeze()
     torch = sys.modules.get("torch")
     request = None
-    if len(os.listdir("/proc/self/task")) == 1 and not (torch and torch.cuda.is_initialized()):
+    if len([*Path("/proc/self/task").iterdir()]) == 1 and not (torch and torch.cuda.is_initialized()):
         request = Server(door).serve()
     if request is None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -42,6 +42,7 @@ def _fit(workflow: Any) -> None:
         workflow.register_resource("gpu", gpus)  # as many trainings at once; --resources gpu=N says otherwise
     if workflow.executor_plugin.name == "slurm" or os.environ.get(CHECK_VARIABLE) == "slurm":
         slurm.ask(workflow)
+        engine.run_forced(workflow)
         if not workflow.dryrun:
             slurm.cancel_left_behind(Path.cwd())
 

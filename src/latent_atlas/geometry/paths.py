@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # which loads a part of it when it is used
 import torch
-from scipy.interpolate import CubicSpline
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 from torch import Tensor
 
 from latent_atlas.data.images import as_float, as_images
@@ -92,7 +90,7 @@ def line(start: Tensor, end: Tensor, segments: int) -> Tensor:
 def smooth(codes: Tensor, segments: int) -> Tensor:
     """Points, at equal steps, of the cubic splines through the nodes (B, n + 1, k): (B, segments + 1, k)."""
     t, fine = (np.linspace(0, 1, count) for count in (codes.shape[1], segments + 1))
-    return torch.from_numpy(CubicSpline(t, codes.double().cpu().numpy(), axis=1)(fine)).to(codes)
+    return torch.from_numpy(scipy.interpolate.CubicSpline(t, codes.double().cpu().numpy(), axis=1)(fine)).to(codes)
 
 
 def through_neighbours(manifold: Manifold, codes: Tensor, start: Tensor, end: Tensor, segments: int) -> Tensor:
@@ -120,7 +118,7 @@ def through_neighbours(manifold: Manifold, codes: Tensor, start: Tensor, end: Te
     nearest = (
         torch.cdist(images, images).fill_diagonal_(torch.inf).topk(min(NEIGHBOURS, len(points) - 1), largest=False)
     )
-    graph = csr_array(
+    graph = scipy.sparse.csr_array(
         (
             nearest.values.clamp(min=torch.finfo(images.dtype).tiny).flatten().cpu().numpy(),
             nearest.indices.flatten().cpu().numpy(),
@@ -129,7 +127,9 @@ def through_neighbours(manifold: Manifold, codes: Tensor, start: Tensor, end: Te
         shape=(len(points), len(points)),
     )
     first, last = len(codes), len(codes) + len(start)
-    distances, before = dijkstra(graph, directed=False, indices=range(first, last), return_predecessors=True)
+    distances, before = scipy.sparse.csgraph.dijkstra(
+        graph, directed=False, indices=range(first, last), return_predecessors=True
+    )
     for pair in range(len(start)):
         places = [last + pair]
         while before[pair, places[-1]] >= 0:

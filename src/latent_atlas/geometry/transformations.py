@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import scipy  # which loads a part of it when it is used
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from latent_atlas.errors import ParamsError
@@ -73,17 +73,17 @@ def _change(entry: Transformation, step: float, height: int, width: int) -> Tens
 
 def rotation(images: Images, step: float) -> Images:
     """Turn about the centre by ``step`` degrees, by cubic splines; what comes in from outside is black."""
-    return _plane_by_plane(images, lambda plane: ndimage.rotate(plane, step, reshape=False))
+    return _plane_by_plane(images, lambda plane: scipy.ndimage.rotate(plane, step, reshape=False))
 
 
 def shift_x(images: Images, step: float) -> Images:
     """Move to the right by ``step`` pixels, by cubic splines; what comes in from outside is black."""
-    return _plane_by_plane(images, lambda plane: ndimage.shift(plane, [0, step]))
+    return _plane_by_plane(images, lambda plane: scipy.ndimage.shift(plane, [0, step]))
 
 
 def shift_y(images: Images, step: float) -> Images:
     """Move down by ``step`` pixels, by cubic splines; what comes in from outside is black."""
-    return _plane_by_plane(images, lambda plane: ndimage.shift(plane, [step, 0]))
+    return _plane_by_plane(images, lambda plane: scipy.ndimage.shift(plane, [step, 0]))
 
 
 def scaling(images: Images, step: float) -> Images:
@@ -112,14 +112,14 @@ def contrast(images: Images, step: float) -> Images:
 
 def blur(images: Images, step: float) -> Images:
     """Smooth with a Gaussian of a standard deviation of ``step`` pixels."""
-    return ndimage.gaussian_filter(images, [0, 0, step, step], mode="constant")
+    return scipy.ndimage.gaussian_filter(images, [0, 0, step, step], mode="constant")
 
 
 def _affine(images: Images, matrix: np.ndarray) -> Images:
     """Resample at ``matrix`` times the offset (down, right) of each pixel from the centre."""
     centre = (np.array(images.shape[-2:]) - 1) / 2
     offset = centre - matrix @ centre
-    return _plane_by_plane(images, lambda plane: ndimage.affine_transform(plane, matrix, offset=offset))
+    return _plane_by_plane(images, lambda plane: scipy.ndimage.affine_transform(plane, matrix, offset=offset))
 
 
 def _plane_by_plane(images: Images, move: Callable[[Images], Images]) -> Images:
@@ -130,8 +130,8 @@ def _plane_by_plane(images: Images, move: Callable[[Images], Images]) -> Images:
 
 def _gradient(images: Images, axis: int) -> Images:
     """Derivative along an axis of the cubic spline through the pixels, at the pixels."""
-    coefficients = ndimage.spline_filter1d(images, order=3, axis=axis, mode="mirror")
-    return ndimage.correlate1d(coefficients, [-0.5, 0.0, 0.5], axis=axis, mode="mirror")
+    coefficients = scipy.ndimage.spline_filter1d(images, order=3, axis=axis, mode="mirror")
+    return scipy.ndimage.correlate1d(coefficients, [-0.5, 0.0, 0.5], axis=axis, mode="mirror")
 
 
 def _offsets(images: Images) -> tuple[Images, Images]:

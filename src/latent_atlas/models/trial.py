@@ -214,7 +214,7 @@ class _Trial:
                     with torch.enable_grad():
                         image = model.decoder(code.clone()).flatten(1)  # type: ignore[operator]
                         if image.requires_grad:
-                            image.backward(w.expand_as(image))
+                            (image * w).sum().backward()  # of a number, which loads no sympy as that of a tensor does
                 except Exception as error:
                     place = f" in {at}" if (at := layer_at(error, model)) else ""
                     self.refuse(f"its decoder cannot be differentiated{place} ({_first(error)})", "a Jacobian")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from torch import Tensor
 
 from latent_atlas.command import log
 from latent_atlas.files import write_tables
@@ -19,6 +18,8 @@ from latent_atlas.statistics.variation import variation
 from latent_atlas.study.manifolds import manifolds
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latent_atlas.study.schema import Params
 
 DISTANCES = ("code_distance", "line_length", "length")

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from latent_atlas.data.images import Images
-from latent_atlas.data.samples import stratified
 from latent_atlas.errors import FileError
 from latent_atlas.files import AGAIN, read_safetensors, read_table
 from latent_atlas.study.defaults import SAMPLE
 from latent_atlas.study.manifolds import member
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latent_atlas.data.images import Images
     from latent_atlas.study.schema import Params
 
 
@@ -31,6 +30,10 @@ def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]
         N rows: ``split``, ``image`` (index in the split), ``label`` (name of the class), ``example`` (its name, or null
         for an image of the sample).
     """
+    import torch
+
+    from latent_atlas.data.samples import stratified
+
     sample = params.sample
     labels = data.labels(sample.split)
     chosen = stratified(labels, sample.size or min(SAMPLE, len(labels)), sample.seed).tolist()

@@ -6,8 +6,7 @@ import math
 from functools import cache
 from itertools import pairwise
 
-from scipy.integrate import quad
-from scipy.special import betaln
+import scipy  # which loads a part of it when it is used
 
 from latent_atlas.errors import ModelError
 
@@ -30,7 +29,7 @@ def chance_angle_deg(rank: int, pixels: int) -> float:
     if rank in (0, pixels):
         return 0.0 if rank else 90.0
     k = rank
-    log_scale = math.log(2) - betaln(k / 2, (pixels - k) / 2)
+    log_scale = math.log(2) - scipy.special.betaln(k / 2, (pixels - k) / 2)
 
     def weighted(theta: float) -> float:
         log_density = (k - 1) * math.log(math.cos(theta)) + (pixels - k - 1) * math.log(math.sin(theta))
@@ -40,7 +39,7 @@ def chance_angle_deg(rank: int, pixels: int) -> float:
     edges = sorted(
         {1e-12, *(min(max(centre + d, 1e-12), math.pi / 2 - 1e-12) for d in (-0.3, 0.3)), math.pi / 2 - 1e-12}
     )
-    mean = sum(quad(weighted, low, high, limit=200)[0] for low, high in pairwise(edges))
+    mean = sum(scipy.integrate.quad(weighted, low, high, limit=200)[0] for low, high in pairwise(edges))
     return math.degrees(mean)
 
 

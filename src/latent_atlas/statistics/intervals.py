@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which loads a part of it when it is used
 from numpy.typing import NDArray
-from scipy import stats
 
 from latent_atlas.errors import DataError
 
@@ -190,10 +190,10 @@ def share(holds: NDArray[np.bool_], level: float = LEVEL, resamples: int = RESAM
     if not images:
         return Interval(np.nan, np.nan, np.nan)
     if held in (0, holds.size):
-        sided = stats.binomtest(images if held else 0, images, alternative="greater" if held else "less")
+        sided = scipy.stats.binomtest(images if held else 0, images, alternative="greater" if held else "less")
         return Interval(float(held > 0), *sided.proportion_ci(level, "exact"))
     if len(holds) == 1:
-        return Interval(held / images, *stats.binomtest(held, images).proportion_ci(level, "wilson"))
+        return Interval(held / images, *scipy.stats.binomtest(held, images).proportion_ci(level, "wilson"))
     estimate, low, high = interval(holds.astype(np.float64), "mean", level, resamples, seed)
     return Interval(estimate, max(low, 0.0), min(high, 1.0))
 
@@ -214,12 +214,12 @@ def _limits(
         for drawn, n in [(images, count), *several]:
             n = np.maximum(n[enough], 2)  # one training has no variance
             factor = n / (n - 1)  # a resample of n varies too little by (n - 1) / n
-            squares += stats.t.ppf((1 + level) / 2, n - 1) ** 2 * factor * np.nanvar(drawn[:, enough], axis=0)
+            squares += scipy.stats.t.ppf((1 + level) / 2, n - 1) ** 2 * factor * np.nanvar(drawn[:, enough], axis=0)
         limits[:, enough] = estimate[enough] + np.sqrt(squares) * np.array([[-1], [1]])
     else:
         for n in np.unique(count[enough]):
             here = count == n
-            outer = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf((1 - level) / 2, n - 1))
+            outer = scipy.stats.norm.cdf(np.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 - level) / 2, n - 1))
             limits[:, here] = np.nanquantile(images[:, here], [outer, 1 - outer], axis=0)
     return np.vstack([estimate, limits])
 

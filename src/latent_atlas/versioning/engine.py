@@ -10,6 +10,7 @@ with ``--quiet``. Nothing else in Snakemake is changed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -22,7 +23,7 @@ from typing import Any
 
 import snakemake
 
-from latent_atlas.versioning import pipeline, turns
+from latent_atlas.versioning import ended, pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
 from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
@@ -176,8 +177,8 @@ def ignore_modification_times() -> None:
     DAG.check_output_mtime = accept
 
 
-def when_planned(workflow: Any, then: Callable[[], None]) -> None:
-    """Call a function once, when the jobs of a workflow and their groups are known and none has started.
+def when_planned(workflow: Any, then: Callable[[], Any]) -> None:
+    """Call a function, which may be a coroutine, once, when the jobs of a workflow and their groups are known and none has started.
 
     At that time the workflow holds its lock, unless it is a dry run.
     """
@@ -190,7 +191,8 @@ def when_planned(workflow: Any, then: Callable[[], None]) -> None:
         async def finish_plan_and_then(*arguments: Any, **options: Any) -> None:
             await finish_plan(*arguments, **options)
             workflow.dag.postprocess = finish_plan
-            then()
+            if asyncio.iscoroutine(result := then()):
+                await result
 
         workflow.dag.postprocess = finish_plan_and_then
 
@@ -207,7 +209,8 @@ def run_submission_here(workflow: Any) -> None:
     """Let a submission to SLURM run its jobs by itself; the plugin would start srun and one more Snakemake for each.
 
     They run side by side as far as the cores, the memory and the GPUs that SLURM has granted suffice. A job that fails
-    does not keep the others of its group from running.
+    does not keep the others of its group from running. If the group is started again, those that have ended well are
+    left out.
     """
     build = workflow._build_dag
 
@@ -223,7 +226,35 @@ def run_submission_here(workflow: Any) -> None:
                     workflow.register_resource(name, int(value))
         build()
 
+    async def leave_out_ended() -> None:
+        dag = workflow.dag
+        finish = dag.finish
+
+        async def finish_and_note(job: Any, **options: Any) -> Any:
+            result = await finish(job, **options)
+            ended.note(job)
+            return result
+
+        if not in_submission(workflow):
+            return
+        while done := [job for job in dag.ready_jobs if ended.noted(job)]:
+            for job in done:
+                workflow_log(f"Left out {job}: it has ended well before")
+                dag._ready_jobs.discard(job)
+                dag._running.add(job)
+                await finish(job)
+        dag.finish = finish_and_note
+
     workflow._build_dag = build_for_here
+    when_planned(workflow, leave_out_ended)
+
+
+def run_forced(workflow: Any) -> None:
+    """Let jobs that were asked for by ``--force`` and the like run again on their node."""
+    if not workflow.dryrun:
+        for job in workflow.dag.needrun_jobs():
+            if workflow.dag.reason(job).forced:
+                ended.forget(job)
 
 
 def is_local(workflow: Any, job: Any) -> bool:
@@ -433,12 +464,15 @@ class LockFilePersistence(FilePersistence):
             self.lock_file.started(self.definition(job), unfinished)
 
     async def finished(self, job: Any) -> None:
-        """Called for failed jobs too: success is recorded in :meth:`watch`."""
+        """Called for failed jobs too: success is recorded in :meth:`watch`, here only that of a job in a failed group."""
         threshold, self.max_checksum_file_size = self.max_checksum_file_size, 0  # its checksums are not needed
         try:
             await super().finished(job)
         finally:
             self.max_checksum_file_size = threshold
+        if self._records and self.dag.get_job_group(job) and ended.noted(job):
+            self._changes.pop(job, None)
+            self.record(functools.partial(self.lock_file.succeeded, self.definition(job)))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from latent_atlas.report.figures import style
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -> Axes:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
-from torch import Tensor
 
 from latent_atlas.report.figures import style
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], title: str = "") -> Figure:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from latent_atlas.errors import DataError
 from latent_atlas.report.figures import style
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BESIDE = 6  # grids of images in a row
 RESIDUAL_LIMIT = 0.5  # of the range of a pixel; the ends of the residuals' colour scale

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import matplotlib
 import numpy as np
@@ -21,10 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from torch import Tensor
 
 from latent_atlas.errors import DataError
 from latent_atlas.files import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INK, FAINT, ACCENT = "#1f2430", "#8a909c", "#2f6fb0"
 SIGNED_COLOURS = "RdBu_r"  # for numbers about zero

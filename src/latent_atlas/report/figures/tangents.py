@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
-from torch import Tensor
 
 from latent_atlas.report.figures.style import PAGE_WIDTH, SIGNED_COLOURS, height_to_width, panel, signed_mosaic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def plot_tangents(vectors: Tensor, title: str = "", ax: Axes | None = None) -> Axes:
