@@ -75,6 +75,8 @@ class Repository:
         tools = [str(warm.tools())] * self.warm + [str(Path(sys.executable).parent)]
         path = os.pathsep.join([*filter(None, [self.extra.get("PATH")]), *tools, os.environ["PATH"]])
         quiet = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        if self.warm:  # such commands have loaded torch already
+            quiet["LATENT_ATLAS_FORK_SERVER"] = "off"
         sources = self.root / "src" if (self.root / "src").is_dir() else PROJECT / "src"
         return os.environ | self.extra | {"PATH": path, "PYTHONPATH": str(sources)} | quiet
 

@@ -178,7 +178,7 @@ def ignore_modification_times() -> None:
 
 
 def when_planned(workflow: Any, then: Callable[[], Any]) -> None:
-    """Call a function, which may be a coroutine, once, when the jobs of a workflow and their groups are known and none has started.
+    """Call a function, which may be a coroutine, once: when jobs and groups are known and none has started.
 
     At that time the workflow holds its lock, unless it is a dry run.
     """
@@ -464,7 +464,7 @@ class LockFilePersistence(FilePersistence):
             self.lock_file.started(self.definition(job), unfinished)
 
     async def finished(self, job: Any) -> None:
-        """Called for failed jobs too: success is recorded in :meth:`watch`, here only that of a job in a failed group."""
+        """Called for failed jobs too: success is recorded in :meth:`watch`; here, that of jobs in a failed group."""
         threshold, self.max_checksum_file_size = self.max_checksum_file_size, 0  # its checksums are not needed
         try:
             await super().finished(job)
