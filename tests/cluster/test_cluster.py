@@ -329,6 +329,80 @@ class TestFaults:
         assert "train-fc4" not in long.stale()
 
 
+class TestGroups:
+    """Several trainings in one submission: what has ended well is not made again, whatever happens to the others."""
+
+    pytestmark = faults
+    models = ("fc2", "fc3", "fc4")
+    targets = tuple(f"results/checkpoints/{name}.safetensors" for name in models)
+    options = ("--groups", "train=train", "--group-components", "train=20", "--retries", "1")
+
+    @pytest.fixture
+    def three(self, study: Repository) -> Repository:
+        def make(values: dict) -> None:
+            values["models"] = {f"fc{k}": dict(values["models"]["fc4"], latent_dim=k) for k in (2, 3, 4)}
+
+        study.edit_params(make)
+        study.commit("three models")
+        study.snakemake("data/images.safetensors")
+        return study
+
+    def jobs(self, study: Repository) -> dict[str, str]:
+        """Which submission made each training."""
+        table = pd.read_csv(study.root / "results" / "records.csv", dtype=str).set_index("stage")["job_id"]
+        return {name: table.get(f"train-{name}") for name in self.models}
+
+    def stale(self, study: Repository) -> set[str]:
+        return study.stale() & {f"train-{name}" for name in self.models}
+
+    def test_one_that_fails(self, three: Repository, site: Cluster) -> None:
+        def diverge(values: dict) -> None:
+            values["models"]["fc3"]["training"] = {"peak_learning_rate": 1e30}
+
+        before = set(site.jobs())
+        three.edit_params(diverge)
+        done = submit(three, *self.options, *self.targets, check=False)
+        assert done.returncode == 1
+        assert "training diverged" in (three.root / "logs/train/fc3.log").read_text()
+        first, second = sorted(set(site.jobs()) - before, key=int)
+        assert {self.jobs(three)[name] for name in ("fc2", "fc4")} == {first}  # not made again by the second attempt
+        said = "".join(path.read_text() for path in three.root.glob(f"logs/slurm/**/{second}.log"))
+        assert said.count("it has ended well before") == 2
+        assert self.stale(three) == {"train-fc3"}
+        three.edit_params(lambda values: values["models"]["fc3"].pop("training"))
+        submit(three, *self.options, *self.targets)
+        assert self.stale(three) == set()
+        assert {self.jobs(three)[name] for name in ("fc2", "fc4")} == {first}
+
+    def test_one_that_is_cut(self, three: Repository, site: Cluster, tmp_path: Path) -> None:
+        def lengthen(values: dict) -> None:
+            for model in values["models"].values():
+                model["training"] = {"epochs": 60, "batch_size": 2}
+
+        def under_way() -> bool:
+            """The second training has begun, and stored its state at least once."""
+            whole = [path for path in self.targets if (three.root / path).exists()]
+            return len(whole) == 1 and any((three.root / path).with_suffix(".resume").exists() for path in self.targets)
+
+        three.edit_params(lengthen)
+        process = start(three, *self.options, *self.targets)
+        number = site.wait_for_job("rule_train")
+        wait(under_way, 300)
+        whole = next(name for name, path in zip(self.models, self.targets, strict=True) if (three.root / path).exists())
+        site.run("scancel", number)
+        assert process.wait(timeout=600) == 0
+        made_by = self.jobs(three)
+        assert {name for name in self.models if made_by[name] == number} == {whole}
+        assert any("goes on after epoch" in (three.root / f"logs/train/{name}.log").read_text() for name in self.models)
+        assert self.stale(three) == set()
+        other = three.copy(tmp_path / "other")
+        shutil.rmtree(other.root / "results" / "checkpoints")
+        shutil.rmtree(other.root / ".snakemake")
+        other.extra = {"LATENT_ATLAS_FORK_SERVER": "off"}
+        other.snakemake(*self.targets)
+        assert all((other.root / path).read_bytes() == (three.root / path).read_bytes() for path in self.targets)
+
+
 class TestGPUsOfThisMachine:
     """How many trainings run at once, without a scheduler."""
 
