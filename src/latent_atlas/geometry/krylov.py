@@ -288,7 +288,7 @@ class KrylovSpace:
         earlier = None
         if len(self.steps) > 1:
             _, nodes, rows = np.linalg.svd(self.triangle[: self.steps[-2][0], : self.steps[-2][1]], full_matrices=False)
-            earlier = nodes, n * rows.T[: self.probes].T ** 2
+            earlier = nodes, n * rows.T[: self.probes] ** 2
         return PartialSpectrum(
             torch.from_numpy(values[:shown].copy()),
             tolerance,

@@ -38,6 +38,7 @@ from latent_atlas.models.trial import trial
 
 PCA = "pca"
 FARTHEST = 10.0  # magnitude of a pixel that no reconstruction reaches, but the bytes of an image do
+LARGE = 4096  # numbers of an image above which the widest layer is looked up
 BATCH = 2**20  # numbers of the images that are decoded at once
 JACOBIAN_MEMORY = 256 * 2**20  # bytes that the vectors that are pushed at once may take
 WAYS = {
@@ -117,7 +118,11 @@ class Manifold(ABC):
 
     def _together(self, vectors: int) -> int:
         """For how many codes so many vectors are pushed at once, so that those of the widest layer stay small."""
-        return max(1, JACOBIAN_MEMORY // (self.pixel_count * max(vectors, 1) * 32 * torch.finfo(self.dtype).bits // 8))
+        return max(1, JACOBIAN_MEMORY // (self._widest() * max(vectors, 1) * torch.finfo(self.dtype).bits // 8))
+
+    def _widest(self) -> int:
+        """Numbers of one vector in the widest layer, as far as is known."""
+        return 32 * self.pixel_count
 
     def _by_first_that_can(self, what: str, ways: tuple[Way, ...], z: Tensor, vectors: Tensor) -> Tensor:
         """Products of Jacobians and vectors by the first of several ways that this decoder allows.
@@ -292,6 +297,7 @@ class Autoencoder(Manifold):
         self.family = family
         self._build = None if is_known(model) else build
         self._able: dict[str, int] = {}  # shared with its copies in other precisions
+        self._widths: list[int] = []  # numbers of one code's tensors in all layers; shared as well
         self._take(model)
 
     def _take(self, model: nn.Module) -> None:
@@ -388,6 +394,20 @@ class Autoencoder(Manifold):
 
     def _differentiable(self) -> AbstractContextManager[Any]:
         return differentiable(self.model)
+
+    def _widest(self) -> int:
+        if self.pixel_count > LARGE and not self._widths and isinstance(self.decoder, nn.Module):
+
+            def hear(layer: nn.Module, given: Any, out: Any) -> None:
+                self._widths.append(out.numel() if isinstance(out, Tensor) else 0)
+
+            handles = [layer.register_forward_hook(hear) for layer in self.decoder.modules()]
+            try:
+                self.decode(next(self.model.parameters(), torch.empty(0)).new_zeros(1, self.latent_dim))
+            finally:
+                for handle in handles:
+                    handle.remove()
+        return max([super()._widest(), *self._widths])
 
     def _weights(self) -> Iterable[Tensor]:
         return self.model.parameters()

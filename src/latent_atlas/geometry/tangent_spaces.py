@@ -13,14 +13,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.geometry.blocks import BlockwiseTangentSpace
+from latent_atlas.geometry.krylov import PROBES, Angles, JacobianOperator, KrylovSpace, PartialSpectrum
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.spectra import rank_tolerance
 from latent_atlas.geometry.transformations import Transformation
@@ -31,6 +34,8 @@ from latent_atlas.geometry.transformations import Transformation
 BORDER = {torch.float64: 1e-3, torch.float32: 1e-5}
 MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
 WHOLE = 512 * 2**20  # bytes that those of a single image may take
+LARGEST_EXACT = 2048  # latent coordinates up to which all columns of a Jacobian are computed
+PRODUCTS = 128  # vectors that are multiplied by a Jacobian of more, and by its transpose
 
 
 class TangentSpaces:
@@ -163,6 +168,17 @@ class TangentSpaces:
         return right[values > tolerance].mT
 
 
+class Limits(NamedTuple):
+    """What some products with the Jacobian at one image say: of its spectrum, times the matrix as well, and of angles.
+
+    ``scaled`` is None where no matrix was asked for, or one without columns.
+    """
+
+    spectrum: PartialSpectrum
+    scaled: PartialSpectrum | None
+    angles: Angles
+
+
 @dataclass(frozen=True)
 class Population:
     """What was measured at N images.
@@ -179,6 +195,9 @@ class Population:
         In the order of the columns.
     scaled_values : tensor (N, r)
         Singular values of the Jacobians times the matrix (k, r) that was asked for; of no columns if none was.
+    limits : tuple of N Limits, or empty
+        What is known where not all columns of the Jacobians were computed. The numbers above are then one-sided: the
+        largest singular values from below, ranks and angles from above.
     """
 
     singular_values: Tensor
@@ -186,6 +205,7 @@ class Population:
     angles_deg: Tensor
     transformations: tuple[str, ...]
     scaled_values: Tensor
+    limits: tuple[Limits, ...] = ()
 
 
 def measure(
@@ -195,6 +215,8 @@ def measure(
     report: Callable[[int], None] = lambda done: None,
     device: torch.device | None = None,
     factor: Tensor | None = None,
+    largest: int = LARGEST_EXACT,
+    products: int = PRODUCTS,
 ) -> Population:
     """Spectra and invariance angles at all of the images (N, C, H, W).
 
@@ -214,6 +236,12 @@ def measure(
     factor : float64 tensor (k, r), optional
         The singular values of the Jacobians times this matrix are measured too, such as that of
         :func:`latent_atlas.geometry.spectra.code_factor`.
+    largest : int, optional
+        Up to so many latent coordinates all columns of the Jacobians are computed. Above, some products with them give
+        limits (:class:`.krylov.KrylovSpace`).
+    products : int, optional
+        How many vectors are then multiplied by each Jacobian, and as many by its transpose; fewer where their images
+        would take more than :data:`WHOLE`.
 
     Raises
     ------
@@ -230,6 +258,8 @@ def measure(
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
     factor = torch.empty(k, 0, dtype=torch.float64) if factor is None else factor
+    if k > largest:
+        return _by_products(surface, pixels, transformations, report, device, factor, products)
     each = p * (20 * (k + factor.shape[1]) + 40 * len(transformations)) + 40 * k * k  # bytes
     batch = MEMORY // each or int(each <= WHOLE)
     columns = None if batch else max(1, MEMORY // (64 * p))  # of one Jacobian that are held at a time
@@ -289,6 +319,60 @@ def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: i
         angles = torch.rad2deg(torch.atan2(normal.norm(dim=-1), (moves[0] - normal).norm(dim=-1)))
         found.append(angles.masked_fill(~moves[0].any(dim=-1), math.nan)[None])
     return found
+
+
+def _by_products(
+    surface: Manifold,
+    pixels: Tensor,
+    transformations: Mapping[str, tuple[Transformation, float]],
+    report: Callable[[int], None],
+    device: torch.device | None,
+    factor: Tensor,
+    products: int,
+) -> Population:
+    """What :func:`measure` gives of more coordinates than all columns are computed of."""
+    exact = None if surface.dtype == torch.float64 else surface.to(torch.float64)
+    scale = factor.cpu().numpy()
+    found: list[Limits] = []
+    for image in pixels.split(1):
+        code = surface.encode(as_float(image.to(device), surface.dtype))  # 1 x k
+        moves = _displacements(surface.decode(code), transformations)[0] if transformations else None  # t x P
+        plain = JacobianOperator(surface, code)
+        checked = None if exact is None else JacobianOperator(exact, code)
+        space = KrylovSpace(
+            plain,
+            _affordable(plain, products),
+            None if moves is None else moves.double().cpu().numpy().T,
+            exact=checked,
+        )
+        angles, scaled = space.angles(), None
+        spectrum = space.spectrum()
+        del space
+        if scale.shape[1]:
+            times = aslinearoperator(scale)
+            whole = plain @ times
+            again = None if checked is None else checked @ times
+            scaled = KrylovSpace(whole, _affordable(whole, products), exact=again).spectrum()
+        found.append(Limits(spectrum, scaled, angles))
+        report(len(found))
+
+    def together(parts: list[Tensor], empty: int) -> Tensor:
+        return torch.stack(parts) if parts else torch.empty(0, empty, dtype=torch.float64)
+
+    return Population(
+        together([one.spectrum.values for one in found], 0),
+        torch.tensor([one.spectrum.rank_high for one in found], dtype=torch.int64),
+        together([torch.from_numpy(one.angles.high_deg) for one in found], len(transformations)),
+        tuple(transformations),
+        together([one.scaled.values if one.scaled else torch.empty(0, dtype=torch.float64) for one in found], 0),
+        tuple(found),
+    )
+
+
+def _affordable(operator: LinearOperator, products: int) -> int:
+    """How many vectors are multiplied by a matrix, so that their images take no more than they may."""
+    pixels, codes = operator.shape
+    return max(2 * PROBES, min(products, WHOLE // (8 * (pixels + 2 * codes))))
 
 
 def _displacements(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:
