@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "tests" / "helpers")]
 
 from latent_diffusion import LatentDiffusion  # noqa: E402
 
+from latent_atlas.geometry.krylov import VALUES  # noqa: E402
 from latent_atlas.geometry.manifold import Autoencoder  # noqa: E402
 from latent_atlas.geometry.tangent_spaces import measure  # noqa: E402
 from latent_atlas.geometry.transformations import TRANSFORMATIONS  # noqa: E402
@@ -72,7 +73,7 @@ def main() -> None:
     }
     rows = [
         {"quantity": f"singular value {i}", "value": float(value), "bound": float(bound), "kind": "residual"}
-        for i, (value, bound) in enumerate(zip(spectrum.values, spectrum.bounds, strict=True), 1)
+        for i, (value, bound) in enumerate(zip(spectrum.values[:VALUES], spectrum.bounds, strict=False), 1)
     ]
     rows += [
         {"quantity": "largest singular value", "value": spectrum.sigma_max_high, "kind": "upper limit, 99.9%"},
@@ -82,7 +83,12 @@ def main() -> None:
     ]
     for name in ("log_volume", "effective_rank", "participation_ratio"):
         rows += [
-            {"quantity": name, "value": getattr(spectrum, name), "bound": spectrum.error(name), "kind": "95%, sampling"},
+            {
+                "quantity": name,
+                "value": getattr(spectrum, name),
+                "bound": spectrum.error(name),
+                "kind": "95%, sampling",
+            },
             {"quantity": f"{name}, change by the last block", "value": spectrum.change(name), "kind": "no bound"},
         ]
     rows += [

@@ -1,4 +1,4 @@
-"""A decoder of the size of those of latent diffusion models, with random weights: codes of 4 x 32 x 32 to 3 x 256 x 256.
+"""A decoder of the size of those of latent diffusion models, with random weights: 4 x 32 x 32 to 3 x 256 x 256 numbers.
 
 The layers are those of the decoder of Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models"
 (2022), 49.5 million weights at the usual channels, which diffusers calls AutoencoderKL.

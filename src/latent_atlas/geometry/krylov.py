@@ -165,11 +165,14 @@ class Angles:
         In degrees. The lower limit is NaN where the smallest singular value has none either.
     residual : array (t,)
         Of the least-squares problem that gave the upper limit, |d - J y| / |d|.
+    tangential : array (P, t)
+        J y, in the tangent space.
     """
 
     high_deg: Floats
     low_deg: Floats
     residual: Floats
+    tangential: Floats
 
 
 class KrylovSpace:
@@ -182,14 +185,14 @@ class KrylovSpace:
     products : int
         m, how many vectors are multiplied by it, and as many by its transpose. If m is n, all is exact to rounding.
     displacements : array (P, t), optional
-        Of which angles are asked for; t more products with the transpose.
+        Those whose angles will be asked for; t more products with the transpose.
     probes : int, optional
         Random columns, at least two.
     seed : int, optional
         Of the random columns.
     exact : LinearOperator (P, n), optional
-        The same matrix with products in float64, for t + 2 products with it and two with its transpose that check
-        those of the operator and give the angles. Left out, the operator's are taken to be in float64.
+        The same matrix with products in float64: two with it and two with its transpose check those of the operator,
+        and one for each displacement gives its angle. Left out, the operator's are taken to be in float64.
     """
 
     def __init__(
@@ -208,16 +211,14 @@ class KrylovSpace:
         self.products = 0
         m = min(products, n)
         self.probes = min(probes, m)
-        moves = np.zeros((pixels, 0)) if displacements is None else displacements
-        lengths = np.linalg.norm(moves, axis=0)
-        self.moved = lengths > 0
-        self.moves = moves[:, self.moved] / lengths[self.moved]
+        moves = _units(np.zeros((pixels, 0)) if displacements is None else displacements)[0]
         self.right, self.left = np.zeros((n, m), order="F"), np.zeros((pixels, m), order="F")  # V, U
         self.triangle, self.transposed = np.zeros((m, m)), np.zeros((n, m), order="F")  # R, AᵀU
         self.steps: list[tuple[int, int]] = []  # columns of U and of V after each block
         draw = np.random.default_rng(seed)
         block = np.linalg.qr(draw.standard_normal((n, self.probes)))[0]  # uniform among orthonormal columns
-        pulled, width = self._times(operator.rmatmat, self.moves), self.probes + self.moves.shape[1]
+        pulled, width = self._times(operator.rmatmat, moves), self.probes + moves.shape[1]
+        self.blocks = m // width  # whole ones
         place = count = 0
         while place < m:
             for more in (pulled, draw.standard_normal((n, width))):  # the latter where the former repeat each other
@@ -312,35 +313,46 @@ class KrylovSpace:
         """
         if self.complete:
             return largest
-        n, blocks = self.operator.shape[1], self.right.shape[1] // (self.probes + self.moves.shape[1])
-        root = (math.log(1.648 * math.sqrt(n)) - math.log(CHANCE) / self.probes) / max(1, 2 * blocks - 1)
+        n = self.operator.shape[1]
+        root = (math.log(1.648 * math.sqrt(n)) - math.log(CHANCE) / self.probes) / max(1, 2 * self.blocks - 1)
         return largest / math.sqrt(1 - root**2) if root < 1 else math.inf
 
-    def angles(self, sigma_min: float = 0.0) -> Angles:
-        """Between the displacements and the span of the matrix's columns.
+    def angles(self, displacements: Floats, sigma_min: float = 0.0) -> Angles:
+        """Between displacements (P, t) and the span of the matrix's columns.
 
         Parameters
         ----------
+        displacements : array (P, t)
+            Any; the limits are narrow for those that the bases were made for.
         sigma_min : float, optional
             A lower limit of the smallest singular value that is not zero, where one is known.
         """
+        moves, lengths = _units(displacements)
         kept = self.values > self.floor * self.values[:1].sum()
-        solved = self.turned[:, kept].T @ (self.left.T @ self.moves) / self.values[kept, None]
+        solved = self.turned[:, kept].T @ (self.left.T @ moves) / self.values[kept, None]
         images = self._times(self.exact.matmat, self.right @ (self.directions[:, kept] @ solved))  # P x t
-        lengths = np.linalg.norm(images, axis=0)
-        units = np.divide(images, lengths, out=np.zeros_like(images), where=lengths > 0)
-        tangential = (units * self.moves).sum(0)
-        rest = self.moves - units * tangential
+        sizes = np.linalg.norm(images, axis=0)
+        units = np.divide(images, sizes, out=np.zeros_like(images), where=sizes > 0)
+        tangential = units * (units * moves).sum(0)
+        rest = moves - tangential
         residual = np.linalg.norm(rest, axis=0)
-        high, low = np.degrees(np.arctan2(residual, np.abs(tangential))), np.full_like(residual, math.nan)
+        high = np.degrees(np.arctan2(residual, np.linalg.norm(tangential, axis=0)))
+        low = np.full_like(residual, math.nan)
         if self.complete and kept.any():
             sigma_min = max(sigma_min, float(self.values[kept][-1]) - self.rounding)
         if sigma_min > 0:
             hidden = np.linalg.norm(self._times(self.exact.rmatmat, rest), axis=0) / sigma_min  # at most so much of
             low = np.degrees(np.arcsin(np.sqrt((residual**2 - hidden**2).clip(0, 1))))  # the rest is in the span
-        found = np.full((3, len(self.moved)), math.nan)
-        found[:, self.moved] = high, low, residual
-        return Angles(*found)
+        found, whole = np.full((3, len(lengths)), math.nan), np.zeros_like(displacements)
+        found[:, lengths > 0] = high, low, residual
+        whole[:, lengths > 0] = tangential * lengths[lengths > 0]
+        return Angles(found[0], found[1], found[2], whole)
+
+
+def _units(displacements: Floats) -> tuple[Floats, Floats]:
+    """Displacements (P, t) that are not zero, scaled to unit length, and the lengths (t,) of all."""
+    lengths = np.linalg.norm(displacements, axis=0)
+    return displacements[:, lengths > 0] / lengths[lengths > 0], lengths
 
 
 def _split(block: Floats, basis: Floats, least: float) -> tuple[Floats, Floats, Floats]:

@@ -102,13 +102,21 @@ def code_factor(codes: Iterable[Tensor]) -> Tensor:
         If there are fewer than two.
     """
     triangle, count, rounding = torch.empty(0), 0, 0.0
+    waiting: list[Tensor] = []
     for part in codes:
-        rows = torch.cat([part.new_ones(len(part), 1), part], dim=1).double()  # n x (1 + k)
-        triangle = torch.linalg.qr(torch.cat([triangle, rows]) if count else rows, mode="r").R  # up to 1 + k rows
+        waiting.append(torch.cat([part.new_ones(len(part), 1), part], dim=1).double())  # n x (1 + k)
         count, rounding = count + len(part), torch.finfo(part.dtype).eps
+        if sum(map(len, waiting)) > part.shape[1]:  # else a decomposition would be mostly of the triangle
+            triangle, waiting = _triangle(triangle, waiting), []
+    triangle = _triangle(triangle, waiting) if waiting else triangle
     if count < 2:
         raise DataError(f"{count} codes have no standard deviation: give the codes of at least two images")
     _, values, directions = torch.linalg.svd(triangle[1:, 1:], full_matrices=False)  # without the part along the mean
     size = torch.linalg.matrix_norm(triangle[:, 1:], 2)
     kept = values > max(8, triangle.shape[1]) * rounding * size
     return directions[kept].T * values[kept] / (count - 1) ** 0.5
+
+
+def _triangle(triangle: Tensor, rows: list[Tensor]) -> Tensor:
+    """That of a QR decomposition of these rows (n, 1 + k) below an earlier one: up to 1 + k rows."""
+    return torch.linalg.qr(torch.cat([triangle, *rows] if len(triangle) else rows), mode="r").R

@@ -331,28 +331,19 @@ def _by_products(
     products: int,
 ) -> Population:
     """What :func:`measure` gives of more coordinates than all columns are computed of."""
-    exact = None if surface.dtype == torch.float64 else surface.to(torch.float64)
     scale = factor.cpu().numpy()
     found: list[Limits] = []
     for image in pixels.split(1):
         code = surface.encode(as_float(image.to(device), surface.dtype))  # 1 x k
         moves = _displacements(surface.decode(code), transformations)[0] if transformations else None  # t x P
-        plain = JacobianOperator(surface, code)
-        checked = None if exact is None else JacobianOperator(exact, code)
-        space = KrylovSpace(
-            plain,
-            _affordable(plain, products),
-            None if moves is None else moves.double().cpu().numpy().T,
-            exact=checked,
-        )
-        angles, scaled = space.angles(), None
-        spectrum = space.spectrum()
-        del space
+        space = KrylovTangentSpace(surface, code, moves, products)
+        angles = space.angles(code.new_zeros(0, surface.pixel_count) if moves is None else moves)
+        spectrum, scaled = space.krylov.spectrum(), None
         if scale.shape[1]:
             times = aslinearoperator(scale)
-            whole = plain @ times
-            again = None if checked is None else checked @ times
-            scaled = KrylovSpace(whole, _affordable(whole, products), exact=again).spectrum()
+            whole, exact = (part @ times if part is not None else None for part in (space.operator, space.exact))
+            del space  # its bases are large
+            scaled = KrylovSpace(whole, _affordable(whole, products), exact=exact).spectrum()
         found.append(Limits(spectrum, scaled, angles))
         report(len(found))
 
@@ -369,10 +360,56 @@ def _by_products(
     )
 
 
+class KrylovTangentSpace:
+    """The tangent space at one code as far as some products show it, with the methods of :class:`TangentSpaces`.
+
+    Parameters
+    ----------
+    surface : Manifold
+    code : tensor (1, k)
+    displacements : tensor (t, P), optional
+        Those that it will be compared with.
+    products : int, optional
+        As of :func:`measure`.
+    """
+
+    def __init__(
+        self, surface: Manifold, code: Tensor, displacements: Tensor | None = None, products: int = PRODUCTS
+    ) -> None:
+        single = surface.dtype != torch.float64
+        self.operator = JacobianOperator(surface, code)
+        self.exact = JacobianOperator(surface.to(torch.float64), code) if single else None
+        moves = None if displacements is None else _columns(displacements)
+        self.krylov = KrylovSpace(self.operator, _affordable(self.operator, products), moves, exact=self.exact)
+
+    @cached_property
+    def rank(self) -> Tensor:
+        """The largest that the tangent space may have: (1,)."""
+        return torch.tensor([self.krylov.spectrum().rank_high])
+
+    def angles(self, displacements: Tensor) -> Angles:
+        """Limits of the angles between displacements (t, P) and the tangent space."""
+        return self.krylov.angles(_columns(displacements))
+
+    def angles_deg(self, displacements: Tensor) -> Tensor:
+        """Upper limits of the angles between displacements (1, t, P) and the tangent space: (1, t)."""
+        return torch.from_numpy(self.angles(displacements[0]).high_deg)[None]
+
+    def components(self, displacements: Tensor) -> tuple[Tensor, Tensor]:
+        """Displacements (1, t, P) as parts in the tangent space and the shortest rests that were found."""
+        tangential = torch.from_numpy(self.angles(displacements[0]).tangential.T)[None].to(displacements)
+        return tangential, displacements - tangential
+
+
 def _affordable(operator: LinearOperator, products: int) -> int:
     """How many vectors are multiplied by a matrix, so that their images take no more than they may."""
     pixels, codes = operator.shape
     return max(2 * PROBES, min(products, WHOLE // (8 * (pixels + 2 * codes))))
+
+
+def _columns(displacements: Tensor) -> np.ndarray:
+    """Displacements (t, P) as an array (P, t) in float64."""
+    return displacements.double().cpu().numpy().T
 
 
 def _displacements(image: Tensor, transformations: Mapping[str, tuple[Transformation, float]]) -> Tensor:

@@ -11,8 +11,10 @@ import torch
 from latent_atlas.command import log, report_progress
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_tables
+from latent_atlas.geometry.krylov import PartialSpectrum
 from latent_atlas.geometry.manifold import load_manifold
-from latent_atlas.geometry.spectra import spectrum
+from latent_atlas.geometry.spectra import Spectrum, spectrum
+from latent_atlas.geometry.tangent_spaces import LARGEST_EXACT
 from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import at_images, spectrum_columns, spread
 from latent_atlas.study.models import architectures
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Spectra of one decoder's Jacobians, also per standard deviation of its codes, and angles to their columns' span.
 
-    The examples are measured in float64, the sample in the precision that params.yaml gives.
+    The examples are measured in float64, the sample in the precision that params.yaml gives. Of more than
+    :data:`.LARGEST_EXACT` coordinates, products in that precision give limits at both, and there is no comparison with
+    float32.
     """
     stored = load_manifold(manifold, architectures(params))
-    surface = stored.to(torch.float64)
+    whole = stored.latent_dim <= LARGEST_EXACT
+    precise = params.sample.precision == "float64"
+    surface = stored.to(torch.float64 if whole or precise else torch.float32)
     data, chosen = Images.load(images), transformations(params)
     pixels, keys = tables.measured_images(params, data)
     factor = spread(stored, data.train)  # k x r
@@ -36,7 +42,7 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     count = len(params.examples)
     first = at_images(surface, pixels[:count], chosen, factor=factor)
     rest = at_images(
-        surface if params.sample.precision == "float64" else stored.to(torch.float32), pixels[count:], chosen,
+        surface if precise else stored.to(torch.float32), pixels[count:], chosen,
         lambda done: report_progress(f"{done} of {len(pixels) - count} images of the sample"), factor,
     )  # fmt: skip
     plain, scaled = first.spectra, first.scaled
@@ -50,15 +56,21 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     sample = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
     write_safetensors(folder / "singular_values.safetensors", {"per_sd": sample}, {"manifold": name})
 
-    single = stored.to(torch.float32)
-    codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
-    rough = [spectrum(single.jacobian(code)[0]) for code in codes.split(1)]
+    measured: list[tuple[str, list[Spectrum], list[Spectrum] | None]] = [
+        (str(surface.dtype).removeprefix("torch."), plain, scaled)
+    ]
+    if whole:
+        single = stored.to(torch.float32)
+        codes = single.encode(data.examples(params.examples, torch.float32))  # examples x k
+        measured.append(("float32", [spectrum(single.jacobian(code)[0]) for code in codes.split(1)], None))
     each, values = [], []
-    for dtype, several, per_sd in (("float64", plain, scaled), ("float32", rough, None)):
+    for dtype, several, per_sd in measured:
         each.append(spectrum_columns(several, per_sd).assign(**head, example=list(params.examples), dtype=dtype))
         for number, example in enumerate(params.examples):
             columns = {"singular_value": several[number].values, "singular_value_per_sd": torch.empty(0)}
             columns |= {"singular_value_per_sd": per_sd[number].values} if per_sd else {}
+            for ending, one in (("", several[number]), ("_per_sd", per_sd[number] if per_sd else None)):
+                columns |= {f"bound{ending}": one.bounds} if isinstance(one, PartialSpectrum) else {}
             rows = pd.DataFrame({name: pd.Series(column.numpy()) for name, column in columns.items()})
             values.append(rows.assign(**head, example=example, dtype=dtype, order=rows.index + 1))
     keys = [*head, "example", "dtype"]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from latent_atlas.data.images import as_float, as_images
+from latent_atlas.geometry.krylov import Angles, PartialSpectrum
 from latent_atlas.geometry.manifold import BATCH, Manifold
 from latent_atlas.geometry.spectra import Spectrum, code_factor, rank_tolerance
-from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.geometry.tangent_spaces import LARGEST_EXACT, PRODUCTS, measure
 from latent_atlas.geometry.transformations import TRANSFORMATIONS, Transformation, transformation
 from latent_atlas.statistics.chance import chance_angle_deg, score
 
@@ -21,6 +22,7 @@ UNDEFINED = "zero displacement"  # why an angle is null
 WHOLE = "the tangent space is all of pixel space"  # why a score is
 FLAT = "rank zero"  # why an effective rank is
 SAME_CODES = "the codes do not vary"  # why what is per standard deviation is
+OPEN = "not all directions were measured"  # why a rank, or the smallest singular value, is
 
 
 def angles(
@@ -28,6 +30,8 @@ def angles(
     images: Tensor | np.ndarray,
     transformations: Collection[str] | Mapping[str, float | tuple[Transformation, float]] = tuple(TRANSFORMATIONS),
     report: Callable[[int], None] = lambda done: None,
+    largest: int = LARGEST_EXACT,
+    products: int = PRODUCTS,
 ) -> pd.DataFrame:
     """Angles between small displacements of the reconstructed images and the tangent spaces there, in float64.
 
@@ -40,12 +44,15 @@ def angles(
         A name alone stands for its default step; all built-in transformations, if left out.
     report : callable, optional
         Called with the number of images done, after each batch.
+    largest, products : int, optional
+        Of a manifold of more than ``largest`` coordinates, so many products with each Jacobian give limits, in the
+        manifold's own precision: see :func:`latent_atlas.geometry.tangent_spaces.measure`.
 
     Returns
     -------
     DataFrame
         N·t rows, image by image: ``image`` (index), ``transformation``, ``step``, ``unit`` of the step, and the columns
-        of :func:`angle_columns`.
+        of :func:`angle_columns`. Where products give limits, also those of :func:`limit_columns`.
 
     Raises
     ------
@@ -54,11 +61,12 @@ def angles(
     ParamsError
         If a transformation is unknown.
     """
-    return at_images(_exact(surface), images, _with_steps(transformations), report).angles
+    surface = _exact(surface, largest)
+    return at_images(surface, images, _with_steps(transformations), report, None, largest, products).angles
 
 
-def _exact(surface: Manifold) -> Manifold:
-    return surface if surface.dtype == torch.float64 else surface.to(torch.float64)
+def _exact(surface: Manifold, largest: int) -> Manifold:
+    return surface if surface.dtype == torch.float64 or surface.latent_dim > largest else surface.to(torch.float64)
 
 
 def _with_steps(
@@ -115,12 +123,14 @@ def spectra(
     images: Tensor | np.ndarray,
     report: Callable[[int], None] = lambda done: None,
     training: Tensor | np.ndarray | None = None,
+    largest: int = LARGEST_EXACT,
+    products: int = PRODUCTS,
 ) -> pd.DataFrame:
     """Singular values of the decoder's Jacobian at the codes of images, in float64.
 
     Parameters
     ----------
-    surface, images, report
+    surface, images, report, largest, products
         As for :func:`angles`.
     training : tensor or array (N, C, H, W), optional
         Images over which standard deviations of the code are taken.
@@ -136,7 +146,7 @@ def spectra(
         If the images do not fit the manifold, or the training images are fewer than two.
     """
     factor = None if training is None else spread(surface, as_images(training, surface.image_shape))
-    found = at_images(_exact(surface), images, {}, report, factor)
+    found = at_images(_exact(surface, largest), images, {}, report, factor, largest, products)
     table = spectrum_columns(found.spectra, None if training is None else found.scaled)
     table.insert(0, "image", range(len(table)))
     return table
@@ -172,15 +182,17 @@ def at_images(
     transformations: Mapping[str, tuple[Transformation, float]],
     report: Callable[[int], None] = lambda done: None,
     factor: Tensor | None = None,
+    largest: int = LARGEST_EXACT,
+    products: int = PRODUCTS,
 ) -> AtImages:
     """Angles and spectra from the same Jacobians, which are computed in the precision of the manifold.
 
     Parameters
     ----------
-    surface, images, transformations, report, factor
+    surface, images, transformations, report, factor, largest, products
         As for :func:`latent_atlas.geometry.tangent_spaces.measure`.
     """
-    found = measure(surface, images, transformations, report, factor=factor)
+    found = measure(surface, images, transformations, report, None, factor, largest, products)
     count, kinds = found.angles_deg.shape
     head = {
         "image": np.repeat(np.arange(count), kinds),
@@ -195,7 +207,28 @@ def at_images(
         for values in (found.singular_values, found.scaled_values)
     )
     columns = angle_columns(found.angles_deg.flatten().numpy(), ranks, surface.pixel_count)
+    if found.limits:
+        columns |= limit_columns([one.angles for one in found.limits], [one.spectrum.products for one in found.limits])
+        plain = [one.spectrum for one in found.limits]
+        scaled = [one.scaled or empty for one, empty in zip(found.limits, scaled, strict=True)]
     return AtImages(pd.DataFrame(head | columns), plain, scaled)
+
+
+def limit_columns(angles: Sequence[Angles], products: Sequence[int]) -> dict[str, Any]:
+    """What stands beside angles that are upper limits, of which N images have t each.
+
+    Returns
+    -------
+    dict of N·t values each
+        ``angle_low_deg``, the lower limit, null where none is known; ``residual``, of the least-squares problem that
+        gave the upper one; ``products``, how many vectors were multiplied by the Jacobian or its transpose. ``rank`` is
+        then the largest that the tangent space may have, ``share`` and ``score`` are lower limits.
+    """
+    return {
+        "angle_low_deg": np.concatenate([one.low_deg for one in angles]),
+        "residual": np.concatenate([one.residual for one in angles]),
+        "products": np.repeat(products, [len(one.residual) for one in angles]),
+    }
 
 
 def spectrum_columns(found: Sequence[Spectrum], scaled: Sequence[Spectrum] | None = None) -> pd.DataFrame:
@@ -207,20 +240,38 @@ def spectrum_columns(found: Sequence[Spectrum], scaled: Sequence[Spectrum] | Non
         ``sigma_max, sigma_min``, the largest and smallest singular value; ``rank`` and ``rank_tolerance``;
         ``condition_number, log_volume, effective_rank, participation_ratio``. With ``scaled``: ``directions``, in how
         many the codes vary, and the same per standard deviation in these, as ``sigma_max_per_sd`` and so on.
-        ``reason``: why some of them are null.
+        ``reason``: why some of them are null. Of a :class:`.PartialSpectrum` also ``products`` and its limits:
+        ``sigma_max_bound``, ``sigma_max_high``, ``sigma_min_high``, ``rank_low``, ``rank_high``, and of each sum over
+        the spectrum ``*_error`` and ``*_change``.
     """
     names = ["sigma_max", "sigma_min", "rank", "tolerance", "condition_number", "log_volume", "effective_rank",
              "participation_ratio"]  # fmt: skip
     plain, per_sd = (
         pd.DataFrame(
             [[getattr(one, name) for name in names] for one in several if len(one.values)], range(len(several)), names
-        ).rename(columns={"tolerance": "rank_tolerance"})
+        )
+        .rename(columns={"tolerance": "rank_tolerance"})
+        .join(_limits(several))
         for several in (found, scaled or [])
     )
-    plain["reason"] = [None if rank else FLAT for rank in plain["rank"]]
+    plain["reason"] = [OPEN if np.isnan(rank) else None if rank else FLAT for rank in plain["rank"]]
     if scaled is None:
         return plain
     same = [not len(one.values) for one in scaled]
     table = plain.assign(directions=[len(one.values) for one in scaled], reason=plain["reason"].mask(same, SAME_CODES))
     reason = table.pop("reason")
     return table.join(per_sd.drop(columns="rank_tolerance").add_suffix("_per_sd")).assign(reason=reason)
+
+
+def _limits(found: Sequence[Spectrum]) -> pd.DataFrame:
+    """What stands beside spectra of which not all values are known; no columns where all are."""
+    rows = {}
+    for place, one in enumerate(found):
+        if isinstance(one, PartialSpectrum):
+            rows[place] = {"products": one.products, "sigma_max_bound": float(one.bounds[0])}
+            rows[place] |= {
+                name: getattr(one, name) for name in ("sigma_max_high", "sigma_min_high", "rank_low", "rank_high")
+            }
+            for name in ("log_volume", "effective_rank", "participation_ratio"):
+                rows[place] |= {f"{name}_error": one.error(name), f"{name}_change": one.change(name)}
+    return pd.DataFrame.from_dict(rows, orient="index")
