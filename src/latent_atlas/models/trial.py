@@ -21,6 +21,7 @@ from latent_atlas.models.surroundings import computing, copied, differentiable, 
 
 PAGE = "docs/models.md, What is checked"
 IMAGES = 3
+LARGE = 2**16  # numbers of an image above which one of the images is enough in float64
 ROUNDINGS = 1000  # of numbers of the largest magnitude: how far apart equal results may lie
 STEPS = {torch.float64: 1e-6, torch.float32: 1e-2}  # of differences, relative to the code, by precision
 APART = {torch.float64: 1e-4, torch.float32: 5e-2}  # relative difference between them and a derivative
@@ -89,6 +90,7 @@ class _Trial:
         self.device, self.dtype = weight.device, weight.dtype
         draw = torch.Generator().manual_seed(0)
         self.x = torch.rand(IMAGES, *self.shape, generator=draw).to(weight)  # N x C x H x W
+        self.few = self.x[:1] if self.p > LARGE else self.x  # in float64, which takes many times the time and memory
         self.draw = draw
         # A decoder alone has codes that are found by an optimization, or none: any will do here.
         alone = getattr(model, "encoder", None) is None or getattr(model, "encode", model) is None
@@ -163,7 +165,7 @@ class _Trial:
         except Exception as error:
             self.refuse(f"it cannot be copied ({_first(error)})", "a network that copy.deepcopy copies")
         with computing(precise, torch.float64) as widened:
-            z = self.codes(precise, self.x.double(), "in float64 ")
+            z = self.codes(precise, self.few.double(), "in float64 ")
             y = self.call(precise, "decoder", z.clone(), "in float64 ")
         if (z.dtype, y.dtype) != (torch.float64, torch.float64):
             needed = UNCOMPILED if _is_compiled(precise) else "float64 throughout"
@@ -199,7 +201,7 @@ class _Trial:
     def differentiated(self, model: nn.Module) -> list[str]:
         """Derivatives along a direction, by reverse mode, equal central differences at most points."""
         with computing(model, torch.float64):
-            z = self.codes(model, self.x.double())  # N x k
+            z = self.codes(model, self.few.double())  # n x k
             y = self.call(model, "decoder", z.clone())
         precision = torch.float32 if torch.equal(y.float().double(), y) else torch.float64  # of its own
         with computing(model, torch.float64):
@@ -207,8 +209,8 @@ class _Trial:
             size = float(z.abs().mean()) + 1e-3
             step = STEPS[precision] * size * v / v.norm()  # k
             with differentiable(model):
-                ahead, behind = (self.call(model, "decoder", z + by).flatten(1) for by in (step, -step))  # N x CHW
-                differences = (ahead - behind) / (2 * step.norm())
+                ahead, behind = (self.call(model, "decoder", z + by).flatten(1) for by in (step, -step))
+                differences = (ahead - behind) / (2 * step.norm())  # n x CHW
                 code = z.clone().requires_grad_()
                 try:
                     with torch.enable_grad():
@@ -219,10 +221,10 @@ class _Trial:
                     place = f" in {at}" if (at := layer_at(error, model)) else ""
                     self.refuse(f"its decoder cannot be differentiated{place} ({_first(error)})", "a Jacobian")
         gradient = torch.zeros_like(z) if code.grad is None else code.grad
-        found, wanted = gradient @ (v / v.norm()), differences @ w  # N each
+        found, wanted = gradient @ (v / v.norm()), differences @ w  # n each
         rounding = torch.finfo(precision).eps * float(ahead.abs().max()) / float(step.norm())
         allowed = (APART[precision] * differences.norm(dim=1) + ROUNDINGS * rounding) * w.norm()
-        if int(((found - wanted).abs() <= allowed).sum()) * 2 < IMAGES:  # a point may lie on a kink
+        if int(((found - wanted).abs() <= allowed).sum()) * 2 < len(z):  # a point may lie on a kink
             self.refuse(f"the derivative of its decoder is {float(found[0]):.4g} by automatic differentiation and "
                         f"{float(wanted[0]):.4g} by differences, along one direction", "the derivative of what it "
                         "draws (no detach, no_grad, numpy or straight-through gradient)")  # fmt: skip
@@ -233,7 +235,8 @@ class _Trial:
     def codes(self, model: nn.Module, x: Tensor, where: str = "") -> Tensor:
         """Codes (N, k) of images, or any if there is no encoder."""
         if "encoder" not in self.parts:
-            return torch.randn(IMAGES, self.k, generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x)
+            draw = torch.Generator().manual_seed(0)
+            return torch.randn(IMAGES, self.k, generator=draw, dtype=x.dtype).to(x)[: len(x)]
         z = self.call(model, "encoder", x, where)
         return z[:, None] if isinstance(z, Tensor) and self.k == 1 and z.shape == (IMAGES,) else z
 

@@ -107,6 +107,9 @@ def immersion(ranks: pd.DataFrame) -> str:
     """How many decoders have full rank at all images, and where rank is lost most."""
     if ranks.empty:
         return NOTHING
+    ranks = ranks.dropna(subset=["full_rank_share"])  # what is not known is said in the section
+    if ranks.empty:
+        return "Whether the decoders are immersions is not determined."
     full = ranks[ranks["full_rank_share"] == 1]
     images = int(ranks["images"].max())
     said = [

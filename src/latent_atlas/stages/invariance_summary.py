@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from latent_atlas.command import log
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
@@ -32,16 +34,18 @@ def invariance_summary(params: Params, jacobians: Path, epochs: Path, folder: Pa
     sample = table[table["example"].isna()]
     scores = mean_scores(table)
     of_sample = scores[scores["example"].isna()]
+    known = exact(table)
+    compared_at, compared_by = (rows[rows["example"].isna()] for rows in (known, mean_scores(known)))
     classes = by_class(summarized, of_sample, ["score"], ["latent_dim"])
     written = {
         "summary.csv": with_chance(summarized(sample, VALUES, KEYS), sample, KEYS),
         "quantiles.csv": quantiles(sample, "angle_deg", KEYS),
         "by_class.csv": by_class(summarized, sample, VALUES, KEYS),
-        "differences.csv": differences(sample, ["score"], ["transformation"]),
-        "differences_by_class.csv": by_class(differences, sample, ["score"], ["transformation"]),
+        "differences.csv": differences(compared_at, ["score"], ["transformation"]),
+        "differences_by_class.csv": by_class(differences, compared_at, ["score"], ["transformation"]),
         "scores.csv": summarized(of_sample, ["score"]),
         "scores_by_class.csv": classes,
-        "score_differences.csv": differences(of_sample, ["score"]),
+        "score_differences.csv": differences(compared_by, ["score"]),
         "percentiles.csv": percentiles(scores),
         "examples.csv": examples,
         "steps.csv": steps,
@@ -68,3 +72,8 @@ def invariance_summary(params: Params, jacobians: Path, epochs: Path, folder: Pa
             path = folder / "displacements" / example / f"{kind}.png"
             save(plot_displacements(rows, angles, f"{kind} of {example}"), path)
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
+
+
+def exact(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of angles with null for each score that is a lower limit only, of which no difference can be told."""
+    return table.assign(score=table["score"].where(table["products"].isna())) if "products" in table else table

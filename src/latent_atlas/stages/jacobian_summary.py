@@ -49,25 +49,38 @@ def jacobian_summary(params: Params, folder: Path) -> None:
 
 
 def where_defined(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of spectra with null where a condition number or a volume is that of rounding: where rank is lost."""
+    """The table of spectra with null where a condition number or a volume is that of rounding: where rank is lost.
+
+    Where a rank is not known, neither are sums over the spectrum: the estimates and their limits are in the table of
+    each manifold.
+    """
     table = table.copy()
     for full, ending in ((table["latent_dim"], ""), (table["directions"], "_per_sd")):
         lost = table[f"rank{ending}"] != full
         table.loc[lost, [f"condition_number{ending}", f"log_volume{ending}"]] = np.nan
+        unknown = table[f"rank{ending}"].isna()
+        table.loc[unknown, [f"effective_rank{ending}", f"participation_ratio{ending}"]] = np.nan
     return table
 
 
 def immersions(table: pd.DataFrame) -> pd.DataFrame:
-    """At what share of the images each model's decoder is an immersion, the lowest rank and the smallest ratio."""
+    """At what share of the images each model's decoder is an immersion, the lowest rank and the smallest ratio.
+
+    Null where the rank is not known at some of the images.
+    """
     rows = []
     for (model, k), several in table.groupby(["model", "latent_dim"], sort=False):
+        if several["rank"].isna().any():
+            rows.append({"model": model, "latent_dim": k})
+            continue
         full = [(training["rank"] == k).to_numpy() for _, training in several.groupby("seed", dropna=False)]
         share = intervals.share(np.stack(full))  # of trainings x images
         row = {"model": model, "latent_dim": k, "full_rank_share": share.estimate, "full_rank_share_low": share.low}
         ratio = (several["sigma_min"] / several["sigma_max"]).fillna(0)  # 0 / 0 where rank is zero
         row |= {"full_rank_share_high": share.high, "rank_min": several["rank"].min(), "sigma_ratio_min": ratio.min()}
         rows.append(row)
-    return pd.DataFrame(rows)
+    columns = ["model", "latent_dim", *(f"full_rank_share{ending}" for ending in ("", "_low", "_high"))]
+    return pd.DataFrame(rows, columns=[*columns, "rank_min", "sigma_ratio_min"])
 
 
 def bands(folder: Path, params: Params) -> pd.DataFrame:

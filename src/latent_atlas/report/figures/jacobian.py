@@ -47,12 +47,15 @@ def plot_spectra(
         for axes, (group, names) in zip(grid.flat, shown.items(), strict=False):
             chosen = looks(names, groups)
             for name, look in chosen.items():
-                for dtype, overlay in (("float64", None), ("float32", OVERLAY)):
-                    rows = spectra[(spectra["manifold"] == name) & (spectra["dtype"] == dtype)]
+                own = spectra[spectra["manifold"] == name]
+                for dtype, overlay in zip(own["dtype"].drop_duplicates(), (None, OVERLAY), strict=False):
+                    rows = own[own["dtype"] == dtype]
                     line = overlay or {"label": name, **look.line(len(rows))}
                     axes.semilogy(rows["order"], rows["singular_value"].clip(lower=1e-17), **line)
             for dtype, dashes in LINES.items():
                 own = tolerances[tolerances["manifold"].isin(names) & (tolerances["dtype"] == dtype)]
+                if own.empty:  # not all directions were measured, and in one precision
+                    continue
                 height = own["rank_tolerance"].max()
                 axes.axhline(height, color=FAINT, linewidth=0.9, linestyle=dashes)
                 axes.annotate(

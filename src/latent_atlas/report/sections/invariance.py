@@ -38,6 +38,7 @@ def section(results: Path, params: Params) -> Section:
         *step_sentences(step_findings(steps)),
     ]
     examples = read_table(folder / "examples.csv")
+    said += limit_sentences(examples)
     degrees, names = "{:.1f}°".format, ("manifold", "transformation")
 
     def angles_at(example: str) -> Picture:
@@ -91,6 +92,17 @@ def section(results: Path, params: Params) -> Section:
 
 def _at(examples: pd.DataFrame, example: str, kind: str) -> pd.DataFrame:
     return examples[(examples["example"] == example) & (examples["transformation"] == kind)]
+
+
+def limit_sentences(examples: pd.DataFrame) -> list[str]:
+    """Of which models angles are limits only."""
+    if "products" not in examples or examples["products"].isna().all():
+        return []
+    models = ", ".join(examples.loc[examples["products"].notna(), "model"].drop_duplicates())
+    return [
+        f"Angles of {models} are upper limits, and shares and scores lower limits: there are too many coordinates to "
+        "measure all directions. No difference from another model is told of them."
+    ]
 
 
 def sample_sentences(sample: pd.DataFrame, differences: pd.DataFrame, params: Params) -> list[str]:

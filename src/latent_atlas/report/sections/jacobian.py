@@ -105,6 +105,12 @@ def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], spl
             facts={"images": int(row["images"]), "rank": int(row["rank_min"]), "k": int(row["latent_dim"])},
         )
         said.append(Sentence("{}", [lost]))
+    if unknown := list(sample.loc[sample["full_rank_share"].isna(), "model"]):
+        said.append(
+            f"Whether the decoder of {', '.join(unknown)} is an immersion is not determined: there are too many "
+            "coordinates to measure all directions, and no lower limit of the smallest singular value is known. Some "
+            "products with each Jacobian give the largest singular values; the tables have the bound of each."
+        )
     answered = [model for model in full["model"] if model in undetermined]
     if answered:
         said.append(f"The weights alone leave this open for {', '.join(answered)}; at these images it is so.")
@@ -295,7 +301,7 @@ def _span(ranks: tuple[int, int]) -> str:
 
 def _table(summary: pd.DataFrame, example: str) -> Table:
     here = summary[summary["example"] == example]
-    exact = here[here["dtype"] == "float64"].set_index("manifold")
+    exact = here.drop_duplicates("manifold").set_index("manifold")  # float64, where all directions were measured
     rough = here[here["dtype"] == "float32"].set_index("manifold")
     frame = pd.DataFrame(
         {
