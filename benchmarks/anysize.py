@@ -56,9 +56,10 @@ def main() -> None:
     network = LatentDiffusion((channels, height, width), channels=arguments.channels)
     surface = Autoencoder(network.to(getattr(torch, arguments.precision)), channels * height * width, shape)
     image = torch.randint(0, 256, (1, *shape), dtype=torch.uint8)
+    print(f"made and tried: {time.process_time():.0f} s of processor time", flush=True)
     start, used = time.monotonic(), time.process_time()
     moves = {"rotation": (TRANSFORMATIONS["rotation"], 1.0)}
-    found = measure(surface, image, moves, largest=0, products=arguments.products)
+    found = measure(surface, image, moves, exact_up_to=0, products=arguments.products)
     ((spectrum, _, angles),) = found.limits
     common = {
         "k": spectrum.dimension,

@@ -18,7 +18,7 @@ rule invariance:
     resources:
         **requests("invariance"),
     params:
-        values=parameters(VALUES, "invariance", "examples"),
+        values=parameters(VALUES, "invariance", "examples", "sample"),
     shell:
         "latent-atlas invariance --name {wildcards.manifold} --manifold {input.manifold} --images {input.images} "
         "--folder results/invariance/{wildcards.manifold} --log {log}"

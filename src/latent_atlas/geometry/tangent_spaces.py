@@ -34,7 +34,7 @@ from latent_atlas.geometry.transformations import Transformation
 BORDER = {torch.float64: 1e-3, torch.float32: 1e-5}
 MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
 WHOLE = 512 * 2**20  # bytes that those of a single image may take
-LARGEST_EXACT = 2048  # latent coordinates up to which all columns of a Jacobian are computed
+EXACT_UP_TO = 2048  # latent coordinates up to which all columns of a Jacobian are computed
 PRODUCTS = 128  # vectors that are multiplied by a Jacobian of more, and by its transpose
 
 
@@ -215,7 +215,7 @@ def measure(
     report: Callable[[int], None] = lambda done: None,
     device: torch.device | None = None,
     factor: Tensor | None = None,
-    largest: int = LARGEST_EXACT,
+    exact_up_to: int = EXACT_UP_TO,
     products: int = PRODUCTS,
 ) -> Population:
     """Spectra and invariance angles at all of the images (N, C, H, W).
@@ -236,7 +236,7 @@ def measure(
     factor : float64 tensor (k, r), optional
         The singular values of the Jacobians times this matrix are measured too, such as that of
         :func:`latent_atlas.geometry.spectra.code_factor`.
-    largest : int, optional
+    exact_up_to : int, optional
         Up to so many latent coordinates all columns of the Jacobians are computed. Above, some products with them give
         limits (:class:`.krylov.KrylovSpace`).
     products : int, optional
@@ -258,7 +258,7 @@ def measure(
     surface = manifold if device is None else manifold.to(manifold.dtype, device)
     p, k = manifold.pixel_count, manifold.latent_dim
     factor = torch.empty(k, 0, dtype=torch.float64) if factor is None else factor
-    if k > largest:
+    if k > exact_up_to:
         return _by_products(surface, pixels, transformations, report, device, factor, products)
     each = p * (20 * (k + factor.shape[1]) + 40 * len(transformations)) + 40 * k * k  # bytes
     batch = MEMORY // each or int(each <= WHOLE)

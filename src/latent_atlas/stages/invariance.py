@@ -14,7 +14,7 @@ from torch import Tensor
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.manifold import Manifold, load_manifold
-from latent_atlas.geometry.tangent_spaces import LARGEST_EXACT, KrylovTangentSpace, TangentSpaces
+from latent_atlas.geometry.tangent_spaces import EXACT_UP_TO, PRODUCTS, KrylovTangentSpace, TangentSpaces
 from latent_atlas.geometry.transformations import Transformation
 from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import angle_columns, limit_columns
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def invariance(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Displacements of the examples, split at one manifold's tangent spaces, and angles over the size of the step."""
     surface = load_manifold(manifold, architectures(params))
-    surface = surface.to(torch.float64) if surface.latent_dim <= LARGEST_EXACT else surface
+    if params.sample.precision == "float64" or surface.latent_dim <= params.sample.exact_up_to:
+        surface = surface.to(torch.float64)
     data = Images.load(images)
     chosen, head = transformations(params), tables.head(params, name, surface.latent_dim)
     steps: list[pd.DataFrame] = []
@@ -38,7 +39,7 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
         if not (pictured or studied):
             continue
         x = data.examples({example: params.examples[example]}, surface.dtype)
-        image, space = tangent_space(surface, x, chosen.values())
+        image, space = tangent_space(surface, x, chosen.values(), params.sample.exact_up_to, params.sample.products)
         if pictured:
             drawn |= {f"{example}/{kind}": _panels(image, space, entry, step) for kind, (entry, step) in chosen.items()}
         if studied:
@@ -48,19 +49,23 @@ def invariance(params: Params, name: str, manifold: Path, images: Path, folder: 
 
 
 def tangent_space(
-    surface: Manifold, x: Tensor, kinds: Iterable[tuple[Transformation, float]] = ()
+    surface: Manifold,
+    x: Tensor,
+    kinds: Iterable[tuple[Transformation, float]] = (),
+    exact_up_to: int = EXACT_UP_TO,
+    products: int = PRODUCTS,
 ) -> tuple[Tensor, TangentSpaces | KrylovTangentSpace]:
     """An image (1, C, H, W) as the surface reconstructs it, and the tangent space of the surface there.
 
-    Of more than :data:`.LARGEST_EXACT` coordinates, as far as products show it, which are chosen for the displacements
+    Of more than ``exact_up_to`` coordinates, as far as so many products show it, which are chosen for the displacements
     of these transformations and steps.
     """
     codes = surface.encode(x)  # 1 x k
     image = surface.decode(codes)
-    if surface.latent_dim <= LARGEST_EXACT:
+    if surface.latent_dim <= exact_up_to:
         return image, TangentSpaces(surface.jacobian(codes))
     moves = [entry.displacement(image, step).flatten() for entry, step in kinds]
-    return image, KrylovTangentSpace(surface, codes, torch.stack(moves) if moves else None)
+    return image, KrylovTangentSpace(surface, codes, torch.stack(moves) if moves else None, products)
 
 
 def _panels(image: Tensor, space: TangentSpaces | KrylovTangentSpace, entry: Transformation, step: float) -> Tensor:

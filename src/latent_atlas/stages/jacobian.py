@@ -14,7 +14,6 @@ from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.krylov import PartialSpectrum
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.spectra import Spectrum, spectrum
-from latent_atlas.geometry.tangent_spaces import LARGEST_EXACT
 from latent_atlas.stages import tables
 from latent_atlas.statistics.measurements import at_images, spectrum_columns, spread
 from latent_atlas.study.models import architectures
@@ -27,23 +26,26 @@ if TYPE_CHECKING:
 def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Spectra of one decoder's Jacobians, also per standard deviation of its codes, and angles to their columns' span.
 
-    The examples are measured in float64, the sample in the precision that params.yaml gives. Of more than
-    :data:`.LARGEST_EXACT` coordinates, products in that precision give limits at both, and there is no comparison with
-    float32.
+    The examples are measured in float64, the sample in the precision that params.yaml gives. Of more
+    coordinates than ``sample.exact_up_to``, products in that precision give limits at both, and there is no comparison
+    with float32.
     """
     stored = load_manifold(manifold, architectures(params))
-    whole = stored.latent_dim <= LARGEST_EXACT
-    precise = params.sample.precision == "float64"
+    sample = params.sample
+    whole, precise = stored.latent_dim <= sample.exact_up_to, sample.precision == "float64"
     surface = stored.to(torch.float64 if whole or precise else torch.float32)
     data, chosen = Images.load(images), transformations(params)
     pixels, keys = tables.measured_images(params, data)
     factor = spread(stored, data.train)  # k x r
     log.info(f"codes of {len(data.train)} training images vary in {factor.shape[1]} of {surface.latent_dim} directions")
     count = len(params.examples)
-    first = at_images(surface, pixels[:count], chosen, factor=factor)
+    first = at_images(
+        surface, pixels[:count], chosen, factor=factor, exact_up_to=sample.exact_up_to, products=sample.products
+    )
     rest = at_images(
         surface if precise else stored.to(torch.float32), pixels[count:], chosen,
         lambda done: report_progress(f"{done} of {len(pixels) - count} images of the sample"), factor,
+        sample.exact_up_to, sample.products,
     )  # fmt: skip
     plain, scaled = first.spectra, first.scaled
     head = tables.head(params, name, surface.latent_dim)
@@ -53,8 +55,8 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     angles = pd.concat([first.angles, rest.angles.assign(image=rest.angles["image"] + count)], ignore_index=True)
     rows = columns.loc[angles.pop("image")].reset_index(drop=True)
     written["angles.parquet"] = pd.concat([rows, angles], axis=1)
-    sample = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
-    write_safetensors(folder / "singular_values.safetensors", {"per_sd": sample}, {"manifold": name})
+    per_sd_values = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
+    write_safetensors(folder / "singular_values.safetensors", {"per_sd": per_sd_values}, {"manifold": name})
 
     measured: list[tuple[str, list[Spectrum], list[Spectrum] | None]] = [
         (str(surface.dtype).removeprefix("torch."), plain, scaled)

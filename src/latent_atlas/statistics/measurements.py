@@ -14,7 +14,7 @@ from latent_atlas.data.images import as_float, as_images
 from latent_atlas.geometry.krylov import Angles, PartialSpectrum
 from latent_atlas.geometry.manifold import BATCH, Manifold
 from latent_atlas.geometry.spectra import Spectrum, code_factor, rank_tolerance
-from latent_atlas.geometry.tangent_spaces import LARGEST_EXACT, PRODUCTS, measure
+from latent_atlas.geometry.tangent_spaces import EXACT_UP_TO, PRODUCTS, measure
 from latent_atlas.geometry.transformations import TRANSFORMATIONS, Transformation, transformation
 from latent_atlas.statistics.chance import chance_angle_deg, score
 
@@ -30,7 +30,7 @@ def angles(
     images: Tensor | np.ndarray,
     transformations: Collection[str] | Mapping[str, float | tuple[Transformation, float]] = tuple(TRANSFORMATIONS),
     report: Callable[[int], None] = lambda done: None,
-    largest: int = LARGEST_EXACT,
+    exact_up_to: int = EXACT_UP_TO,
     products: int = PRODUCTS,
 ) -> pd.DataFrame:
     """Angles between small displacements of the reconstructed images and the tangent spaces there, in float64.
@@ -44,8 +44,8 @@ def angles(
         A name alone stands for its default step; all built-in transformations, if left out.
     report : callable, optional
         Called with the number of images done, after each batch.
-    largest, products : int, optional
-        Of a manifold of more than ``largest`` coordinates, so many products with each Jacobian give limits, in the
+    exact_up_to, products : int, optional
+        Of a manifold of more than ``exact_up_to`` coordinates, so many products with each Jacobian give limits, in the
         manifold's own precision: see :func:`latent_atlas.geometry.tangent_spaces.measure`.
 
     Returns
@@ -61,12 +61,12 @@ def angles(
     ParamsError
         If a transformation is unknown.
     """
-    surface = _exact(surface, largest)
-    return at_images(surface, images, _with_steps(transformations), report, None, largest, products).angles
+    surface = _exact(surface, exact_up_to)
+    return at_images(surface, images, _with_steps(transformations), report, None, exact_up_to, products).angles
 
 
-def _exact(surface: Manifold, largest: int) -> Manifold:
-    return surface if surface.dtype == torch.float64 or surface.latent_dim > largest else surface.to(torch.float64)
+def _exact(surface: Manifold, exact_up_to: int) -> Manifold:
+    return surface if surface.dtype == torch.float64 or surface.latent_dim > exact_up_to else surface.to(torch.float64)
 
 
 def _with_steps(
@@ -123,14 +123,14 @@ def spectra(
     images: Tensor | np.ndarray,
     report: Callable[[int], None] = lambda done: None,
     training: Tensor | np.ndarray | None = None,
-    largest: int = LARGEST_EXACT,
+    exact_up_to: int = EXACT_UP_TO,
     products: int = PRODUCTS,
 ) -> pd.DataFrame:
     """Singular values of the decoder's Jacobian at the codes of images, in float64.
 
     Parameters
     ----------
-    surface, images, report, largest, products
+    surface, images, report, exact_up_to, products
         As for :func:`angles`.
     training : tensor or array (N, C, H, W), optional
         Images over which standard deviations of the code are taken.
@@ -146,7 +146,7 @@ def spectra(
         If the images do not fit the manifold, or the training images are fewer than two.
     """
     factor = None if training is None else spread(surface, as_images(training, surface.image_shape))
-    found = at_images(_exact(surface, largest), images, {}, report, factor, largest, products)
+    found = at_images(_exact(surface, exact_up_to), images, {}, report, factor, exact_up_to, products)
     table = spectrum_columns(found.spectra, None if training is None else found.scaled)
     table.insert(0, "image", range(len(table)))
     return table
@@ -182,17 +182,17 @@ def at_images(
     transformations: Mapping[str, tuple[Transformation, float]],
     report: Callable[[int], None] = lambda done: None,
     factor: Tensor | None = None,
-    largest: int = LARGEST_EXACT,
+    exact_up_to: int = EXACT_UP_TO,
     products: int = PRODUCTS,
 ) -> AtImages:
     """Angles and spectra from the same Jacobians, which are computed in the precision of the manifold.
 
     Parameters
     ----------
-    surface, images, transformations, report, factor, largest, products
+    surface, images, transformations, report, factor, exact_up_to, products
         As for :func:`latent_atlas.geometry.tangent_spaces.measure`.
     """
-    found = measure(surface, images, transformations, report, None, factor, largest, products)
+    found = measure(surface, images, transformations, report, None, factor, exact_up_to, products)
     count, kinds = found.angles_deg.shape
     head = {
         "image": np.repeat(np.arange(count), kinds),

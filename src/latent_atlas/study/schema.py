@@ -276,6 +276,8 @@ class SampleParams(Section):
     size: PositiveInt | None
     seed: Seed
     precision: Literal["float64", "float32"] = "float64"
+    exact_up_to: PositiveInt = 2048
+    products: Annotated[int, Field(ge=8)] = 128
 
 
 class PCAParams(Section):
