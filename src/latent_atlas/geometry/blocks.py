@@ -1,9 +1,10 @@
 """The tangent space at one code where its Jacobian does not fit into the memory budget.
 
-Blocks of the Jacobian's columns are computed, used and given up again. An orthonormal basis Q = J T is found by
-Cholesky QR, shifted in the first of four rounds (Fukaya et al., "Shifted Cholesky QR for Computing the QR Factorization
-of Ill-Conditioned Matrices", 2020), of which only T and the triangular factor R (k x k) are kept: the singular values
-of J are those of R.
+Blocks of the Jacobian's columns are computed, used and given up again: a block is pushed forward and pulled back, which
+gives as many columns of the metric JᵀJ, without error but rounding. An orthonormal basis is Q = J T, where T is the
+inverse of the metric's Cholesky factor R (k x k): the singular values of J are those of R, and only R and T are kept.
+Where squaring would cost too much, T and R are those of Cholesky QR, shifted in the first of four rounds (Fukaya et
+al., "Shifted Cholesky QR for Computing the QR Factorization of Ill-Conditioned Matrices", 2020).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from latent_atlas.geometry.manifold import Manifold
 
 ROUNDS = 4
+SQUARED = 1e-3  # smallest over largest singular value in float64 above which the metric is enough
 
 
 class BlockwiseTangentSpace:
@@ -45,11 +47,16 @@ class BlockwiseTangentSpace:
         for turn in range(ROUNDS):
             gram = torch.cat([manifold.pullback(code, block)[0] @ self.basis for _, block in self._blocks()])  # k x k
             gram = (gram + gram.T) / 2
-            if turn == 0:  # else the squared rounding errors could leave it without a factor
+            if turn == 0:
+                squares = torch.linalg.eigvalsh(gram)  # smallest first
+                self.squared = bool(squares[0] > SQUARED**2 * squares[-1])
+            if turn == 0 and not self.squared:  # else the squared rounding errors could leave it without a factor
                 gram += 11 * (manifold.pixel_count * k + k * (k + 1)) * rounding * gram.trace() * torch.eye(k).to(gram)
             factor = torch.linalg.cholesky(gram).T  # k x k
             self.basis = torch.linalg.solve_triangular(factor, self.basis, upper=True, left=False)
             self.triangle = factor @ self.triangle
+            if self.squared:
+                return
         if not float((gram - torch.eye(k).to(gram)).abs().max()) < math.sqrt(rounding):
             raise LinAlgError("the basis did not become orthonormal")
 
@@ -65,10 +72,20 @@ class BlockwiseTangentSpace:
 
     def normal(self, displacements: Tensor) -> Tensor:
         """The normal components of displacements (t, P), of the same shape; projected once more against rounding."""
+        if self.squared:  # Q Qᵀ = J T Tᵀ Jᵀ
+            return torch.cat([self._beyond(part) for part in displacements.split(self.columns)])
         rest = displacements.clone()
         for _ in range(2):
             parts = torch.zeros_like(rest)
             for _, block in self._blocks():
                 parts += (rest @ block[0].T) @ block[0]  # t x s, s x P
             rest -= parts
+        return rest
+
+    def _beyond(self, displacements: Tensor) -> Tensor:
+        """The normal components of some displacements by products with the Jacobian and the metric's inverse."""
+        rest = displacements
+        for _ in range(2):
+            solved = self.manifold.pullback(self.code, rest[None])[0] @ self.basis @ self.basis.T  # t x k
+            rest = rest - self.manifold.pushforward(self.code, solved[None])[0]
         return rest

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from latent_atlas.data.images import as_float, as_images
-from latent_atlas.geometry.blocks import BlockwiseTangentSpace
+from latent_atlas.geometry.blocks import SQUARED, BlockwiseTangentSpace
 from latent_atlas.geometry.krylov import PROBES, Angles, JacobianOperator, KrylovSpace, PartialSpectrum
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.spectra import rank_tolerance
@@ -31,7 +31,7 @@ from latent_atlas.geometry.transformations import Transformation
 # Smallest over largest singular value above which Gram matrices are used, by the precision of the Jacobian. The error
 # that squaring leaves in the smallest singular value σ is about ε σ max² / σ, ε of float64: 2e-10 of σ at the border
 # for Jacobians in float64. Below the border of float32 a direction may be nothing but rounding.
-BORDER = {torch.float64: 1e-3, torch.float32: 1e-5}
+BORDER = {torch.float64: SQUARED, torch.float32: 1e-5}
 MEMORY = 192 * 2**20  # bytes that a batch of Jacobians, their copies in float64 and their Gram matrices may take
 WHOLE = 512 * 2**20  # bytes that those of a single image may take
 EXACT_UP_TO = 2048  # latent coordinates up to which all columns of a Jacobian are computed
