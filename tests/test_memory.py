@@ -1,7 +1,11 @@
-"""Images of many pixels: what is computed of them stays in blocks. A matrix of P x P would not fit into the limit."""
+"""Images of many pixels: what is computed of them stays in blocks. A matrix of P x P would not fit into the limit.
+
+Nor would the Jacobian of a decoder of many coordinates.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +48,29 @@ done["pca"]()
 print("pca by iterations", peak(), sep="=")
 """
 
+COORDINATES = """
+import sys
+import torch
+from latent_diffusion import LatentDiffusion
+
+from latent_atlas.geometry.manifold import Autoencoder
+from latent_atlas.geometry.tangent_spaces import measure
+from latent_atlas.geometry.transformations import TRANSFORMATIONS
+
+def peak():  # GiB
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+torch.manual_seed(0)
+network = LatentDiffusion((3, 32, 32), channels=(8, 8, 8), groups=4)
+surface = Autoencoder(network, 3072, (3, 128, 128))  # a Jacobian is 1.1 GiB in float64
+image = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
+print(peak())
+found = measure(surface, image, {"rotation": (TRANSFORMATIONS["rotation"], 1.0)}, products=25)
+print(peak())
+print(len(found.limits), found.limits[0].spectrum.products, float(found.angles_deg))
+"""
+
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
 def test_large_images_are_measured_in_blocks() -> None:
@@ -54,3 +81,15 @@ def test_large_images_are_measured_in_blocks() -> None:
     grown = {name: round(value - start, 2) for name, value in peaks.items()}
     assert len(grown) == 6
     assert max(grown.values()) < 0.7, grown
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux's /proc")
+def test_many_coordinates_are_measured_by_products() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", COORDINATES], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    start, end, found = done.stdout.splitlines()
+    assert float(end) - float(start) < 0.5
+    count, products, angle = found.split()
+    assert (int(count), int(products)) == (1, 25 + 25 + 1 + 2 + 2 + 1)
+    assert 0 < float(angle) < 90

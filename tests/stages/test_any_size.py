@@ -9,8 +9,10 @@ import pytest
 from support import Study, options
 from surfaces import measure, succeeded
 
+from latent_atlas.geometry.krylov import ACCURATE
 from latent_atlas.report import opening
 from latent_atlas.report.sections import invariance, jacobian
+from latent_atlas.stages.jacobian_summary import accurate
 from latent_atlas.study.manifolds import manifolds
 
 PRODUCTS = 16
@@ -24,7 +26,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
     study.edit(
         "models", {"fc4": study.values["models"]["fc4"], "wide": {"architecture": "fully_connected", "latent_dim": 30}}
     )
-    study.edit("sample", study.values["sample"] | {"exact_up_to": 20, "products": PRODUCTS})
+    study.edit("sample", study.values["sample"] | {"size": 8, "exact_up_to": 20, "products": PRODUCTS})
     for model in study.params.models:
         curve, snapshots = f"results/train/{model}/curve.csv", f"results/train/{model}/snapshots.safetensors"
         files = {"checkpoint": f"checkpoints/{model}.safetensors", "curve": curve, "snapshots": snapshots}
@@ -64,6 +66,13 @@ def test_tables_have_the_limits_of_that_model_alone(measured: Study) -> None:
         ("pca2", "float64"): 2, ("pca2_uncentred", "float32"): 2, ("pca2_uncentred", "float64"): 2,
     }  # fmt: skip
     assert values["bound"].notna().equals(values["manifold"] == "wide")
+    known = values[values["manifold"].eq("wide") & values["example"].eq("sneaker") & values["order"].eq(1)].iloc[0]
+    drawn = accurate(values)
+    assert {*drawn["manifold"]} == {*values["manifold"]}
+    assert known["bound"] < ACCURATE * known["singular_value"]
+    assert len(drawn[drawn["manifold"] == "wide"]) < 2 * 16  # at both examples some are not known so well
+    bands = pd.read_csv(folder / "jacobian" / "bands.csv")
+    assert 0 < bands["model"].eq("wide").sum() < 16
     steps = pd.read_csv(folder / "invariance" / "steps.csv")
     assert steps["products"].notna().equals(steps["manifold"] == "wide")
 

@@ -29,6 +29,7 @@ from latent_atlas.geometry.spectra import Spectrum
 Floats = NDArray[np.float64]
 PROBES = 4  # random columns that the sums over the spectrum are estimated from
 VALUES = 16  # singular values that are given, of those that the iterations find
+ACCURATE = 0.05  # of a singular value: its bound where it is drawn as one
 CHANCE = 1e-3  # of the largest singular value to exceed its upper limit
 FLOAT32 = 1e-5  # of the largest singular value: below, products in float32 tell nothing from rounding
 
@@ -92,6 +93,11 @@ class PartialSpectrum(Spectrum):
     def complete(self) -> bool:
         """Whether all singular values are known."""
         return len(self.values) == self.dimension
+
+    @property
+    def accurate(self) -> int:
+        """How many of the largest values have a bound of at most :data:`ACCURATE` of themselves."""
+        return int((self.bounds <= ACCURATE * self.values).cumprod(0).sum())
 
     @property
     def sigma_min(self) -> float:

@@ -55,7 +55,8 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     angles = pd.concat([first.angles, rest.angles.assign(image=rest.angles["image"] + count)], ignore_index=True)
     rows = columns.loc[angles.pop("image")].reset_index(drop=True)
     written["angles.parquet"] = pd.concat([rows, angles], axis=1)
-    per_sd_values = torch.stack([one.values for one in rest.scaled])  # images of the sample x r
+    kept = min((one.accurate for one in rest.scaled if isinstance(one, PartialSpectrum)), default=factor.shape[1])
+    per_sd_values = torch.stack([one.values[:kept] for one in rest.scaled])  # images of the sample x r
     write_safetensors(folder / "singular_values.safetensors", {"per_sd": per_sd_values}, {"manifold": name})
 
     measured: list[tuple[str, list[Spectrum], list[Spectrum] | None]] = [

@@ -10,6 +10,7 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.files import write_tables
+from latent_atlas.geometry.krylov import ACCURATE
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
 from latent_atlas.stages.tables import combined, tensors_of
@@ -41,7 +42,7 @@ def jacobian_summary(params: Params, folder: Path) -> None:
     }
     write_tables(folder, written)
     for example in params.examples:
-        spectra, tolerances = (table[table["example"] == example] for table in (values, examples))
+        spectra, tolerances = (table[table["example"] == example] for table in (accurate(values), examples))
         save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
     shown = {group: names for group, names in groups(params).items() if group != "pca_uncentred"}  # is the same as PCA
     save(plot_spectrum_bands(drawn, shown), folder / "bands.svg")
@@ -61,6 +62,14 @@ def where_defined(table: pd.DataFrame) -> pd.DataFrame:
         unknown = table[f"rank{ending}"].isna()
         table.loc[unknown, [f"effective_rank{ending}", f"participation_ratio{ending}"]] = np.nan
     return table
+
+
+def accurate(values: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of singular values those that are known to a twentieth."""
+    if "bound" not in values:
+        return values
+    near = ~(values["bound"] > ACCURATE * values["singular_value"])  # null where all are known
+    return values[near.groupby([values["manifold"], values["example"], values["dtype"]]).cummin()]
 
 
 def immersions(table: pd.DataFrame) -> pd.DataFrame:
