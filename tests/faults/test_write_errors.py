@@ -1,90 +1,75 @@
-"""Each write of each stage fails once: the stage says so in one sentence, old files stay whole, a rerun gives all."""
+"""Each write of each stage fails once: the stage says so in one sentence, old files stay whole, a rerun gives all.
+
+A stage runs once. At each of its calls a copy of the process sees the call fail and runs to its end; then all files are
+put back, and the stage goes on.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import random
-import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import warm
 from repository import Repository
 
-from faults import JOBS, command
+from faults import JOBS, Answer, Call, Copy, Door, Ended, command, made
 
-SOURCE = Path(__file__).parents[1] / "helpers" / "failing_writes.c"
 ERRORS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES, "EIO": errno.EIO, "full": errno.ENOSPC}  # full: from then on
 OVER_OLDER = ("EIO", "full")  # older outputs are there; else none
 SAMPLE = 2  # failing calls of each job in a short run
 OLD = b"an older file\n"
-pytestmark = pytest.mark.skipif(not warm.POSSIBLE, reason="calls fail by a library that is preloaded, on Linux")
 
 
-class Call(NamedTuple):
-    """A call that writes: open, write, fsync, rename, mkdir, unlink or rmdir, and its path below the study."""
-
-    name: str
-    path: str
-    failed: bool
-
-    @property
-    def accompanies(self) -> bool:
-        """Whether the results do not depend on it: logs, records, the state of a training, files that are removed."""
-        return self.path.startswith("logs") or ".resume" in self.path or self.name in ("unlink", "rmdir")
-
-    @property
-    def temporary(self) -> bool:
-        """Whether it is a file that is renamed, or one in a folder that is removed."""
-        return ".part" in self.path or ".fetch-" in self.path
-
-    @property
-    def named(self) -> str:
-        """What a message must name."""
-        folder, _, name = self.path.rpartition("/")
-        name = re.sub(r"^\.(.+)\.\d+\.part(\.\w+)$", r"\1\2", name)
-        return folder if name.startswith(".fetch-") else f"{folder}/{name}".strip("/")
+def accompanies(call: Call) -> bool:
+    """Whether the results do not depend on a call: logs, records, the state of a training, files that are removed."""
+    return call.path.startswith("logs") or ".resume" in call.path or call.removes
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The compiled library that makes calls fail."""
-    if not shutil.which("gcc"):
-        pytest.skip("needs gcc and the C library's headers (Debian's packages gcc and libc6-dev)")
-    path = tmp_path_factory.mktemp("library") / "failing_writes.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", path, SOURCE, "-ldl"], check=True)
-    return str(path)
+def temporary(call: Call) -> bool:
+    """Whether it is about a file that is renamed, or one in a folder that is removed."""
+    return ".part" in call.path or ".fetch-" in call.path
+
+
+def stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells whether a file has changed; None if it is missing."""
+    if not path.exists():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class Bench:
     """A copy of the study in which a job is run again and again."""
 
     def __init__(self, undisturbed: Repository, job: str, folder: Path, library: str) -> None:
-        self.root, self.library, self.log = folder / "study", library, folder / "calls"
+        self.root, self.held = folder / "study", folder / "held"
         shutil.copytree(undisturbed.root, self.root, ignore=shutil.ignore_patterns(".git", ".dvc", "src", ".snakemake"))
         self.words, outs = command(self.root, job)
         self.wanted = {out: (undisturbed.root / out).read_bytes() for out in outs}
-        self.environment = undisturbed.environment | {"PATH": f"{warm.tools(library)}{os.pathsep}{os.environ['PATH']}"}
+        self.door = Door(self.root)
+        self.environment = undisturbed.environment | self.door.environment
+        self.environment["PATH"] = f"{warm.tools(library)}{os.pathsep}{os.environ['PATH']}"
+        self.before = self.files()
+        self.whole: set[str] = set()  # states from which a rerun gives all
+        self.outcomes: Counter[str] = Counter()
+        self.wrong: list[str] = []
 
-    def run(self, nth: int = 0, error: str = "EIO") -> tuple[subprocess.CompletedProcess[str], list[Call]]:
-        """Run the job, its n-th call failing (none if 0); what it said, and its calls."""
-        self.log.unlink(missing_ok=True)
-        faults = {
-            "FAULT_BELOW": str(self.root), "FAULT_LOG": str(self.log), "FAULT_NTH": str(nth),
-            "FAULT_ERROR": str(ERRORS[error]), **({"FAULT_ON": "1"} if error == "full" else {}),
-        }  # fmt: skip
-        done = subprocess.run(
-            self.words, cwd=self.root, env=self.environment | faults, capture_output=True, text=True, check=False
-        )
-        lines = [line.split("\t") for line in self.log.read_text().splitlines()]
-        return done, [Call(name, path, failed == "1") for _, name, path, failed in lines]
+    def run(self, answer: Answer = made) -> subprocess.CompletedProcess[str]:
+        """Run the job, with answers to its calls."""
+        with self.door.answering(answer):
+            return subprocess.run(
+                self.words, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False
+            )
 
     def files(self) -> set[str]:
         """All files below the study."""
@@ -108,89 +93,127 @@ class Bench:
                 with contextlib.suppress(OSError):  # others are in it
                     path.parent.rmdir()
 
-    def is_there(self, call: Call) -> bool:
-        """Whether a folder that could not be made is there anyway."""
-        return call.name == "mkdir" and (self.root / call.path).is_dir()
+    @contextlib.contextmanager
+    def put_back(self, process: int) -> Iterator[Callable[[], None]]:
+        """Gives a function that puts back all files as they are now, those that a process has open as the same."""
+        entries = list(self.root.rglob("*"))
+        folders = sorted(path for path in entries if path.is_dir())
+        known = {path: (stamp(path), path.read_bytes()) for path in entries if path.is_file()}
+        self.held.mkdir()
+        held = {}
+        for file in Path(f"/proc/{process}/fd").iterdir():
+            path = Path(str(file.readlink()).removesuffix(" (deleted)"))  # by an earlier copy, and put back
+            if path in known:
+                held[path] = self.held / file.name
+                os.link(path, held[path])
+
+        def put_back() -> None:
+            for path in sorted(self.root.rglob("*"), reverse=True):
+                if path not in known and path not in folders:
+                    path.rmdir() if path.is_dir() else path.unlink()
+            for folder in folders:
+                folder.mkdir(exist_ok=True)
+            for path, (old, content) in known.items():
+                if stamp(path) != old:
+                    if path in held and not (path.exists() and path.samefile(held[path])):
+                        path.unlink(missing_ok=True)
+                        os.link(held[path], path)
+                    with path.open("r+b" if path in held else "wb") as file:
+                        file.write(content)
+                        file.truncate()
+
+        yield put_back
+        shutil.rmtree(self.held)
 
     def contents(self) -> dict[str, bytes | None]:
         """All outputs, None for one that is missing."""
         paths = {out: self.root / out for out in self.wanted}
         return {out: path.read_bytes() if path.exists() else None for out, path in paths.items()}
 
+    def disturb(self, chosen: Collection[tuple[int, str]] | None, older: bool) -> Answer:
+        """Try the chosen calls and errors, or all if None; the job itself goes on undisturbed."""
+        numbers = itertools.count()
+
+        def answer(call: Call, copy: Copy) -> int:
+            number = next(numbers)
+            errors = [error for error in ERRORS if (error in OVER_OLDER) == older]
+            errors = [error for error in errors if chosen is None or (number, error) in chosen]
+            with self.put_back(call.process) if errors else contextlib.nullcontext(lambda: None) as put_back:
+                for error in errors:
+                    ended = copy(ERRORS[error], error == "full")
+                    if problems := self.judged(ended) + self.rerun(ended):
+                        self.wrong.append(f"{error} at call {number}, {call}: {problems}\n{ended.said[-1500:]}")
+                    put_back()
+            return 0
+
+        return answer
+
+    def judged(self, ended: Ended) -> list[str]:
+        """What is wrong with how a job took the failure of calls."""
+        problems = []
+        stray = {name for name in self.files() - self.before if ".resume" not in name}
+        problems += [f"stray files {sorted(stray)}"] * bool(stray)
+        problems += ["a traceback"] * ("Traceback" in ended.said or "unexpected error" in ended.said)
+        errors, warnings = (
+            [line for line in ended.said.splitlines() if f"{kind}: " in line] for kind in ("error", "warning")
+        )
+        if ended.status == 0:
+            problems += [f"it goes on after {call}" for call in ended.failed if not accompanies(call)]
+            problems += ["other bytes"] * (self.contents() != self.wanted)
+        else:
+            problems += [f"exit status {ended.status}"] * (ended.status != 1)
+            problems += [f"{len(errors)} messages"] * (len(errors) != 1)
+            half = [out for out, content in self.contents().items() if content not in (None, OLD, self.wanted[out])]
+            problems += [f"neither old nor new: {half}"] * bool(half)
+        first = ended.failed[0]
+        if not first.removes and not any(first.named in line for line in errors + warnings):
+            problems.append(f"{first.named} is not named")
+        return problems
+
+    def rerun(self, ended: Ended) -> list[str]:
+        """What is wrong with a plain rerun, where a job has failed; it reads nothing else than the files."""
+        self.outcomes["cases"] += 1
+        self.outcomes["ended_with_a_message" if ended.status else "went_on"] += 1
+        if ended.status == 0 or (state := self.state()) in self.whole:
+            return []
+        again = self.run()
+        problems = [
+            *[f"the rerun: {again.stderr[-500:]}"] * bool(again.returncode),
+            *["a rerun gives other bytes"] * (self.contents() != self.wanted),
+            *[f"a rerun leaves {sorted(self.files() ^ self.before)}"] * (self.files() != self.before),
+        ]
+        self.outcomes["reruns"] += 1
+        self.whole |= set() if problems else {state}
+        return problems
+
+
+@pytest.fixture
+def bench(job: str, undisturbed: Repository, library: str, tmp_path: Path) -> Iterator[Bench]:
+    """A place for a job."""
+    found = Bench(undisturbed, job, tmp_path, library)
+    yield found
+    found.door.close()
+
 
 @pytest.mark.parametrize("amount", ["some", pytest.param("all", marks=pytest.mark.faults)])
 @pytest.mark.parametrize("job", JOBS)
-def test_each_write_of_a_stage(
-    job: str, amount: str, undisturbed: Repository, library: str, tmp_path: Path, count: Callable[..., None]
-) -> None:
-    bench = Bench(undisturbed, job, tmp_path, library)
-    before = bench.files()
-    numbers = {}
+def test_each_write_of_a_stage(job: str, amount: str, bench: Bench, count: Callable[..., None]) -> None:
+    made_undisturbed: list[Call] = []
+    bench.prepare(older=True)
+    done = bench.run(lambda call, _: made_undisturbed.append(call) or 0)
+    assert done.returncode == 0, done.stderr
+    assert {"open", "write", "fsync", "rename"} <= {call.name for call in made_undisturbed}
+    # One function writes everything: under a temporary name.
+    log = bench.words[bench.words.index("--log") + 1]
+    assert {call.path for call in made_undisturbed if call.name == "open" and not temporary(call)} <= {log}
+    every = list(itertools.product(range(len(made_undisturbed)), ERRORS))
+    chosen = None if amount == "all" else random.Random(job).sample(every, SAMPLE)  # noqa: S311
     for older in (True, False):
         bench.prepare(older)
-        done, calls = bench.run()
+        done = bench.run(bench.disturb(chosen, older))
         assert done.returncode == 0, done.stderr
         assert bench.contents() == bench.wanted
-        assert bench.files() == before
-        assert {"open", "write", "fsync", "rename", "mkdir"} <= {call.name for call in calls}
-        # One function writes everything: under a temporary name.
-        assert {call.path for call in calls if call.name == "open" and not call.temporary} <= {log_of(bench.words)}
-        numbers[older] = len(calls)
-    cases = [(nth, error) for error in ERRORS for nth in range(1, numbers[error in OVER_OLDER] + 1)]
-    if amount == "some":
-        cases = random.Random(job).sample(cases, SAMPLE)  # noqa: S311
-    wrong = []
-    outcomes = dict.fromkeys(("cases", "ended_with_a_message", "went_on", "reruns"), 0)
-    seen: set[str] = set()
-    for nth, error in cases:
-        bench.prepare(error in OVER_OLDER)
-        done, made = bench.run(nth, error)
-        call = next((call for call in made if call.failed), None)
-        assert call is not None, f"there was no call {nth}"
-        problems = judged(bench, done, made, before)
-        if not done.returncode:
-            problems += ["other bytes"] * (bench.contents() != bench.wanted)
-        elif (state := bench.state()) not in seen:  # a rerun reads nothing else than these files
-            again, _ = bench.run()
-            problems += [f"the rerun: {again.stderr[-500:]}"] * bool(again.returncode)
-            problems += ["a rerun gives other bytes"] * (bench.contents() != bench.wanted)
-            problems += [f"a rerun leaves {sorted(bench.files() ^ before)}"] * (bench.files() != before)
-            seen.update([] if problems else [state])
-            outcomes["reruns"] += 1
-        if problems:
-            wrong.append(f"{error} at call {nth}, {call.name} {call.path}: {problems}\n{done.stderr[-1500:]}")
-            for name in bench.files() - before:
-                (bench.root / name).unlink()
-        outcomes["cases"] += 1
-        outcomes["ended_with_a_message" if done.returncode else "went_on"] += 1
-    count(f"write errors, {amount} calls", **outcomes)
-    assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong)
-
-
-def log_of(words: list[str]) -> str:
-    """The log of a job, by its command."""
-    return words[words.index("--log") + 1]
-
-
-def judged(bench: Bench, done: subprocess.CompletedProcess[str], calls: list[Call], before: set[str]) -> list[str]:
-    """What is wrong with how a job took the failure of calls."""
-    problems = []
-    failed = [call for call in calls if call.failed]
-    stray = {name for name in bench.files() - before if ".resume" not in name}
-    problems += [f"stray files {sorted(stray)}"] * bool(stray)
-    problems += ["a traceback"] * ("Traceback" in done.stderr or "unexpected error" in done.stderr)
-    errors, warnings = (
-        [line for line in done.stderr.splitlines() if f"{kind}: " in line] for kind in ("error", "warning")
-    )
-    if done.returncode == 0:
-        problems += [f"it goes on after {call}" for call in failed if not (call.accompanies or bench.is_there(call))]
-    else:
-        problems += [f"exit status {done.returncode}"] * (done.returncode != 1)
-        problems += [f"{len(errors)} messages"] * (len(errors) != 1)
-        half = [out for out, content in bench.contents().items() if content not in (None, OLD, bench.wanted[out])]
-        problems += [f"neither old nor new: {half}"] * bool(half)
-    silent = [call for call in failed[:1] if call.name not in ("unlink", "rmdir") and not bench.is_there(call)]
-    problems += [
-        f"{call.named} is not named" for call in silent if not any(call.named in line for line in errors + warnings)
-    ]
-    return problems
+        assert bench.files() == bench.before
+    count(f"write errors, {amount} calls", **bench.outcomes)
+    assert bench.outcomes["cases"] >= (len(every) if chosen is None else SAMPLE)
+    assert not bench.wrong, f"{len(bench.wrong)} of {bench.outcomes['cases']}:\n" + "\n".join(bench.wrong)
