@@ -92,25 +92,13 @@ def seconds(longer: Repository, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
     @functools.cache
     def seconds(engine: str) -> float:
-        study = from_nothing(longer, tmp_path_factory.mktemp("first") / "study")
+        study = longer.from_nothing(tmp_path_factory.mktemp("first") / "study")
         start = time.monotonic()
         assert study.start(*ENGINES[engine]).wait() == 0
         assert all(same(study.root / out, longer.root / out) for job in MADE for out in command(study.root, job)[1])
         return time.monotonic() - start
 
     return seconds
-
-
-def from_nothing(longer: Repository, folder: Path) -> Repository:
-    """A copy of the study of which nothing is made."""
-    made = shutil.ignore_patterns(".snakemake", "cache", "tmp", "dvc.lock", "results", "data", "logs")
-    shutil.copytree(longer.root, folder, ignore=lambda name, names: made(name, names) - keep(name))
-    return Repository(folder)
-
-
-def keep(folder: str) -> set[str]:
-    """The library has a room of its own named ``data``."""
-    return {"data"} if folder.endswith("latent_atlas") else set()
 
 
 LONG = [0, 1, *[pytest.param(seed, marks=pytest.mark.faults) for seed in range(2, 17)]]
@@ -161,7 +149,7 @@ def test_engines(
     wrong = []
     killed = 0
     for number in range(RUNS):
-        study = from_nothing(longer, tmp_path / "study")
+        study = longer.from_nothing(tmp_path / "study")
         moment = moments(chance, seconds(engine), *MOMENTS)
         what = SIGNALS[(2 * seed + number) % 3]
         killed += disturb(study, ENGINES[engine], what, moment)

@@ -17,6 +17,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import warm
@@ -40,12 +41,22 @@ def temporary(call: Call) -> bool:
     return ".part" in call.path or ".fetch-" in call.path
 
 
-def stamp(path: Path) -> tuple[int, int, int] | None:
-    """What tells whether a file has changed; None if it is missing."""
-    if not path.exists():
-        return None
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def scan(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """All files and folders below a folder, each after the one that it is in."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir():
+                yield from scan(entry.path)
+
+
+class Stamp(NamedTuple):
+    """What tells whether a file has changed."""
+
+    path: str
+    inode: int
+    size: int
+    modified: int
 
 
 class Bench:
@@ -59,6 +70,7 @@ class Bench:
         self.door = Door(self.root)
         self.environment = undisturbed.environment | self.door.environment
         self.environment["PATH"] = f"{warm.tools(library)}{os.pathsep}{os.environ['PATH']}"
+        self.read: dict[Stamp, bytes] = {}
         self.before = self.files()
         self.whole: set[str] = set()  # states from which a rerun gives all
         self.outcomes: Counter[str] = Counter()
@@ -71,15 +83,27 @@ class Bench:
                 self.words, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False
             )
 
-    def files(self) -> set[str]:
+    def stamps(self) -> dict[str, Stamp]:
         """All files below the study."""
-        return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if not path.is_dir()}
+        files = [(entry.path, entry.stat()) for entry in scan(self.root) if not entry.is_dir()]
+        return {path: Stamp(path, found.st_ino, found.st_size, found.st_mtime_ns) for path, found in files}
+
+    def content(self, stamp: Stamp) -> bytes:
+        """The content of a file, read again only if it has changed."""
+        if stamp not in self.read:
+            self.read[stamp] = Path(stamp.path).read_bytes()
+        return self.read[stamp]
+
+    def files(self) -> set[str]:
+        """The names of all files below the study."""
+        return {path.removeprefix(f"{self.root}/") for path in self.stamps()}
 
     def state(self) -> str:
         """A checksum of all files below the study but logs, with their names."""
         digest = hashlib.sha256()
-        for name in sorted(name for name in self.files() if not name.startswith("logs/")):
-            digest.update(f"{name}\0".encode() + hashlib.sha256((self.root / name).read_bytes()).digest())
+        for path, stamp in sorted(self.stamps().items()):
+            if not path.startswith(f"{self.root}/logs/"):
+                digest.update(f"{path}\0".encode() + hashlib.sha256(self.content(stamp)).digest())
         return digest.hexdigest()
 
     def prepare(self, older: bool) -> None:
@@ -96,29 +120,32 @@ class Bench:
     @contextlib.contextmanager
     def put_back(self, process: int) -> Iterator[Callable[[], None]]:
         """Gives a function that puts back all files as they are now, those that a process has open as the same."""
-        entries = list(self.root.rglob("*"))
-        folders = sorted(path for path in entries if path.is_dir())
-        known = {path: (stamp(path), path.read_bytes()) for path in entries if path.is_file()}
+        folders = [entry.path for entry in scan(self.root) if entry.is_dir()]
+        known = {stamp: self.content(stamp) for stamp in self.stamps().values()}
+        self.read = dict(known)
+        paths = {stamp.path for stamp in known}
         self.held.mkdir()
         held = {}
         for file in Path(f"/proc/{process}/fd").iterdir():
-            path = Path(str(file.readlink()).removesuffix(" (deleted)"))  # by an earlier copy, and put back
-            if path in known:
+            path = str(file.readlink()).removesuffix(" (deleted)")  # by an earlier copy, and put back
+            if path in paths:
                 held[path] = self.held / file.name
                 os.link(path, held[path])
 
         def put_back() -> None:
-            for path in sorted(self.root.rglob("*"), reverse=True):
-                if path not in known and path not in folders:
-                    path.rmdir() if path.is_dir() else path.unlink()
+            for entry in reversed(list(scan(self.root))):
+                if entry.path not in paths and entry.path not in folders:
+                    Path(entry.path).rmdir() if entry.is_dir() else Path(entry.path).unlink()
             for folder in folders:
-                folder.mkdir(exist_ok=True)
-            for path, (old, content) in known.items():
-                if stamp(path) != old:
-                    if path in held and not (path.exists() and path.samefile(held[path])):
+                Path(folder).mkdir(exist_ok=True)
+            now = self.stamps()
+            for stamp, content in known.items():
+                if now.get(stamp.path) != stamp:
+                    path = Path(stamp.path)
+                    if stamp.path in held and not (path.exists() and path.samefile(held[stamp.path])):
                         path.unlink(missing_ok=True)
-                        os.link(held[path], path)
-                    with path.open("r+b" if path in held else "wb") as file:
+                        os.link(held[stamp.path], path)
+                    with path.open("r+b" if stamp.path in held else "wb") as file:
                         file.write(content)
                         file.truncate()
 

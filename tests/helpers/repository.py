@@ -59,6 +59,16 @@ class Repository:
         shutil.copytree(self.root, root, symlinks=True, copy_function=shutil.copy2)
         return Repository(root)
 
+    def from_nothing(self, root: Path) -> Repository:
+        """A copy of which nothing is made."""
+        made = shutil.ignore_patterns(".snakemake", "cache", "tmp", "dvc.lock", "results", "data", "logs")
+
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            return set() if folder.startswith(str(self.root / "src")) else made(folder, names)
+
+        shutil.copytree(self.root, root, ignore=left_out)
+        return Repository(root)
+
     def clone(self, root: Path) -> Repository:
         """A git clone, as another person would have it: no results but those in git."""
         subprocess.run(["git", "clone", "--quiet", str(self.root), str(root)], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import Study
 
 from latent_atlas.errors import LatentAtlasError
 from latent_atlas.files import write_safetensors
+from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.models.checkpoints import Checkpoint, load_state
 from latent_atlas.models.registry import build
 
@@ -40,6 +43,20 @@ def test_as_it_was_written(tmp_path: Path) -> None:
     loaded = Checkpoint.load(write(tmp_path / "m.safetensors", state))
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.model.state_dict().items())
     assert all(tensor.device.type == "cpu" for tensor in loaded.model.state_dict().values())
+
+
+def test_swapped_manifolds_are_named(study: Study, trained: Study, digits_file: Path) -> None:
+    checkpoints = study.folder / "checkpoints"
+    shutil.copytree(trained.folder / "checkpoints", checkpoints)
+    for path, other in (("fc2", "fc4"), ("pca2", "pca2_uncentred")):
+        shutil.copy(checkpoints / f"{other}.safetensors", checkpoints / f"{path}.safetensors")
+        done = study.run(
+            *("tangents", "--name", path, "--manifold", f"checkpoints/{path}.safetensors"),
+            *("--images", digits_file, "--folder", "results"),
+        )
+        assert done.exit_code == 1
+        assert f"checkpoints/{path}.safetensors holds the manifold '{other}' where '{path}' is needed" in done.output
+        assert load_manifold(checkpoints / f"{path}.safetensors").latent_dim  # outside a study, a copy is a copy
 
 
 @pytest.mark.parametrize(

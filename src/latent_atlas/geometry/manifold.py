@@ -13,7 +13,7 @@ import math
 import textwrap
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from latent_atlas.geometry.derivatives import Pushforward
 from latent_atlas.kernels.convolutions import faster
 from latent_atlas.models.adapters import of_functions
 from latent_atlas.models.checkpoints import KIND as AUTOENCODER
-from latent_atlas.models.checkpoints import Checkpoint, check_numbers, image_shape
+from latent_atlas.models.checkpoints import Checkpoint, check_name, check_numbers, image_shape
 from latent_atlas.models.surroundings import computing, copied, differentiable, is_known
 from latent_atlas.models.trial import trial
 
@@ -474,9 +474,13 @@ class PrincipalSubspace(Manifold):
         components, mean = self.components.to(device, dtype), self.mean.to(device, dtype)
         return PrincipalSubspace(components, mean, self.image_shape, self.family)
 
-    def save(self, path: Path) -> None:
-        """Write it to one safetensors file, which :func:`load_manifold` reads."""
-        metadata = {"kind": PCA, "family": self.family, "image_shape": json.dumps(self.image_shape)}
+    def save(self, path: Path, record: Mapping[str, str] | None = None) -> None:
+        """Write it and what is known of it to one safetensors file, which :func:`load_manifold` reads."""
+        metadata = dict(record or {}) | {
+            "kind": PCA,
+            "family": self.family,
+            "image_shape": json.dumps(self.image_shape),
+        }
         write_safetensors(path, {"components": self.components, "mean": self.mean}, metadata)
 
 
@@ -506,18 +510,20 @@ class PixelSpace(Manifold):
         return PixelSpace(self.image_shape, dtype)
 
 
-def load_manifold(path: Path, trust: Collection[str] = ()) -> Manifold:
+def load_manifold(path: Path, trust: Collection[str] = (), name: str | None = None) -> Manifold:
     """The manifold that a safetensors file holds, in the precision that it was stored in.
 
     ``trust`` names the architectures and adapters (``module:name``) outside this package whose code may be run.
+    ``name`` is that of the manifold that a file of a study must hold; a file that names none is taken.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, holds no manifold, or names an architecture that is not trusted.
+        If the file is missing, damaged, holds no manifold or another one, or names an architecture that is not trusted.
     """
     metadata, tensors = read_safetensors(path, CheckpointError)
     kind = metadata.get("kind")
+    check_name(path, metadata, name)
     if kind == AUTOENCODER:
         checkpoint = Checkpoint.load(path, trust)
         family = checkpoint.architecture.rpartition(":")[2]

@@ -21,6 +21,7 @@ from latent_atlas.models.adapters import Adapted
 from latent_atlas.models.surroundings import copied
 
 KIND = "autoencoder"
+NAME = "manifold"  # the entry of the metadata with the name of a manifold in its study
 SHOWN = 4  # names in an error message
 LONGEST_OPTIONS = 10_000  # characters of the options in metadata: each may stand for a layer
 LARGEST_IMAGE = 10**8  # numbers of an image that metadata may name
@@ -73,21 +74,22 @@ class Checkpoint:
         write_safetensors(path, self.model.state_dict(), metadata)
 
     @classmethod
-    def load(cls, path: Path, trust: Collection[str] = ()) -> Checkpoint:
+    def load(cls, path: Path, trust: Collection[str] = (), name: str | None = None) -> Checkpoint:
         """Read a checkpoint and build its network, in eval mode, on the CPU.
 
         Building a network runs the code of its class and of its adapter, so a file may name those of this package only,
-        and those in ``trust``, each as ``module:name``.
+        and those in ``trust``, each as ``module:name``. ``name`` is that of the manifold which must be in it.
 
         Raises
         ------
         CheckpointError
-            If the file is missing, damaged, no autoencoder, names an architecture or an adapter that is not trusted,
-            does not fit those that it names, or holds weights that are no numbers.
+            If the file is missing, damaged, no autoencoder or that of another manifold, names an architecture or an
+            adapter that is not trusted, does not fit those that it names, or holds weights that are no numbers.
         """
         metadata, state = read_safetensors(path, CheckpointError)
         if metadata.get("kind") != KIND:
             raise CheckpointError(f"{path} is not an autoencoder's checkpoint (its kind is {metadata.get('kind')!r})")
+        check_name(path, metadata, name)
         architecture, adapter = metadata.get("architecture", ""), metadata.get("adapter")
         trusted = {trust} if isinstance(trust, str) else set(trust)
         foreign = [] if registry.is_built_in(architecture) else [("architecture", architecture)]
@@ -128,6 +130,15 @@ class Checkpoint:
             model.take_given(state)
         load_state(model, state, source)
         return cls(model.eval(), architecture, shape, latent_dim, options, record, adapter, build)
+
+
+def check_name(path: Path, metadata: Mapping[str, str], name: str | None) -> None:
+    """Refuse by CheckpointError a file that says that it holds another manifold than ``name``, where that is given."""
+    if name is not None and (stored := metadata.get(NAME, name)) != name:
+        raise CheckpointError(
+            f"{path} holds the manifold {stored!r} where {name!r} is needed: if files were swapped, bring them back "
+            f"(dvc checkout --force {path}), or delete it and run the workflow again"
+        )
 
 
 def image_shape(text: str) -> tuple[int, int, int]:

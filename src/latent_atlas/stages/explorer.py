@@ -31,7 +31,7 @@ SEGMENTS = 28  # of a geodesic
 
 def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Path, geodesics: Path) -> None:
     """Export one manifold's decoder and its Jacobian for the explorer, with the codes of the images to pick from."""
-    surface = load_manifold(manifold, architectures(params))
+    surface = load_manifold(manifold, architectures(params), name)
     data = Images.load(images)
     pairs = shown_pairs(geodesics, name)
     exact = surface.to(torch.float64)

@@ -31,7 +31,7 @@ def factors(params: Params, name: str, manifold: Path, images: Path, folder: Pat
     data = Images.load(images)
     if data.train_factors is None or data.test_factors is None:
         raise DataError(f"the factors of {data.name} are not known: name the dataset shapes, or leave this stage out")
-    surface = load_manifold(manifold, architectures(params)).to(torch.float64)
+    surface = load_manifold(manifold, architectures(params), name).to(torch.float64)
     pixels, keys = tables.measured_images(params, data)
     by_split = {"train": data.train_factors, "test": data.test_factors}
     known = torch.stack([by_split[split][image] for split, image in keys[["split", "image"]].to_numpy()])  # N x f

@@ -29,7 +29,7 @@ STARTS = ("line", "neighbours")
 
 def geodesics(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Geodesics between the pairs of examples and between random pairs of test images, on one manifold."""
-    surface = load_manifold(manifold, architectures(params))
+    surface = load_manifold(manifold, architectures(params), name)
     data, config = Images.load(images), params.geodesics
     pairs = _pairs(params, data)
     pixels = torch.stack([data.pixels(split)[i] for place in pairs.values() for split, i in place])  # 2·B x C x H x W

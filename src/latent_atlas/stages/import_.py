@@ -10,7 +10,7 @@ import torch
 from latent_atlas.command import log
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.models.adapters import Adapted
-from latent_atlas.models.checkpoints import Checkpoint, load_state
+from latent_atlas.models.checkpoints import NAME, Checkpoint, load_state
 from latent_atlas.models.foreign import read_codes, read_state_dict
 from latent_atlas.models.given import GivenCodes
 from latent_atlas.models.provenance import provenance
@@ -53,6 +53,7 @@ def import_(params: Params, name: str, images: Path, state_dict: Path, codes: Pa
             f"[0, 1]: if it was trained on another range, name an adapter that converts (docs/models.md)"
         )
     record = provenance(data.checksum) | {
+        NAME: name,
         "imported_from": state_dict.name,
         "train_mse": f"{mean_error(network, data.train):.9g}",
         "test_mse": f"{mean_error(network, data.test):.9g}",

@@ -28,7 +28,9 @@ def interpolate(params: Params, name: str, manifold: Path | None, images: Path, 
     Without a manifold, along the straight line of pixels.
     """
     data = Images.load(images)
-    surface = load_manifold(manifold, architectures(params)).to(torch.float64) if manifold else PixelSpace(data.shape)
+    surface = (
+        load_manifold(manifold, architectures(params), name).to(torch.float64) if manifold else PixelSpace(data.shape)
+    )
     config = params.interpolate
     chosen = torch.linspace(0, config.steps, config.shown).round().long()
     first = (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def invariance(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Displacements of the examples, split at one manifold's tangent spaces, and angles over the size of the step."""
-    surface = load_manifold(manifold, architectures(params))
+    surface = load_manifold(manifold, architectures(params), name)
     if params.sample.precision == "float64" or surface.latent_dim <= params.sample.exact_up_to:
         surface = surface.to(torch.float64)
     data = Images.load(images)

@@ -26,7 +26,7 @@ def invariance_epochs(
     params: Params, name: str, checkpoint: Path, snapshots: Path, curve: Path, images: Path, folder: Path
 ) -> None:
     """Angles at one example after each epoch of a training, beside the test error."""
-    final = Checkpoint.load(checkpoint, architectures(params))
+    final = Checkpoint.load(checkpoint, architectures(params), name)
     errors = tables.read_of(name, curve).set_index("epoch")["test_mse"]
     states = tables.tensors_of(name, snapshots)
     study = params.invariance.epoch_study

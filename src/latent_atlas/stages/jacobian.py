@@ -30,7 +30,7 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     coordinates than ``sample.exact_up_to``, products in that precision give limits at both, and there is no comparison
     with float32.
     """
-    stored = load_manifold(manifold, architectures(params))
+    stored = load_manifold(manifold, architectures(params), name)
     sample = params.sample
     whole, precise = stored.latent_dim <= sample.exact_up_to, sample.precision == "float64"
     surface = stored.to(torch.float64 if whole or precise else torch.float32)

@@ -31,7 +31,7 @@ TABLES = {
 
 def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
     """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
-    loaded = Checkpoint.load(checkpoint, architectures(params))
+    loaded = Checkpoint.load(checkpoint, architectures(params), name)
     examples = {
         "encoder": (torch.zeros(1, *loaded.input_shape), geometry.submersion),
         "decoder": (torch.zeros(1, loaded.latent_dim), geometry.immersion),

@@ -12,6 +12,7 @@ from latent_atlas.data.images import Images
 from latent_atlas.files import write_tables
 from latent_atlas.geometry import reconstruction
 from latent_atlas.geometry.pca import PrincipalComponents, fit
+from latent_atlas.models.checkpoints import NAME
 from latent_atlas.report.figures.pca import plot_pca
 from latent_atlas.report.figures.style import save
 from latent_atlas.study.manifolds import pca_manifolds
@@ -40,7 +41,7 @@ def pca(params: Params, images: Path, folder: Path, checkpoints: Path) -> None:
     write_tables(folder, {"summary.csv": table, "baselines.csv": errors_of_baselines(principal, data)})
     save(plot_pca(table, sorted(params.pca.latent_dims)), folder / "spectrum.svg")
     for name, subspace in wanted.items():
-        subspace.save(checkpoints / f"{name}.safetensors")
+        subspace.save(checkpoints / f"{name}.safetensors", {NAME: name})
     log.info(f"{len(share)} components; manifolds: {', '.join(wanted)}")
 
 

@@ -25,7 +25,7 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
 
     Of the latter the closest point of the surface is searched as well.
     """
-    surface = load_manifold(manifold, architectures(params))
+    surface = load_manifold(manifold, architectures(params), name)
     data = Images.load(images)
     head = tables.head(params, name, surface.latent_dim)
     rows, shown = [], {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def tangents(params: Params, name: str, manifold: Path, images: Path, folder: Path) -> None:
     """Draw every column of one manifold's decoder Jacobian at an example, and an orthonormal basis of their span."""
-    surface = load_manifold(manifold, architectures(params)).to(torch.float64)
+    surface = load_manifold(manifold, architectures(params), name).to(torch.float64)
     example = params.tangents.example
     x = Images.load(images).examples({example: params.examples[example]}, torch.float64)  # 1 x C x H x W
     jacobian = surface.jacobian(surface.encode(x))[0]  # CHW x k

@@ -30,7 +30,7 @@ COURSE = ["manifold", "model", "seed", "latent_dim", "epoch", "split", "image", 
 def tangents_shared(params: Params, checkpoints: Path, trainings: Path, images: Path, folder: Path) -> None:
     """Principal angles between the tangent spaces of manifolds at the same images, and in the course of trainings."""
     trust = architectures(params)
-    surfaces = {name: load_manifold(checkpoints / f"{name}.safetensors", trust) for name in manifolds(params)}
+    surfaces = {name: load_manifold(checkpoints / f"{name}.safetensors", trust, name) for name in manifolds(params)}
     heads = pd.DataFrame([head(params, name, surface.latent_dim) for name, surface in surfaces.items()])
     heads = heads.astype({"seed": "Int64"}).set_index("manifold")
     pixels, keys = measured_images(params, Images.load(images))

@@ -12,7 +12,7 @@ import torch
 from latent_atlas.command import add_metadata, log, report_progress
 from latent_atlas.data.images import Images
 from latent_atlas.files import write_safetensors, write_tables
-from latent_atlas.models.checkpoints import Checkpoint
+from latent_atlas.models.checkpoints import NAME, Checkpoint
 from latent_atlas.models.provenance import provenance
 from latent_atlas.models.registry import build
 from latent_atlas.models.trial import trial
@@ -77,6 +77,7 @@ def train(
             f"gives {constant:.5f}; try more training.epochs or steps, or another training.peak_learning_rate"
         )
     record = provenance(data.checksum) | {
+        NAME: name,
         "seed": str(schedule.seed),
         "epochs": epochs,
         "batch_size": str(schedule.batch_size),
