@@ -317,12 +317,21 @@ class LockFilePersistence(FilePersistence):
                 raise Refused(f"{path} does not agree with the Snakefile: run latent-atlas pipeline")
             return
         if whole:
-            if pipeline.write(path, text):
-                workflow_log("dvc.yaml brought up to date with the Snakefile")
+            update = functools.partial(self.write_pipeline, path, text)
+            update() if mode else self.record(update)
         elif not pipeline.holds(path, jobs.values(), extras):
-            subprocess.run([sys.executable, "-m", "latent_atlas.versioning.command"], check=False, capture_output=True)
+            words = [sys.executable, "-m", "latent_atlas.versioning.command"]
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            if done.returncode:
+                reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+                workflow_warning(f"{path} is not brought up to date: {reason}")
         if self._records or not self.locked:
             self.record(lambda: self.lock_file.take_over(jobs.values()))
+
+    def write_pipeline(self, path: Path, text: str) -> None:
+        """Write ``dvc.yaml`` where it has changed."""
+        if pipeline.write(path, text):
+            workflow_log("dvc.yaml brought up to date with the Snakefile")
 
     def watch(self, dag: Any) -> None:
         """Record each job that succeeds, and leave out jobs after it whose inputs have not changed."""
