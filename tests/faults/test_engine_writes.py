@@ -17,7 +17,7 @@ import pytest
 import warm
 from repository import Repository
 
-from faults import Answer, Call, Copy, Door, command, made
+from faults import Answer, Call, Copy, Door, command, made, noted
 from latent_atlas.versioning.pipeline import stages_of
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES, "EIO": errno.EIO, "full": errno.ENOSPC}  # full: from then on
@@ -144,7 +144,7 @@ def test_writes_beside_the_jobs(
     bench = Bench(undisturbed, engine, tmp_path, library)
     calls: list[Call] = []
     bench.new()
-    done = bench.run(answer=lambda call, _: calls.append(call) or 0)
+    done = bench.run(answer=noted(calls))
     assert done.returncode == 0, done.stderr
     assert bench.contents() == bench.wanted
     every = [(number, error) for error in ERRORS for number in range(sum(map(which, calls)))]

@@ -23,7 +23,7 @@ import pytest
 import warm
 from repository import Repository
 
-from faults import JOBS, Answer, Call, Copy, Door, Ended, command, made
+from faults import JOBS, Answer, Call, Copy, Door, Ended, command, made, noted
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES, "EIO": errno.EIO, "full": errno.ENOSPC}  # full: from then on
 OVER_OLDER = ("EIO", "full")  # older outputs are there; else none
@@ -234,7 +234,7 @@ def bench(job: str, undisturbed: Repository, library: str, tmp_path: Path) -> It
 def test_each_write_of_a_stage(job: str, amount: str, bench: Bench, count: Callable[..., None]) -> None:
     made_undisturbed: list[Call] = []
     bench.prepare(older=True)
-    done = bench.run(lambda call, _: made_undisturbed.append(call) or 0)
+    done = bench.run(noted(made_undisturbed))
     assert done.returncode == 0, done.stderr
     assert {"open", "write", "fsync", "rename"} <= {call.name for call in made_undisturbed}
     # One function writes everything: under a temporary name.

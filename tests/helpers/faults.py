@@ -74,6 +74,16 @@ def made(call: Call, copy: Copy) -> int:
     return 0
 
 
+def noted(calls: list[Call]) -> Answer:
+    """The answer that lets all calls be made, and adds them to a list."""
+
+    def answer(call: Call, copy: Copy) -> int:
+        calls.append(call)
+        return 0
+
+    return answer
+
+
 class Door(socketserver.ThreadingUnixStreamServer):
     """Answers the calls of processes that are started with its ``environment`` and the preloaded library.
 

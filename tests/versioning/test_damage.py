@@ -137,6 +137,19 @@ def test_without_them_they_are_made_anew(folder: Path) -> None:
     assert YAML(typ="safe").load((folder / "dvc.lock").read_text()) == before
 
 
+def test_half_an_object_of_the_cache_is_replaced(folder: Path) -> None:
+    """An interrupted copy may leave it, not protected yet, under the name of the whole one."""
+    whole = b"a\n"
+    name = hashlib.md5(whole).hexdigest()
+    half = folder / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+    assert half.read_bytes() == whole
+    half.unlink()
+    half.touch()
+    (folder / "dvc.lock").unlink()
+    run(folder, "snakemake", "--cores", "1", check=True)
+    assert half.read_bytes() == whole
+
+
 def test_entries_are_in_order(folder: Path) -> None:
     assert list(YAML(typ="safe").load((folder / "dvc.lock").read_text())["stages"]) == ["one-a", "one-b", "one-c"]
 

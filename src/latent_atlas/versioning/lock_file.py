@@ -314,6 +314,7 @@ class LockFile:
 
     def _cached(self, repo: Repo, entry: dict[str, Any]) -> bool:
         """Copy the outputs of an entry to DVC's cache; False if one differs from the entry."""
+        from dvc_objects.errors import ObjectFormatError
         from dvc_objects.fs.local import localfs
 
         outs = _hashes_of(entry, "outs")
@@ -323,6 +324,8 @@ class LockFile:
             return False
         for path, found in outs.items():
             if found and not held_by_git(path, self.in_git):
+                with contextlib.suppress(ObjectFormatError, FileNotFoundError):
+                    repo.cache.local.check(found)  # which removes what an interrupted copy has left there
                 repo.cache.local.add(str(self.root / path), localfs, found)
         return True
 
