@@ -44,13 +44,45 @@ function asCsv(table: HTMLTableElement): string {
   return [named, ...written].map(line).join("\r\n") + "\r\n";
 }
 
+const LONG = 24; // letters of a text, from which on it takes the whole width of a stacked row
+
+/** Give each cell the name of its column, which a stacked row shows, and each part its role, which survives the layout. */
+function label(table: HTMLTableElement): void {
+  const heads = [...table.tHead!.rows[0]!.cells].map((head) => head.textContent!.trim());
+  table.setAttribute("role", "table");
+  for (const part of [table.tHead!, table.tBodies[0]!]) part.setAttribute("role", "rowgroup");
+  for (const row of table.rows) {
+    row.setAttribute("role", "row");
+    [...row.cells].forEach((cell, place) => {
+      cell.setAttribute("role", { col: "columnheader", row: "rowheader" }[cell.scope] ?? "cell");
+      if (row.parentElement === table.tHead) return;
+      cell.dataset.label = heads[place];
+      cell.classList.toggle("words", cell.textContent!.length > LONG && cell.className !== "number");
+    });
+  }
+}
+
+/** A table that is wider than its place gets smaller type; if that is not enough, the cells of each row are stacked. */
+const widths = new WeakMap<Element, number>();
+const fitting = new ResizeObserver((places) => {
+  for (const { target, contentRect } of places) {
+    if (contentRect.width === 0 || widths.get(target) === contentRect.width) continue;
+    widths.set(target, contentRect.width);
+    target.classList.remove("stacked", "tight");
+    for (const kind of ["tight", "stacked"]) target.classList.toggle(kind, target.scrollWidth > target.clientWidth);
+  }
+  reach();
+});
+
 function enhance(table: HTMLTableElement): void {
+  label(table);
   [...table.tHead!.rows[0]!.cells].forEach((head, column) => {
     const button = make("button", head.textContent!.trim());
     button.type = "button";
     button.addEventListener("click", () => sortBy(table, column));
     head.replaceChildren(button);
   });
+  fitting.observe(table.parentElement!);
   const link = make("a", "Download as CSV");
   link.className = "csv";
   link.download = `${(table.closest("section")?.id ?? "table").replace(/-+/g, "-")}.csv`;
@@ -201,7 +233,7 @@ document.querySelectorAll<HTMLButtonElement>("button.read").forEach((button) => 
 });
 /** What is wider than its place can be reached, and so scrolled, by the keyboard. */
 function reach(): void {
-  document.querySelectorAll<HTMLElement>(".shown").forEach((part) => {
+  document.querySelectorAll<HTMLElement>(".scroll").forEach((part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0;
     else part.removeAttribute("tabindex");
   });
