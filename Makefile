@@ -12,7 +12,7 @@ REPORT := results/report/index.html
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
-	@$(BIN)/snakemake --cores $(CORES)
+	@LATENT_ATLAS_RUN='make $@' $(BIN)/latent-atlas run --cores $(CORES)
 	@echo "The report: $(CURDIR)/$(REPORT)"
 
 ## demo: a study of one minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
@@ -22,12 +22,12 @@ study: $(VENV)/installed
 demo objectives shapes seeds: $(VENV)/installed
 	@mkdir -p $@
 	@cp studies/$@.yaml $@/params.yaml
-	@cd $@ && $(CURDIR)/$(BIN)/snakemake --snakefile $(CURDIR)/Snakefile --cores $(CORES)
+	@cd $@ && LATENT_ATLAS_RUN='make $@' $(CURDIR)/$(BIN)/latent-atlas run --cores $(CORES)
 	@echo "The report: $(CURDIR)/$@/$(REPORT)"
 
 ## partial-report: run the pipeline past failed jobs, then write a page of what is there, in results/partial
 partial-report: $(VENV)/installed
-	-@$(BIN)/snakemake --cores $(CORES) --keep-going
+	-@LATENT_ATLAS_RUN='make $@' $(BIN)/latent-atlas run --cores $(CORES) --keep-going
 	@$(BIN)/latent-atlas report --partial --results results --images data/images.safetensors \
 		--origins .latent-atlas/origins.json --folder results/partial
 	@echo "The page: $(CURDIR)/results/partial/index.html"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import ROOT, Study
+from support import COMMAND, ROOT, Study
 
 from snakemake_logger_plugin_latent_atlas import KEPT
 
@@ -71,6 +71,35 @@ def test_ctrl_c_says_how_to_go_on(own: Study) -> None:
     assert not re.search("Traceback|Error|Aborted", said), said
     assert time.monotonic() - interrupted < 20  # two seconds where nothing else runs
     assert [*own.folder.glob("results/checkpoints/[!.]*.resume")]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["ast", "click", "latent_atlas.signatures", "latent_atlas.study.starting", "snakemake.common", "snakemake.workflow",
+     "snakemake.cli", "snakemake.logging", "latent_atlas.study.schema", "latent_atlas.study.sources"],
+)  # fmt: skip
+def test_ctrl_c_while_it_starts_is_one_sentence(moment: str, own: Study) -> None:
+    """Interrupted when a module has just been imported, by ``latent-atlas`` or by what it becomes."""
+    run = subprocess.Popen(
+        [COMMAND, "run", "--cores", "2", TARGET], cwd=own.folder, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.rpartition("|")[2].strip() == moment:
+            break
+    else:
+        pytest.fail(f"{moment} was not imported")
+    os.killpg(run.pid, signal.SIGINT)
+    interrupted = time.monotonic()
+    said = [line for line in run.communicate(timeout=60)[1].splitlines() if not line.startswith("import time:")]
+    assert run.returncode
+    assert "nothing has changed" in said[-1]
+    assert said[-1].endswith(f"To go on: latent-atlas run --cores 2 {TARGET}")
+    assert not re.search("Traceback|Error|Aborted", "\n".join(said))
+    assert time.monotonic() - interrupted < 20  # two seconds where nothing else runs
+    assert not (own.folder / "results").exists()
 
 
 def test_failure_names_the_job_its_log_and_how_to_go_on(own: Study) -> None:

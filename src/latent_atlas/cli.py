@@ -5,15 +5,32 @@ A stage's command, its module in ``stages`` and its rule have the same name; a n
 
 from __future__ import annotations
 
-import ast
-import importlib
-import keyword
 import os
+import shlex
+import signal
 import sys
-from pathlib import Path
-from typing import Any
+import threading
+from types import FrameType
 
-from latent_atlas.cluster import fork_server
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    again = shlex.join(["latent-atlas", *sys.argv[1:]])
+    os.write(2, f"\nInterrupted: nothing has changed. To go on: {os.environ.get('LATENT_ATLAS_RUN', again)}\n".encode())
+    os._exit(128 + number)
+
+
+# Ctrl-C while modules are loaded shows one sentence; afterwards click answers it, or the process that `run` becomes.
+_main = threading.current_thread() is threading.main_thread()
+if _loading := _main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupted)
+
+import ast  # noqa: E402
+import importlib  # noqa: E402
+import keyword  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from latent_atlas.cluster import fork_server  # noqa: E402
 
 fork_server.hand_over()  # to a process that has loaded the rest already, if a run of Snakemake has one
 
@@ -23,6 +40,9 @@ except ModuleNotFoundError:
     sys.exit("latent-atlas: the command line needs the workflow's packages: pip install 'latent-atlas[workflow]'")
 
 from latent_atlas.signatures import Signature, command, definition, signature  # noqa: E402
+
+if _loading and sys.argv[1:2] != ["run"]:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread each unless the caller says otherwise, so that a job gives the same bytes whoever starts it.
 # Set before numpy or torch is loaded, which read these once.

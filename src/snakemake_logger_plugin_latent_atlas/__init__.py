@@ -13,13 +13,14 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter, format_percentage, get_event
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from latent_atlas.study.starting import RUN, started, unless_interrupted
 
 # What Snakemake says on its way that tells nothing of the study.
 NOISE = re.compile(
@@ -34,7 +35,6 @@ FAILURES = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}  # of the 
 OF_PARAMETERS = re.compile(r'WorkflowError in file "[^"]*common\.smk", line \d+:\n(.*?)(\n  File "[^\n]*)*', re.DOTALL)
 OF_COMMAND = re.compile(r"RuleException:\nCalledProcessError")  # after the failure of the job itself
 TARGETS = ("all", "study")  # rules that only name what is asked for
-RUN = "LATENT_ATLAS_RUN"  # set where latent-atlas run has put --snakefile FILE before the arguments
 KEPT = "Finished jobs are kept, and a training goes on from its last whole epoch."
 
 
@@ -57,7 +57,7 @@ class LogHandler(LogHandlerBase):
         self.begun = time.monotonic()
         self.progress = ""
         self.interrupted = False
-        sys.excepthook = _unless_interrupted
+        sys.excepthook = unless_interrupted
 
     writes_to_stream = has_filter = has_formatter = True
     writes_to_file = needs_rulegraph = False
@@ -65,6 +65,7 @@ class LogHandler(LogHandlerBase):
     def emit(self, record: logging.LogRecord) -> None:
         event, values = get_event(record), vars(record)
         if event == LogEvent.JOB_INFO:
+            started()  # of a Snakefile that does not say so
             chosen = (str(value) for _, value in (values["wildcards"] or {}).items())
             self.jobs[values["jobid"]] = " ".join([values["rule_name"], *chosen])
         if self.usual.filter(record) or (event in FAILURES and Quietness.ALL not in self.usual.quiet):
@@ -111,22 +112,13 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """The last line: what is kept, and how to go on."""
         after = f" after {self.progress}" if self.progress else ""
-        typed = ["latent-atlas", "run", *sys.argv[3:]] if RUN in os.environ else ["snakemake", *sys.argv[1:]]
-        again = f"To go on: {shlex.join(typed)}\n"
+        again = f"To go on: {os.environ.get(RUN) or shlex.join(['snakemake', *sys.argv[1:]])}\n"
         if self.interrupted:
             self.screen.stream.write(f"Interrupted{after}. {KEPT} {again}")
         elif self.failed and self.rules:
             self.screen.stream.write(f"Failed{after}: {', '.join(self.failed)}. {KEPT} {again}")
         self.interrupted, self.failed = False, {}
         super().close()
-
-
-def _unless_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show what ends Snakemake; of Ctrl-C while it reads the rules and plans, one line."""
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("Interrupted before a job has started: nothing has changed.\n")
-    else:
-        sys.__excepthook__(kind, error, trace)
 
 
 class _Text(logging.Formatter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -449,6 +451,28 @@ class TestImages:
         assert ticks(axes) == NAMES
         assert axes.get_yticks().tolist() == [2.5, 7.5]
         assert axes.get_title() == "title"
+
+    @pytest.mark.parametrize("models", [20, 30])
+    def test_interpolations_of_many_models_are_drawn_in_columns(self, models: int, tmp_path: Path) -> None:
+        """Every row and name once, a model's two rows together, at most 2,500 pixels high."""
+        pixels = random(2 * models, 7, 1, 8, 8).sigmoid()
+        names = [f"conv{number}, {path}" for number in range(models) for path in ("line", "geodesic")]
+        axes = la.plot_interpolation(dict(zip(names, pixels, strict=True)), "title")
+        assert [*ticks(axes), *words(axes)] == names
+        assert len(ticks(axes)) % 2 == 0
+        places = [text.get_position() for text in axes.texts]
+        canvas, width = shown(axes), 7 * 9
+        for number, name in enumerate(names[: len(ticks(axes))]):
+            expected = base.mosaic(pixels[names.index(name)], 7)
+            np.testing.assert_array_equal(canvas[9 * number : 9 * number + 9, :width], expected)
+        for text, (x, y) in zip(words(axes), places, strict=True):
+            start, top = math.ceil(x), round(y - 4.5)
+            expected = base.mosaic(pixels[names.index(text)], 7)
+            found = next(s for s in range(start, start + 3) if (canvas[top : top + 9, s : s + width] == expected).all())
+            assert found > width
+        base.save(axes, tmp_path / "drawn.png")
+        with PIL.Image.open(tmp_path / "drawn.png") as drawn:
+            assert max(drawn.size) <= 2500
 
     def test_tangents(self) -> None:
         vectors = random(3, 1, 4, 5) - 0.8

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page
 from support import ROOT, Study
 
 from latent_atlas.report.assets import EXPLORER, PLOTS, static
+from latent_atlas.stages.report import page as render
 
 pytestmark = pytest.mark.browser
 
@@ -167,9 +168,76 @@ def test_nothing_is_wider_than_the_window(width: int, page: Page) -> None:
     assert page.evaluate(beyond) == []
 
 
+def with_models(content: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The data of a report, in whose tables as many rows as there are names begin with these."""
+    for section in content["sections"]:
+        for table in [*section["tables"], *section["folded_tables"]]:
+            rows = table["rows"] * len(names)
+            table["rows"] = [[{**row[0], "text": name}, *row[1:]] for name, row in zip(names, rows, strict=False)]
+    return content
+
+
+@pytest.mark.parametrize("width", [380, 768, 1280])
+@pytest.mark.parametrize("models", ["as it is", "30 models", "long names", "default study"])
+def test_no_table_is_scrolled_sideways(models: str, width: int, browser: Browser, folder: Path) -> None:
+    file = folder / "index.html"
+    if models == "default study":
+        file = ROOT / "results/report/index.html"
+        if not file.is_file():
+            pytest.skip("needs a run of the study here")
+        content = json.loads(file.with_name("data.json").read_text("utf-8"))
+        file = folder / "study.html"
+        file.write_text(render(content), "utf-8")
+    elif models != "as it is":
+        names = [f"{'a_model_of_many_letters_' if models == 'long names' else 'conv'}{k}" for k in range(2, 32)]
+        content = json.loads((folder / "data.json").read_text("utf-8"))
+        file = folder / "many.html"
+        file.write_text(render(with_models(content, names)), "utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"file://{file}")
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    page.wait_for_timeout(200)  # tables that were folded are fitted when they are seen
+    wider = "parts => parts.filter(part => part.scrollWidth > part.clientWidth).map(part => part.ariaLabel)"
+    places = page.locator(".scroll:has(table)")
+    assert places.count() > 10
+    assert page.eval_on_selector_all(".scroll:has(table)", wider) == []
+    assert page.eval_on_selector_all(".scroll.stacked", "parts => parts.length") > (0 if width == 380 else -1)
+    beyond = "parts => parts.filter(part => !part.closest('.shown, .skip') && part.getBoundingClientRect().right > "
+    assert page.eval_on_selector_all("body *", f"{beyond}{width} + 1).map(part => part.outerHTML.slice(0, 80))") == []
+    page.close()
+
+
+def test_stacked_tables_name_sort_and_save_their_values(page: Page, tmp_path: Path) -> None:
+    wide, narrow = tmp_path / "wide.csv", tmp_path / "narrow.csv"
+    for file, width in ((wide, 1280), (narrow, 380)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function("stacked => !!document.querySelector('.stacked table') === stacked || !stacked",
+                               arg=width == 380)  # fmt: skip
+        with page.expect_download() as download:
+            page.locator("a.csv").first.click()
+        download.value.save_as(file)
+    assert narrow.read_bytes() == wide.read_bytes()
+    assert page.locator(".scroll.stacked").first.locator("table").evaluate("t => t === document.querySelector('table')")
+    table = page.get_by_role("table").first
+    heads = table.get_by_role("columnheader").all_text_contents()
+    assert "error" in heads
+    row = table.get_by_role("row").nth(1)
+    assert row.get_by_role("rowheader").count() == 1
+    assert row.get_by_role("rowheader").count() + row.get_by_role("cell").count() == len(heads)
+    names = "row => [...row.cells].map(cell => getComputedStyle(cell, '::before').content)"
+    assert [name.partition("/")[0].strip().strip('"') for name in row.evaluate(names)] == heads
+    tops = "row => new Set([...row.cells].map(cell => cell.getBoundingClientRect().top)).size"
+    assert row.evaluate(tops) > 2  # one below the other
+    place = heads.index("error")
+    before = column(page, place)
+    table.get_by_role("button", name="error", exact=True).click()
+    assert column(page, place) == sorted(before, key=lambda text: float(text.split()[0]))
+
+
+@pytest.mark.parametrize("width", [380, 1280])
 @pytest.mark.parametrize("theme", THEMES)
-def test_accessible(theme: Literal["light", "dark"], browser: Browser, folder: Path) -> None:
-    page = browser.new_page(color_scheme=theme)
+def test_accessible(theme: Literal["light", "dark"], width: int, browser: Browser, folder: Path) -> None:
+    page = browser.new_page(color_scheme=theme, viewport={"width": width, "height": 900})
     page.goto(f"file://{folder / 'index.html'}")
     found = Axe().run(page).response["violations"]
     grave = [(one["id"], one["nodes"][0]["html"][:120]) for one in found if one["impact"] in ("serious", "critical")]

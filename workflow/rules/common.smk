@@ -35,6 +35,7 @@ from latent_atlas.study.sources import (
     values_of_wildcards,
     without_storage,
 )
+from latent_atlas.study.starting import started
 from latent_atlas.study.sources import parameters as parameters_text
 from latent_atlas.study.sources import sources as source_files
 from latent_atlas.versioning import attach
@@ -87,6 +88,8 @@ try:
     DATASET_FILES = [here(file) for file in dataset_files(STUDY.dataset)]
 except LatentAtlasError as error:
     raise WorkflowError(str(error))
+
+started()
 
 # What says how often each model is trained. DVC takes a key that the file lacks for a change.
 SEEDS = ["training.seed", *({"seeds"} & VALUES.keys())]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -28,8 +30,11 @@ def run(arguments: tuple[str, ...]) -> None:
     """
     snakefile = "Snakefile" if Path("Snakefile").is_file() else str(SNAKEFILE)
     sys.stdout.flush()
-    os.environ["LATENT_ATLAS_RUN"] = "1"  # so that a run says how it was begun
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", "--snakefile", snakefile, *arguments])  # noqa: S606
+    os.environ.setdefault("LATENT_ATLAS_RUN", shlex.join(["latent-atlas", "run", *arguments]))  # or what make was told
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it can be answered there
+    start = "from latent_atlas.study.starting import start; start()"
+    command = [sys.executable, "-c", start, "--snakefile", snakefile, *arguments]
+    os.execv(sys.executable, command)  # noqa: S606
 
 
 @click.command()

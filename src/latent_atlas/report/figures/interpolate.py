@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,9 +16,15 @@ from latent_atlas.report.figures import style
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROWS = 14  # that are always drawn one below the other
+HIGHEST = 15.0  # inches, of a figure of more rows
+SMALLEST = 0.17  # inches, of the side of an image
+
 
 def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -> Axes:
     """The images of paths between the same two images, one row for each manifold.
+
+    Many rows are drawn in up to three columns: 240 rows of square images stay below 2,500 pixels.
 
     Parameters
     ----------
@@ -27,13 +35,37 @@ def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | N
         Where to draw; by default in a new figure.
     """
     count = max(map(len, rows.values()), default=0)
-    picture = style.stacked(rows, count)
-    first = next(iter(rows.values()))
-    tile = (style.PAGE_WIDTH - 1.4) / (count + 4)
-    height = tile * style.height_to_width(first)
-    with style.panel(ax, tile * count + 1.4, height * len(rows) * 1.04 + 0.4) as axes:
-        style.show(axes, picture)
-        style.label_rows(axes, list(rows), first.shape[-2] + 1)
+    width = style.stacked(rows, count).shape[1]  # pixels; DataError where there are no rows
+    first, names = next(iter(rows.values())), [style.short(name) for name in rows]
+    label = 1.4 if len(names) <= ROWS else 0.08 * max(map(len, names)) + 0.1  # inches, of the names beside the rows
+
+    def length(columns: int) -> int:
+        return math.ceil(len(rows) / columns / 2) * 2 if columns > 1 else len(rows)  # two rows of a model stay together
+
+    def tile(columns: int) -> float:
+        wide = (style.PAGE_WIDTH - columns * label) / (columns * count + (4 if columns == 1 else 0))
+        if len(rows) <= ROWS:
+            return wide
+        return max(SMALLEST, min(wide, HIGHEST / (1.04 * style.height_to_width(first) * length(columns))))
+
+    columns = max((1, 2, 3) if len(rows) > ROWS else (1,), key=tile)
+    high = tile(columns) * style.height_to_width(first) * length(columns) * 1.04
+    step = length(columns)
+    inch = (first.shape[-1] + 1) / tile(columns)  # pixels
+    parts = [dict(list(rows.items())[start : start + step]) for start in range(0, len(rows), step)]
+    pictures = [style.stacked(part, count) for part in parts]
+    gap = round(label * inch)
+    canvas = np.ones((len(pictures[0]), len(parts) * (width + gap) - gap, 3))
+    with style.panel(ax, canvas.shape[1] / inch + label, high + 0.4) as axes:
+        starts = [number * (width + gap) for number in range(len(parts))]
+        for start, picture in zip(starts, pictures, strict=True):
+            canvas[: len(picture), start : start + width] = picture
+        style.show(axes, canvas)
+        style.label_rows(axes, list(parts[0]), first.shape[-2] + 1)
+        for start, part in zip(starts[1:], parts[1:], strict=True):
+            for number, name in enumerate(part):
+                place = (start - 0.05 * inch, (number + 0.5) * (first.shape[-2] + 1))
+                axes.text(*place, style.short(name), ha="right", va="center", color=style.INK)
         axes.set_title(title)
         return axes
 
