@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,9 @@ class Kind(NamedTuple):
         """Raise ``error`` if this is neither the name of one in the package nor of the form ``module:name``."""
         if not (name in self.known() or (isinstance(name, str) and is_path(name))):
             known = ", ".join(self.known())
-            raise error(f"{name!r} is no {self.what}; choose one of {known}, or name {self.own}")
+            raise error(
+                f"{name!r} is no {self.what}{near(name, self.known())} choose one of {known}, or name {self.own}"
+            )
 
     def get(self, name: str, error: type[LatentAtlasError]) -> Any:
         """The module in the package, or what ``module:name`` names; ``error`` if there is none."""
@@ -58,6 +61,12 @@ OBJECTIVES = Kind(
     "training.objectives", "objective",
     "a function of your own as 'module:function'; with options it is a mapping such as {vae: {beta: 4.0}}",
 )  # fmt: skip
+
+
+def near(name: Any, known: Iterable[str]) -> str:
+    """How a sentence on an unknown name goes on: the most similar name as a question, or a semicolon."""
+    found = difflib.get_close_matches(str(name), known, n=1)
+    return f", did you mean {found[0]!r}?" if found else ";"
 
 
 def modules(folder: Path) -> list[str]:
@@ -115,7 +124,9 @@ def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:
         found = importlib.import_module(module)
     except ModuleNotFoundError as missing:
         if f"{module}.".startswith(f"{missing.name}."):
-            remedy = f"put {module.replace('.', '/')}.py beside the Snakefile"
+            beside = [file.stem for file in Path().glob("*.py")]
+            also = near(missing.name, beside).rstrip(";").removeprefix(", ")
+            remedy = f"{also}{' Else ' * bool(also)}put {module.replace('.', '/')}.py beside the Snakefile"
         else:
             remedy = f"{module} imports it ({place(missing)}): install it, or put it beside the Snakefile"
         raise error(f"{what}: no module named {missing.name!r}; {remedy}") from missing
@@ -129,7 +140,7 @@ def imported(path: str, what: str, error: type[LatentAtlasError]) -> Any:
         own, there = Path(*module.split(".")).with_suffix(".py"), getattr(found, "__file__", None)
         other = own.exists() and (there is None or not own.samefile(there))
         remedy = f": it is {there or 'a module of Python'}, not {own}; rename yours" if other else ""
-        raise error(f"{what}: {module} has no {name}{remedy}") from missing
+        raise error(f"{what}: {module} has no {name}{remedy or near(name, vars(found)).rstrip(';')}") from missing
 
 
 def place(error: BaseException) -> str:

@@ -29,6 +29,8 @@ NOISE = re.compile(
     r"|Job stats|The code used to generate|Removing output files|Exiting because a job|Shutting down, this might"
     r"|Cannot restore|(WorkflowError:\n)?At least one job did not complete"
 )
+# Of these nothing is said in a dry run either: the second advises options that do not go with dvc.lock.
+NEVER = re.compile(r"Using workflow specific|The code used to generate")
 INTERRUPTED = "Terminating processes on user request"
 FAILURES = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}  # of the jobs that Ctrl-C has stopped
 # The message of an error in params.yaml, which Snakemake shows between the lines of the rules that have read it.
@@ -68,6 +70,8 @@ class LogHandler(LogHandlerBase):
             started()  # of a Snakefile that does not say so
             chosen = (str(value) for _, value in (values["wildcards"] or {}).items())
             self.jobs[values["jobid"]] = " ".join([values["rule_name"], *chosen])
+        if NEVER.match(str(record.msg or "").strip()) and not self.common_settings.verbose:
+            return
         if self.usual.filter(record) or (event in FAILURES and Quietness.ALL not in self.usual.quiet):
             self.screen.emit(record)
 

@@ -304,6 +304,8 @@ class TestOwnAdapter:
             functions(f"{module}:Half")
         with pytest.raises(ModelError, match="has no Absent"):
             functions(f"{module}:Absent")
+        with pytest.raises(ModelError, match=r"has no Half1, did you mean 'Half'\?"):
+            functions(f"{module}:Half1")
         with pytest.raises(ModelError, match="'nothing' is no adapter; choose one of decoder_only, diffusers, plain"):
             functions("nothing")
 

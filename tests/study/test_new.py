@@ -57,6 +57,25 @@ def small(values: dict[str, Any]) -> None:
     values["invariance"]["transformations"] = {"rotation": {"step": 1.0}, "shift_x": {"step": 1.0}}
 
 
+@pytest.mark.parametrize(("mode", "colour", "found"), [("L", 90, "grey"), ("RGB", (90, 90, 90), "grey"),
+                                                       ("RGB", (90, 91, 90), "rgb")])  # fmt: skip
+def test_colour_is_that_of_the_pictures(mode: str, colour: Any, found: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for number in range(3):
+        Image.new(mode, (12, 12), colour).save(tmp_path / "mine" / f"{number}.png")
+    done = make(tmp_path / "study", "--images", tmp_path / "mine")
+    assert done.exit_code == 0, done.output
+    dataset = YAML(typ="safe").load(tmp_path / "study" / "params.yaml")["dataset"]
+    assert (dataset["colour"], dataset["size"]) == (found, 12)
+
+
+def test_missing_images_are_named_by_their_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = make("study", "--images", "mine")
+    assert done.exit_code
+    assert f"there are no images at mine ({tmp_path / 'mine'}): name a folder" in done.output
+
+
 class TestFolder:
     """What ``new`` makes."""
 

@@ -50,6 +50,18 @@ class TestShipped:
 class TestOneMistake:
     """A single wrong entry, and the whole line that names it."""
 
+    def test_misspelt_key_that_is_needed_is_named_once(self, study: Study) -> None:
+        del study.values["training"]["batch_size"]
+        study.edit("training.batchsize", 8)
+        assert complaints(study) == ["training.batchsize: unknown key, did you mean 'batch_size'?"]
+
+    def test_misspelt_architecture_is_a_question(self, study: Study) -> None:
+        study.edit("models.fc2.architecture", "fully_conected")
+        (line,) = complaints(study)
+        assert line.startswith(
+            "models.fc2.architecture: 'fully_conected' is no architecture, did you mean 'fully_connected'?"
+        )
+
     @pytest.mark.parametrize(
         ("key", "value", "line"),
         [
@@ -132,8 +144,9 @@ class TestOneMistake:
             (
                 "models.fc2.adapter",
                 "vea",
-                "models.fc2.adapter: 'vea' is no adapter; choose one of decoder_only, diffusers, plain, pythae, vae, "
-                "or name an object of your own with the functions encode and decode as 'module:name'",
+                "models.fc2.adapter: 'vea' is no adapter, did you mean 'vae'? choose one of decoder_only, diffusers, "
+                "plain, pythae, vae, or name an "
+                "object of your own with the functions encode and decode as 'module:name'",
             ),
             (
                 "models.fc2.adapter",

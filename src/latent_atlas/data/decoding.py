@@ -85,7 +85,11 @@ def collect(
     given = size
     if size is None or colour is None:
         sizes, grey = _survey(len(names), read)
-        size = size or max(sizes, key=lambda side: sizes[side], default=(1, 1))
+        ((size, most), *rest) = [(size, 0)] if size else sizes.most_common() or [((1, 1), 0)]
+        counts = ", ".join(f"{count} of {high}x{wide}" for (high, wide), count in sizes.most_common(SHOWN))
+        remedy = f"pictures of several sizes (height x width: {counts}): set dataset.size to resize them all"
+        if rest and rest[0][1] == most:
+            raise DataError(f"{name}: {remedy}, such as {list(size)}")
         colour = colour or ("grey" if grey else "rgb")
     pixels = space((len(names), 1 if colour == "grey" else 3, *size), scratch)
     kept: list[int] = []
@@ -109,7 +113,7 @@ def collect(
     if skipped := unreadable | others:
         shown = "; ".join(f"{which}: {why}" for which, why in list(skipped.items())[:SHOWN])
         more = f"; and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
-        log(f"skipped {len(skipped)} of {len(names)}: {shown}{more}")
+        log(f"skipped {len(skipped)} of {len(names)}: {shown}{more}{f'; {remedy}' if others else ''}")
     if not kept:
         raise DataError(f"{name}: none of {len(names)} files can be read as an image; the first: {shown}")
     made: dict[str, Any] = {"size": list(size), "colour": colour, "used": len(kept)}

@@ -43,7 +43,8 @@ def new(folder: Path, images: str | None) -> None:
         raise click.ClickException("git is not installed, which versions the study: install it")
     files = matched(images) if images else []
     if images and not files:
-        raise click.ClickException(f"there are no images at {images}: name a folder, or a pattern in quotes")
+        whole = Path(images).expanduser().absolute()
+        raise click.ClickException(f"there are no images at {images} ({whole}): name a folder, or a pattern in quotes")
     shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
     (folder / "gitignore").rename(folder / ".gitignore")
@@ -53,7 +54,10 @@ def new(folder: Path, images: str | None) -> None:
         place = Path(images).expanduser()
         pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
         text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
-        text = text.replace("size: 64 ", f"size: {_proposed(files)} ")
+        size, grey = _proposed(files)
+        text = text.replace("size: 64 ", f"size: {size} ")
+        if grey:
+            text = text.replace("colour: rgb     # or grey", "colour: grey    # or rgb")
     params.write_text(text, encoding="utf-8")
     if not images:
         (folder / "images").mkdir()
@@ -68,13 +72,20 @@ def new(folder: Path, images: str | None) -> None:
     click.echo(f"  cd {shlex.quote(str(folder))}\n  edit params.yaml and my_model.py\n  snakemake")
 
 
-def _proposed(files: Sequence[Path]) -> int | list[int]:
-    """The most frequent size of pictures, unless they are large: one number, or height and width."""
-    from PIL import Image
+def _proposed(files: Sequence[Path]) -> tuple[int | list[int], bool]:
+    """The most frequent size of pictures, unless they are large: one number, or height and width; whether all are grey.
+
+    So are pictures that are stored in colours but have equal channels.
+    """
+    from PIL import Image, ImageChops
 
     sizes: Counter[tuple[int, int]] = Counter()
+    grey = []
     for file in files[:LOOKED_AT]:
         with suppress(Exception), Image.open(file) as picture:  # what cannot be read is told by fetch
             sizes[picture.size] += 1
+            red, green, blue = picture.convert("RGB").split()
+            grey.append(not any(ImageChops.difference(red, other).getbbox() for other in (green, blue)))
     ((width, height), _), *_ = sizes.most_common(1) or [((SIZE, SIZE), 0)]
-    return SIZE if max(width, height) > LARGE else width if width == height else [height, width]
+    size = SIZE if max(width, height) > LARGE else width if width == height else [height, width]
+    return size, bool(grey) and all(grey)

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -31,7 +31,7 @@ from ruamel.yaml.events import AliasEvent
 
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
 from latent_atlas.errors import DataError, ParamsError
-from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, options_of, with_options
+from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, near, options_of, with_options
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
@@ -61,9 +61,8 @@ def _known_architecture(name: str) -> str:
 
 def _known_dataset(name: str) -> str:
     if name not in datasets() and name not in torchvision_names():
-        near = difflib.get_close_matches(name, {*datasets(), *torchvision_names()}, n=1)
         raise ValueError(
-            f"{name!r} is no dataset{f', did you mean {near[0]!r}?' if near else ';'} choose one of "
+            f"{name!r} is no dataset{near(name, {*datasets(), *torchvision_names()})} choose one of "
             f"{', '.join(datasets())}, or a class of torchvision.datasets"
         )
     return name
@@ -492,8 +491,20 @@ def load(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(complete(read(path)))
     except ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem) for problem in _without_misspelt(error.errors())]
         raise ParamsError("\n  ".join([f"{path} cannot be used:", *lines])) from error
+
+
+def _without_misspelt(problems: Sequence[Any]) -> list[Any]:
+    """The problems without the missing keys for which there is a misspelt one, whose message names them."""
+    meant = {(*each["loc"][:-1], key) for each in problems if each["type"] == "extra_forbidden"
+             for key in _meant(each["loc"])}  # fmt: skip
+    return [each for each in problems if each["type"] != "missing" or tuple(each["loc"]) not in meant]
+
+
+def _meant(location: tuple[Any, ...]) -> list[str]:
+    """The key that is most like the last part of a path, if there is any."""
+    return difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), n=1)
 
 
 def _explain(problem: Any) -> str:
@@ -520,9 +531,8 @@ def _explain(problem: Any) -> str:
 
 
 def _nearest(location: tuple[Any, ...]) -> str:
-    known = _known_keys(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    meant = _meant(location)
+    return f", did you mean {meant[0]!r}?" if meant else f"; known here: {', '.join(_known_keys(location[:-1]))}"
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

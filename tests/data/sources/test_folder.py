@@ -124,8 +124,18 @@ class TestSkipped:
         assert (images.made["skipped_unreadable"], images.made["skipped_other_size"], images.made["used"]) == (7, 1, 20)
         (line,) = [line for line in said if "skipped" in line]
         assert line.startswith("skipped 8 of 28: photos/broken_0.png: it is a web page: download the file")
-        assert line.endswith("; and 3 more")
+        assert "; and 3 more; pictures of several sizes (height x width: 20 of 6x8, 1 of 5x5): set dataset.size" in line
         assert "photos/broken_5.png" not in line
+
+    def test_a_tie_of_sizes_is_refused(self) -> None:
+        photos()
+        for number in range(20):
+            Image.new("RGB", (5, 4)).save(f"photos/small_{number}.png")
+        with pytest.raises(
+            DataError, match=r"photos: pictures of several sizes \(height x width: 20 of .*set dataset.size"
+        ):
+            got(images="photos")
+        assert got(images="photos", size=4).shape == (3, 4, 4)
 
     def test_none_is_left(self) -> None:
         Path("photos").mkdir()

@@ -46,7 +46,8 @@ def get(
 
     files = matched(images)
     if not files:
-        raise DataError(f"dataset.images: there are no images at {images}: correct it (see docs/data.md)")
+        whole = Path(images).expanduser().absolute()
+        raise DataError(f"dataset.images: there are no images at {images} ({whole}): correct it (see docs/data.md)")
     log(f"{images}: reading {len(files)} files")
     words = (
         of_table(Path(labels).expanduser(), files, base(images))
