@@ -29,8 +29,8 @@ NOISE = re.compile(
     r"|Job stats|The code used to generate|Removing output files|Exiting because a job|Shutting down, this might"
     r"|Cannot restore|(WorkflowError:\n)?At least one job did not complete"
 )
-# Of these nothing is said in a dry run either: the second advises options that do not go with dvc.lock.
-NEVER = re.compile(r"Using workflow specific|The code used to generate")
+# Not said in a dry run either: it advises options that do not go with dvc.lock.
+NEVER = re.compile(r"Some jobs were triggered by provenance|Rules with provenance triggered|The code used to generate")
 INTERRUPTED = "Terminating processes on user request"
 FAILURES = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}  # of the jobs that Ctrl-C has stopped
 # The message of an error in params.yaml, which Snakemake shows between the lines of the rules that have read it.
