@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from latent_atlas.data.sources import expected
 from latent_atlas.errors import ParamsError
-from latent_atlas.study.manifolds import manifolds, member
+from latent_atlas.study.manifolds import Member, manifolds, member, members
 from latent_atlas.study.models import training_of
 from latent_atlas.training.length import length
 
@@ -45,6 +45,7 @@ class Requests:
     def __init__(self, measured: Mapping[str, Mapping[str, float]], params: Params) -> None:
         self.measured, self.params = measured, params
         self.training_images = images_of(params)
+        self.members = members(params)
 
     def __call__(self, stage: str) -> dict[str, Callable[..., int]]:
         """``runtime`` in minutes and ``mem_mb`` of a job, as functions that Snakemake calls."""
@@ -52,7 +53,7 @@ class Requests:
 
         def runtime(wildcards: Any, attempt: int) -> int:
             name = next(iter(wildcards), "")
-            seconds = measured["seconds"] * size(stage, str(name), self.params, self.training_images)
+            seconds = measured["seconds"] * size(stage, str(name), self.params, self.training_images, self.members)
             return attempt * max(SHORTEST_MIN, math.ceil(TIME_FACTOR * seconds / 60))
 
         def mem_mb(wildcards: Any, attempt: int) -> int:
@@ -67,12 +68,22 @@ def images_of(params: Params) -> int:
     return expected(params.dataset.model_dump()).train or UNIT_IMAGES
 
 
-def size(stage: str, name: str, params: Params, training_images: int | None = None) -> float:
-    """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one."""
+def size(
+    stage: str,
+    name: str,
+    params: Params,
+    training_images: int | None = None,
+    known: Mapping[str, Member] | None = None,
+) -> float:
+    """How many units of work a job is: epochs of 60,000 images, snapshots, manifolds of a comparison, else one.
+
+    ``known``: all manifolds by name, for a caller that asks for many.
+    """
     if stage in ("train", "invariance_epochs"):
         images = training_images or images_of(params)
         images = min(images, params.dataset.limit or images)
-        own = training_of(params, member(params, name).model)
+        found = known[name] if known and name in known else member(params, name)
+        own = training_of(params, found.model)
         long = length(images, own.batch_size, own.epochs, own.steps, own.min_steps)
         if stage == "train":
             return long.steps / long.batches * images / UNIT_IMAGES
