@@ -382,7 +382,9 @@ class TestConvolutions:
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("size", [(5, 8, 32, 5, 20, 20), (3, 16, 16, 3, 7, 9), (2, 3, 5, 4, 1, 6), (1, 6, 8, 2, 3, 1)])
+    @pytest.mark.parametrize(
+        "size", [(5, 8, 32, 5, 20, 20), (3, 16, 16, 3, 7, 9), (2, 3, 5, 4, 1, 6), (1, 6, 8, 2, 3, 1)]
+    )
     def test_ways_agree(self, size: tuple[int, ...], dtype: torch.dtype) -> None:
         """Each way to compute a transposed convolution to many channels, of either memory order."""
         count, channels, out, kernel, height, width = size
@@ -406,7 +408,7 @@ class TestWays:
         assert set(documented) <= set(self.NAMES), "torch names a processor that is not considered here"
         assert {convolutions.WAYS.get(name, convolutions.OTHERWISE) for name in self.NAMES} == {"margin", "library"}
         assert set(convolutions.WAYS) <= set(self.NAMES)
-        assert convolutions.CAPABILITY == torch.backends.cpu.get_cpu_capability()
+        assert torch.backends.cpu.get_cpu_capability() == convolutions.CAPABILITY
 
     def test_each_is_the_fastest_of_the_two_that_was_measured(self) -> None:
         """In the layer that takes most of the time, on each processor of the table."""
