@@ -448,3 +448,23 @@ def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WorkflowError, match="there is no sbatch here: start this where jobs are submitted from"):
         slurm.ask(None)
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"gpu": 1}, ""),
+        ({"gpu": 2}, ""),  # one task, which sees both
+        ({"gpu": 1, "tasks_per_gpu": 1}, ""),
+        ({"gpu": 0, "tasks": 4}, ""),
+        ({"gpu": 2, "tasks": 4, "tasks_per_gpu": 0}, ""),
+        ({"gpu": 2, "tasks_per_gpu": 1}, "2 times at once: 2 GPUs, with 1 task for each"),
+        ({"gpu": 2, "tasks": 1}, "2 times at once: 2 GPUs, with 1 task for each"),
+        ({"gpu": 1, "tasks": 20}, "20 times at once: 1 GPU, with 20 tasks for each"),  # the sum of a group
+        ({"gres": "gpu:a100", "tasks": 1}, ""),
+        ({"gres": "gpu:a100:2", "tasks": 1}, "2 times at once: 2 GPUs, with 1 task for each"),
+        ({"gres": "gpu:2(S:0)", "tasks_per_gpu": 2}, "4 times at once: 2 GPUs, with 2 tasks for each"),
+    ],
+)
+def test_a_script_that_would_be_started_several_times(resources: dict[str, int | str], said: str) -> None:
+    assert slurm.repeated(resources) == said

@@ -38,10 +38,18 @@ def ask(workflow: Any) -> None:
     Raises
     ------
     WorkflowError
-        With SLURM's message, the part of the request that it refuses, and the line of the profile that sets it.
+        With SLURM's message, the part of the request that it refuses, and the line of the profile that sets it; also
+        if the script of a job would be started more than once.
     """
     if shutil.which("sbatch") is None:
         raise WorkflowError("there is no sbatch here: start this where jobs are submitted from, or use another profile")
+    submissions = list(_submissions(workflow))
+    for job in submissions:
+        if trouble := repeated(dict(job.resources.items())):
+            rules = sorted({single.rule.name for single in (job if job.is_group() else [job])})
+            key = "tasks" if job.resources.get("tasks_per_gpu") is None else "tasks_per_gpu"
+            place = next(filter(None, (where_set(rule, key) for rule in rules)), "the profile")
+            raise WorkflowError(f"SLURM would run {', '.join(rules)} {trouble}. Change {place}: remove {key}")
     if getattr(workflow.executor_settings, "status_command", None) == "sacct":
         done = run("sacct", "--noheader", "-X")
         if done.returncode:
@@ -49,9 +57,27 @@ def ask(workflow: Any) -> None:
                 f"sacct does not answer ({' '.join(done.stderr.split())}), so that the end of a job would not be "
                 f"noticed: add slurm-status-command: squeue to {profiles()[-1]}"
             )
-    for call, job in {_request(job, {}): job for job in _submissions(workflow)}.items():
+    for call, job in {_request(job, {}): job for job in submissions}.items():
         if refusal := _refusal(call):
             raise WorkflowError(_explain(job, refusal))
+
+
+def repeated(resources: Mapping[str, Any]) -> str:
+    """How often SLURM would start the script of a job that requests GPUs, if more than once; else nothing.
+
+    Snakemake's plugin asks for as many tasks for each GPU as ``tasks_per_gpu`` or else ``tasks`` says. Each task is a
+    process of the script with GPUs of its own, and all of them would write the same files.
+    """
+    count = str(resources.get("gpu") or resources.get("gres") or 0).partition("(")[0].rpartition(":")[2]
+    gpus = int(count) if count.isdecimal() else int("gpu" in count)  # gpu:a100 is one
+    tasks = resources.get("tasks_per_gpu")
+    tasks = resources.get("tasks") if tasks is None else tasks
+    starts = gpus * int(tasks or 0)
+    return (
+        f"{starts} times at once: {gpus} GPU{'s' * (gpus > 1)}, with {tasks} task{'s' * (int(tasks) > 1)} for each"
+        if starts > 1
+        else ""
+    )
 
 
 def cancel_left_behind(folder: Path) -> None:
