@@ -169,7 +169,6 @@ def test_writes_beside_the_jobs(
         problems += bench.rerun()
         if problems:
             wrong.append(f"{error} at call {number}, {failed[:1]}: {problems}\n{said[-1500:]}")
-        print(error, number, failed[:1], done.returncode, problems, flush=True)
     count(f"writes beside the jobs, {whose}, {amount} calls", **outcomes)
     assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong)
 
