@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
@@ -134,7 +134,7 @@ class PartialSpectrum(Spectrum):
         statistic, count = getattr(self, f"_{name}"), len(self.weights)
         total = self.weights.sum(0)
         others = [statistic(self.nodes, (total - one) / (count - 1)) for one in self.weights]
-        return float(stats.t.ppf(0.975, count - 1)) * math.sqrt((count - 1) * np.var(others))
+        return float(stdtrit(count - 1, 0.975)) * math.sqrt((count - 1) * np.var(others))
 
     def change(self, name: str) -> float:
         """By how much the last block of products moved one of these: how far the quadrature has converged."""
