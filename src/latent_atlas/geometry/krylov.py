@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 from scipy.sparse.linalg import LinearOperator
+from scipy.special import stdtrit
 from torch import Tensor
 
 from latent_atlas.geometry.manifold import Manifold
