@@ -134,7 +134,7 @@ class Manifold(ABC):
         able = vars(self).setdefault("_able", {})  # the first way that can, by product
         for number in range(able.get(what, 0), len(ways)):
             try:
-                with self._differentiable():
+                with torch.no_grad(), self._differentiable():  # of the codes alone: the weights' graph is large
                     found = ways[number](z, vectors).detach()
             except (MemoryError, torch.OutOfMemoryError):
                 raise
