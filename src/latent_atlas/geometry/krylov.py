@@ -255,6 +255,12 @@ class KrylovSpace:
         rows = self.operator.shape[int(product.__name__ == "rmatmat")]
         return product(vectors) if vectors.shape[1] else np.zeros((rows, 0))
 
+    def _exactly(self, product: Callable[[Floats], Floats], vectors: Floats) -> Floats:
+        """Products in float64: one by one where those of the operator are in float32, for memory's sake."""
+        if self.exact is self.operator or not vectors.shape[1]:
+            return self._times(product, vectors)
+        return np.concatenate([self._times(product, one) for one in np.hsplit(vectors, vectors.shape[1])], axis=1)
+
     @property
     def complete(self) -> bool:
         """Whether V is a basis of all codes."""
@@ -278,8 +284,8 @@ class KrylovSpace:
         checked = sorted({0, min(VALUES, len(self.values)) - 1})
         images, codes = self.left @ self.turned[:, checked], self.right @ self.directions[:, checked]
         errors = (
-            self._times(self.exact.matmat, codes) - images * self.values[checked],
-            self._times(self.exact.rmatmat, images) - self.transposed @ self.turned[:, checked],
+            self._exactly(self.exact.matmat, codes) - images * self.values[checked],
+            self._exactly(self.exact.rmatmat, images) - self.transposed @ self.turned[:, checked],
         )
         return 2 * max(float(np.linalg.norm(error, axis=0).max()) for error in errors)
 
@@ -336,7 +342,7 @@ class KrylovSpace:
         moves, lengths = _units(displacements)
         kept = self.values > self.floor * self.values[:1].sum()
         solved = self.turned[:, kept].T @ (self.left.T @ moves) / self.values[kept, None]
-        images = self._times(self.exact.matmat, self.right @ (self.directions[:, kept] @ solved))  # P x t
+        images = self._exactly(self.exact.matmat, self.right @ (self.directions[:, kept] @ solved))  # P x t
         sizes = np.linalg.norm(images, axis=0)
         units = np.divide(images, sizes, out=np.zeros_like(images), where=sizes > 0)
         tangential = units * (units * moves).sum(0)
@@ -347,7 +353,7 @@ class KrylovSpace:
         if self.complete and kept.any():
             sigma_min = max(sigma_min, float(self.values[kept][-1]) - self.rounding)
         if sigma_min > 0:
-            hidden = np.linalg.norm(self._times(self.exact.rmatmat, rest), axis=0) / sigma_min  # at most so much of
+            hidden = np.linalg.norm(self._exactly(self.exact.rmatmat, rest), axis=0) / sigma_min  # at most so much of
             low = np.degrees(np.arcsin(np.sqrt((residual**2 - hidden**2).clip(0, 1))))  # the rest is in the span
         found, whole = np.full((3, len(lengths)), math.nan), np.zeros_like(displacements)
         found[:, lengths > 0] = high, low, residual
