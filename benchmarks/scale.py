@@ -5,13 +5,16 @@ the whole pipeline from nothing; its time and its peak memory are measured.
 
     .venv/bin/python benchmarks/scale.py --models 10 100 1000
     .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
+    .venv/bin/python benchmarks/scale.py --trainings 200 --here
 
-The first writes ``benchmarks/scale.csv`` and ``docs/pictures/scale.png``, the second ``benchmarks/scale_slurm.csv``.
+The first writes ``benchmarks/scale.csv`` and ``docs/pictures/scale.png``, the second ``benchmarks/scale_slurm.csv``,
+the third, without SLURM, ``benchmarks/scale_here.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import subprocess
@@ -81,29 +84,41 @@ def draw(table: pd.DataFrame) -> None:
     figure.savefig(PICTURES / "scale.png", dpi=110)
 
 
-def trainings(count: int) -> dict[str, float]:
-    """Run so many trainings on a real SLURM of this machine by the shipped profile."""
+def trainings(count: int, here: bool) -> dict[str, float]:
+    """Run so many trainings on this machine, or on a real SLURM of this machine by the shipped profile."""
     from slurm import running
 
-    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, tempfile.TemporaryDirectory() as place:
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(tempfile.TemporaryDirectory())
         study = Repository.make(Path(place) / "study")
+        study.warm = False
         study.edit_params(lambda values: with_models(values, count))
-        with running(Path(folder)) as cluster:
+        models = _checkpoints(study)
+        call = ["snakemake", "--cores", "2"]
+        if not here:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-"))
+            cluster = stack.enter_context(running(Path(folder)))
             study.extra = cluster.environment
-            models = _checkpoints(study)
-            start = time.perf_counter()
-            study.run(
+            call = [
                 *("snakemake", "--profile", "profiles/slurm", "--slurm-status-command", "squeue"),
                 *("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "20"),
-                *("--groups", "train=train", "--group-components", "train=20", "--", *models),
-            )
-            wall = time.perf_counter() - start
-            submissions = len(cluster.jobs())
+                *("--groups", "train=train", "--group-components", "train=20"),
+            ]
+        start = time.perf_counter()
+        study.run(*call, "--", *models)
+        wall = time.perf_counter() - start
+        submissions = 0 if here else len(cluster.jobs())
         table = pd.read_csv(study.root / "results" / "records.csv")
-        work = float(table.loc[table["stage"].str.startswith("train-"), "wall_s"].sum())
+        work = table.loc[table["stage"].str.startswith("train-"), ["wall_s", "cpu_s"]].sum()
         made = sum((study.root / model).exists() for model in models)
     assert made == count
-    return {"trainings": count, "submissions": submissions, "wall_s": wall, "own_work_s": work}
+    return {
+        "trainings": count,
+        "submissions": submissions,
+        "wall_s": wall,
+        "own_work_s": float(work["wall_s"]),
+        "own_processor_s": float(work["cpu_s"]),
+    }
 
 
 def _checkpoints(study: Repository) -> list[str]:
@@ -117,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="*", default=[])
     parser.add_argument("--trainings", type=int)
+    parser.add_argument("--here", action="store_true", help="the trainings without SLURM")
     options = parser.parse_args()
     if options.models:
         table = pd.DataFrame([plan(count) for count in options.models])
@@ -124,8 +140,8 @@ def main() -> None:
         draw(table)
         print(table.to_string(index=False, float_format="{:.1f}".format))
     if options.trainings:
-        table = pd.DataFrame([trainings(options.trainings)])
-        table.to_csv(HERE / "scale_slurm.csv", index=False, float_format="%.1f")
+        table = pd.DataFrame([trainings(options.trainings, options.here)])
+        table.to_csv(HERE / f"scale_{'here' if options.here else 'slurm'}.csv", index=False, float_format="%.1f")
         print(table.to_string(index=False, float_format="{:.1f}".format))
 
 
