@@ -148,6 +148,35 @@ class TestAsSingly:
                 torch.tensor(found[seed].curve.to_numpy()), torch.tensor(single.curve.to_numpy()), rtol=0, atol=1e-5
             )
 
+    def test_frozen_weights_stay(self, few: Images) -> None:
+        def partly_frozen() -> nn.Module:
+            model = Small()
+            model.encoder[1].requires_grad_(False)
+            return model
+
+        found = together(partly_frozen, few, SCHEDULE, [1, 2], CPU)
+        for seed, (model, curve, _) in found.items():
+            torch.manual_seed(seed)
+            assert torch.equal(model.encoder[1].weight, Small().encoder[1].weight)
+            single = train(partly_frozen, few, replace(SCHEDULE, seed=seed), CPU).curve
+            torch.testing.assert_close(
+                torch.tensor(curve.to_numpy()), torch.tensor(single.to_numpy()), rtol=0, atol=1e-5
+            )
+
+    def test_eval_errors_agree_without_a_bias_in_front_of_batchnorm(self, few: Images) -> None:
+        def unbiased() -> nn.Module:
+            model: Any = fresh("convolutional")()
+            model.decoder.dconv1.bias.requires_grad_(False)
+            return model
+
+        schedule = replace(SCHEDULE, peak_learning_rate=1e-2)
+        found = together(unbiased, few, schedule, [3, 7], CPU)
+        for seed, (_, curve, _) in found.items():
+            single = train(unbiased, few, replace(schedule, seed=seed), CPU).curve
+            torch.testing.assert_close(
+                torch.tensor(curve.to_numpy()), torch.tensor(single.to_numpy()), rtol=0, atol=1e-5
+            )
+
     def test_length_in_steps_and_rows_of_several_epochs(self, few: Images) -> None:
         schedule = replace(SCHEDULE, epochs=None, steps=115, batch_size=200, snapshot_every=20)
         single = train(Small, few, schedule, CPU)

@@ -213,9 +213,9 @@ class Stack(nn.Module):
 
     def __init__(self, models: Sequence[nn.Module], loss_of: Objective) -> None:
         super().__init__()
-        weights, self.statistics = stack_module_state(list(models))  # type: ignore[arg-type]  # S x ... each
+        weights, self.statistics = stack_module_state(list(models))  # S x ... each
         self.names = list(weights)
-        self.weights = nn.ParameterList(weights.values())
+        self.weights = nn.ParameterList(nn.Parameter(w.detach(), w.requires_grad) for w in weights.values())
         self.one = [_Loss(models[0], loss_of)]  # in a list, or its weights would be this module's too
         for index, model in enumerate(models):
             for name, weight in model.named_parameters():
@@ -259,7 +259,7 @@ class _Draws(TorchFunctionMode):
         options = kwargs or {}
         if options.get("generator") is not self.generators[0]:
             return func(*args, **options)
-        return _Drawn.apply(self.x, lambda: [func(*args, **options | {"generator": one}) for one in self.generators])  # type: ignore[no-untyped-call]
+        return _Drawn.apply(self.x, lambda: [func(*args, **options | {"generator": one}) for one in self.generators])
 
 
 class _Drawn(torch.autograd.Function):
