@@ -30,6 +30,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ THEN = (
         "torch.fx.experimental.symbolic_shapes",
     ),  # loaded by the first backward pass and the first optimizer
 )
+FORKED_SAFELY = ("jemalloc_bg_thd",)  # of pyarrow's allocator, which provides for forks
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_PATH = 100  # of a UNIX socket
 PR_SET_PDEATHSIG = 1
@@ -86,7 +88,7 @@ class Request(NamedTuple):
     folder: str
     environment: dict[str, str]
     umask: int
-    ignored: list[int]  # signals
+    ignored: Sequence[int]  # signals
 
 
 # by the run of Snakemake
@@ -186,10 +188,12 @@ class Server:
     ----------
     door : socket
         It listens.
+    environment : mapping of str to str
+        That of this process before it loaded anything.
     """
 
-    def __init__(self, door: socket.socket) -> None:
-        self.door = door
+    def __init__(self, door: socket.socket, environment: Mapping[str, str]) -> None:
+        self.door, self.environment = door, environment
         self.running: dict[int, socket.socket] = {}  # by process
         self.events = selectors.DefaultSelector()
         self.ended, write = os.pipe()
@@ -235,7 +239,7 @@ class Server:
         except OSError:
             numbers = b""
         process = next(process for process, its in self.running.items() if its is connection)
-        for number in numbers or [signal.SIGKILL]:
+        for number in numbers or bytes([signal.SIGKILL]):
             os.kill(process, number)
         if not numbers:
             self.events.unregister(connection)
@@ -254,7 +258,7 @@ class Server:
             while len(text) < int.from_bytes(head, "big"):
                 text += connection.recv(1 << 16) or _fail()
             request = Request(*marshal.loads(text))  # noqa: S302  # of the same user and interpreter
-            fits = request.executable == sys.executable and _at_load(request.environment) == _at_load(os.environ)
+            fits = request.executable == sys.executable and _at_load(request.environment) == _at_load(self.environment)
         except (OSError, ValueError, EOFError, TypeError):
             connection.close()
             return None
@@ -284,15 +288,16 @@ class Server:
         for other in (self.door, connection, *self.running.values()):
             other.close()
         os.close(self.ended)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
+        for target, stream in enumerate(streams):
+            os.dup2(stream, target)
             os.close(stream)
         if os.isatty(1):
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         os.umask(request.umask)
         os.chdir(request.folder)
+        set_by_packages = {name: value for name, value in os.environ.items() if name not in self.environment}
         os.environ.clear()
-        os.environ.update(request.environment)
+        os.environ.update(set_by_packages | request.environment)
         del os.environ[VARIABLE]
 
 
@@ -300,7 +305,7 @@ def _fail() -> bytes:
     raise EOFError
 
 
-def _at_load(environment: os._Environ[str] | dict[str, str]) -> dict[str, str]:
+def _at_load(environment: Mapping[str, str]) -> dict[str, str]:
     """What libraries read when they are loaded. The way of drawing is the command line's own choice."""
     return {key: value for key, value in environment.items() if key.startswith(READ_AT_LOAD) and key != "MPLBACKEND"}
 
@@ -312,6 +317,7 @@ def _load(name: str) -> None:
 
 def main(folder: str, door: socket.socket) -> None:
     """Load the packages and serve; what is forked runs its script and ends here too."""
+    environment = dict(os.environ)
     gc.disable()
     for name in FIRST:
         _load(name)
@@ -319,8 +325,10 @@ def main(folder: str, door: socket.socket) -> None:
     gc.freeze()
     torch = sys.modules.get("torch")
     request = None
-    if len([*Path("/proc/self/task").iterdir()]) == 1 and not (torch and torch.cuda.is_initialized()):
-        request = Server(door).serve()
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    alone = len([name for name in threads if name not in FORKED_SAFELY]) == 1  # else a lock may be held at the fork
+    if alone and not (torch and torch.cuda.is_initialized()):
+        request = Server(door, environment).serve()
     if request is None:
         shutil.rmtree(folder, ignore_errors=True)
         return
