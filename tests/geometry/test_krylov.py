@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_all_routes_agree_on_a_convolutional_network() -> None:
     code = surface.encode(image)
     blocks = BlockwiseTangentSpace(surface, code, columns=50)
     products = measure(surface, image, MOVES, exact_up_to=127, products=128)
-    near = {"rtol": 1e-8, "atol": 1e-8}
+    near: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-8}
     torch.testing.assert_close(blocks.singular_values, whole.singular_values, **near)
     torch.testing.assert_close(products.singular_values, whole.singular_values, **near)
     torch.testing.assert_close(products.angles_deg, whole.angles_deg, **near)
@@ -198,7 +199,7 @@ def test_what_is_not_known() -> None:
     assert (found.rank_low, found.rank_high, len(found.values)) == (16, 40, 16)
     assert np.isnan(space.angles(random(2, 144)).low_deg).all()
     # a lower limit of the smallest singular value gives one of the angle
-    inside = random(3, 40, seed=1) @ surface.decoder.weight.detach().T  # t x P
+    inside = random(3, 40, seed=1) @ surface.jacobian(random(1, 40))[0].T  # t x P
     displacements = torch.cat([inside + 0.1 * random(3, 144, seed=2), torch.zeros(1, 144).double()])
     angles = space.krylov.angles(displacements.numpy().T, sigma_min=1 / 40)
     wanted = TangentSpaces(surface.jacobian(random(1, 40))).angles_deg(displacements[None])[0].numpy()
@@ -227,7 +228,7 @@ def test_a_decoder_of_latent_diffusion() -> None:
     torch.manual_seed(0)
     surface = Autoencoder(LatentDiffusion((3, 4, 4), channels=(16, 8, 8), groups=4), 48, (3, 16, 16))
     image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
-    options = {"exact_up_to": 47, "products": 32}
+    options: dict[str, Any] = {"exact_up_to": 47, "products": 32}
     angles = latent_atlas.angles(surface, image, ["rotation", "blur"], **options)
     exact = latent_atlas.angles(surface, image, ["rotation", "blur"])
     assert (angles["angle_deg"] >= exact["angle_deg"] - 1e-4).all()

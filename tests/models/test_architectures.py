@@ -166,7 +166,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("name", ["convolutoinal", "a b:C", "module:", ":Class", "my-module:Class", ""])
     def test_unknown_name(self, name: str) -> None:
-        with pytest.raises(ModelError, match=re.escape(f"{name!r} is no architecture; choose")) as caught:
+        with pytest.raises(
+            ModelError, match=re.escape(f"{name!r} is no architecture") + "(;|, did you mean .*\\?) choose"
+        ) as caught:
             import_path(name)
         assert "convolutional, fully_connected" in str(caught.value)
         assert "'module:Class'" in str(caught.value)
@@ -404,7 +406,7 @@ class TestWays:
     NAMES = ("AVX512", "AVX2", "NO AVX", "DEFAULT", "VSX", "Z VECTOR", "SVE256")
 
     def test_every_processor_has_one(self) -> None:
-        documented = re.findall(r'- "(.*)"', torch.backends.cpu.get_cpu_capability.__doc__)
+        documented = re.findall(r'- "(.*)"', torch.backends.cpu.get_cpu_capability.__doc__ or "")
         assert set(documented) <= set(self.NAMES), "torch names a processor that is not considered here"
         assert {convolutions.WAYS.get(name, convolutions.OTHERWISE) for name in self.NAMES} == {"margin", "library"}
         assert set(convolutions.WAYS) <= set(self.NAMES)

@@ -149,9 +149,8 @@ def hand_over() -> None:
         ignored = [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN]
         umask = os.umask(0)
         os.umask(umask)
-        request = marshal.dumps(
-            tuple(Request(sys.argv, sys.path, sys.executable, str(Path.cwd()), dict(os.environ), umask, ignored))
-        )
+        words = (sys.argv, sys.path, sys.executable, str(Path.cwd()), dict(os.environ), umask, ignored)
+        request = marshal.dumps(words)  # of a Request
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
         for number in {*PASSED_ON, signal.SIGCONT, signal.SIGTSTP} - {*ignored}:

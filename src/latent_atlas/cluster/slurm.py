@@ -70,14 +70,11 @@ def repeated(resources: Mapping[str, Any]) -> str:
     """
     count = str(resources.get("gpu") or resources.get("gres") or 0).partition("(")[0].rpartition(":")[2]
     gpus = int(count) if count.isdecimal() else int("gpu" in count)  # gpu:a100 is one
-    tasks = resources.get("tasks_per_gpu")
-    tasks = resources.get("tasks") if tasks is None else tasks
-    starts = gpus * int(tasks or 0)
-    return (
-        f"{starts} times at once: {gpus} GPU{'s' * (gpus > 1)}, with {tasks} task{'s' * (int(tasks) > 1)} for each"
-        if starts > 1
-        else ""
-    )
+    asked = resources.get("tasks_per_gpu")
+    tasks = int((resources.get("tasks") if asked is None else asked) or 0)
+    if gpus * tasks <= 1:
+        return ""
+    return f"{gpus * tasks} times at once: {gpus} GPU{'s' * (gpus > 1)}, with {tasks} task{'s' * (tasks > 1)} for each"
 
 
 def cancel_left_behind(folder: Path) -> None:

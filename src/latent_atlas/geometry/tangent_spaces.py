@@ -305,7 +305,8 @@ def measure(
             whole[done : done + len(part)] = some
         done += len(part)
         report(done)
-    return Population(*results[:2], results[3], tuple(transformations), results[2])
+    values, ranks, scaled, angles = results
+    return Population(values, ranks, angles, tuple(transformations), scaled)
 
 
 def _blockwise(surface: Manifold, code: Tensor, moves: Tensor | None, columns: int, factor: Tensor) -> list[Tensor]:
