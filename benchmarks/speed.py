@@ -213,34 +213,6 @@ class Bench:
         yield row(f"all of {len(self.images.test):,} images", "six models", None, ours, None,
                   f"Jacobians, spectra and angles; at most {memory:.2f} GiB")  # fmt: skip
 
-    def scaling(self) -> Iterator[dict]:
-        """Jacobians and spectra of untrained networks, over the number of images, of coordinates and of pixels."""
-        for family in ("convolutional", "fully_connected"):
-            sizes = [(n, 32, 28) for n in (64, 128, 256, 512, 1024)]
-            sizes += [(128, k, 28) for k in (4, 8, 16, 64, 128, 256)]
-            sizes += [(128, 32, side) for side in (16, 20, 40, 56)]
-            for count, k, side in sizes:
-                torch.manual_seed(0)
-                shape = (1, side, side)
-                surface = Autoencoder(registry.build(family, shape, k, {}), k, shape, family).to(
-                    torch.float32, self.device
-                )
-                pixels = torch.randint(0, 256, (count, *shape), dtype=torch.uint8)
-                ours = seconds(
-                    lambda surface=surface, pixels=pixels: measure(surface, pixels, {}, device=self.device), 1
-                )
-                yield {"work": "spectra", "family": family, "images": count, "latent_dim": k, "side_px": side,
-                       "models": 1, "seconds": ours}  # fmt: skip
-        for name in SCHEDULES:
-            family = "fully_connected" if name.startswith("fc") else "convolutional"
-            with self.trainers(10_000) as trainers:
-                trainers([name] * torch.get_num_threads())  # whose libraries are then loaded
-                for count in (1, 2, 4, 8):
-                    start = time.perf_counter()
-                    trainers([name] * count)
-                    yield {"work": "training", "family": family, "images": 10_000, "latent_dim": 16,
-                           "side_px": 28, "models": count, "seconds": time.perf_counter() - start}  # fmt: skip
-
     @contextmanager
     def trainers(self, images: int) -> Iterator[Callable[[list[str]], list[float]]]:
         """What trains networks for two epochs, one a core on a CPU, and says how many images a second each took."""
@@ -301,19 +273,15 @@ def population_of(job: tuple[Path, Tensor, torch.device]) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
-def draw(table: pd.DataFrame, scaling: pd.DataFrame | None, path: Path) -> None:
-    """Bars of the baseline's time over ours, on the processor with the most rows; and how the cost grows."""
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Bars of the baseline's time over ours, on the processor with the most rows."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     _, table = max(table.dropna(subset="baseline_over_ours").groupby(KEY[1:]), key=lambda group: len(group[1]))
-    panels = {"images": "images", "latent_dim": "latent coordinates", "side_px": "pixels along a side",
-              "models": "trainings"} if scaling is not None else {}  # fmt: skip
-    size, shares = (7 + 2.6 * len(panels), 0.5 + 0.17 * len(table)), [1.7, *[1] * len(panels)]
-    figure, axes = plt.subplots(1, len(shares), figsize=size, width_ratios=shares, squeeze=False, layout="constrained")
-    bars = axes[0, 0]
+    figure, bars = plt.subplots(figsize=(8, 0.5 + 0.17 * len(table)), layout="constrained")
     labels = [f"{work}: {subject}" for work, subject in zip(table["work"], table["subject"], strict=True)]
     drawn = bars.barh(labels, table["baseline_over_ours"], color="#4477aa")
     bars.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
@@ -323,26 +291,6 @@ def draw(table: pd.DataFrame, scaling: pd.DataFrame | None, path: Path) -> None:
     bars.set_xlabel("times faster than the baseline")
     bars.tick_params(axis="y", labelsize=8)
     bars.spines[["top", "right"]].set_visible(False)
-    fixed = {"images": 128, "latent_dim": 32, "side_px": 28}
-    for panel, (key, name) in zip(axes[0, 1:], panels.items(), strict=True):
-        assert scaling is not None
-        part = scaling[scaling["work"] == ("training" if key == "models" else "spectra")]
-        for other, value in fixed.items():
-            if key not in (other, "models"):
-                part = part[part[other] == value]
-        for (family, rows), colour in zip(part.groupby("family"), ("#ee6677", "#4477aa"), strict=True):
-            rows = rows.sort_values(key)
-            panel.plot(rows[key], rows["seconds"], "o-", color=colour, label=str(family).replace("_", " "))
-        panel.set_xscale("log", base=2)
-        panel.set_yscale("log")
-        ticks = sorted(part[key].unique())
-        panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=8)
-        panel.set_xlabel(name)
-        panel.spines[["top", "right"]].set_visible(False)
-    if panels:
-        axes[0, 1].set_ylabel("Jacobians and spectra, seconds")
-        axes[0, -1].set_ylabel("two epochs of 10,000 images, seconds")
-        axes[0, 1].legend(frameon=False)
     figure.savefig(path, dpi=120)
 
 
@@ -354,7 +302,7 @@ def hardware(device: torch.device) -> str:
 
 
 def main() -> None:
-    parts = ("jacobians", "peers", "angles", "components", "training", "population", "scaling", "quality")
+    parts = ("jacobians", "peers", "angles", "components", "training", "population", "quality")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--images", type=Path, default=Path("data/images.safetensors"))
@@ -379,13 +327,9 @@ def main() -> None:
     bench = Bench(arguments.results, arguments.images, device)
     suffix = "" if device.type == "cpu" else f"_{device.type}"
     rows: list[dict] = []
-    scaled = arguments.out / f"speed_scaling{suffix}.csv"
     path = arguments.out / f"speed{suffix}.csv"
     for part in arguments.only:
         found = list(getattr(bench, part)())
-        if part == "scaling":
-            pd.DataFrame(found).assign(hardware=named).to_csv(scaled, index=False, float_format="%.5g")
-            continue
         rows += [one | {"part": part, "hardware": named, "capability": instructions} for one in found]
         fresh = pd.DataFrame(rows)
         if path.exists():  # what this run leaves out stays as it was
@@ -399,7 +343,7 @@ def main() -> None:
     if path.exists():
         try:
             folder = PICTURES if arguments.out == HERE else arguments.out
-            draw(pd.read_csv(path), pd.read_csv(scaled) if scaled.exists() else None, folder / f"{path.stem}.png")
+            draw(pd.read_csv(path), folder / f"{path.stem}.png")
         except ImportError:
             print("no matplotlib here: no picture", file=sys.stderr)
 
