@@ -101,6 +101,14 @@ def test_a_command_finds_all_as_in_an_interpreter_of_its_own(server: subprocess.
     assert forked[9] is None
 
 
+def test_signals_that_are_ignored_stay_so(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """As those of ``nohup``, and of a command that a shell runs in the background."""
+    text = "import signal\nprint(os.getppid(), *(signal.getsignal(n) is signal.SIG_IGN for n in (1, 2, 15)))\n"
+    call = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh", *script(tmp_path, text)]
+    said = subprocess.run(call, cwd=tmp_path, text=True, capture_output=True, check=True).stdout
+    assert said.split() == [str(server.pid), "True", "True", "False"]
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

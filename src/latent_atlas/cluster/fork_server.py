@@ -141,12 +141,12 @@ def hand_over() -> None:
     folder = os.environ.get(VARIABLE, "off")
     if folder == "off" or Path(sys.argv[0]).name != "latent-atlas":
         return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
+    with contextlib.suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as server:
         status = Path(folder).stat()
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             return
         server.connect(f"{folder}/server")
-        ignored = [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN]
+        ignored = [int(number) for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN]
         umask = os.umask(0)
         os.umask(umask)
         words = (sys.argv, sys.path, sys.executable, str(Path.cwd()), dict(os.environ), umask, ignored)
