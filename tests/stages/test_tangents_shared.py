@@ -16,6 +16,7 @@ from surfaces import collapsed, succeeded
 from latent_atlas.data.images import Images
 from latent_atlas.files import read_safetensors, write_safetensors
 from latent_atlas.geometry.manifold import load_manifold
+from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.report.sections import agreement as sections
 from latent_atlas.stages.tangents_summary import BY_CONSTRUCTION, VARIANT, judged
 from latent_atlas.statistics.agreement import SHARED
@@ -121,7 +122,9 @@ class TestTables:
         """Two that are the same."""
         copied(trained, study)
         study.edit("models.fc2.seeds", 2)
-        shutil.copy(study.folder / "checkpoints/fc2.safetensors", study.folder / "checkpoints/fc2_seed1.safetensors")
+        Checkpoint.load(study.folder / "checkpoints/fc2.safetensors").save(
+            study.folder / "checkpoints/fc2_seed1.safetensors"
+        )
         snapshots = study.folder / "results/train/fc2/snapshots.safetensors"
         other = study.folder / "results/train/fc2_seed1/snapshots.safetensors"
         write_safetensors(other, read_safetensors(snapshots)[1], {"manifold": "fc2_seed1"})

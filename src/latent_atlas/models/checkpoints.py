@@ -114,7 +114,8 @@ class Checkpoint:
             raise CheckpointError(
                 f"{path} has damaged metadata ({type(error).__name__}: {error}): delete it and run the workflow again"
             ) from error
-        own = {"kind", "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
+        # Without the name: a network that is changed and saved again is another one.
+        own = {"kind", NAME, "architecture", "input_shape", "latent_dim", "options", "adapter", "latent_shape"}
         record = {key: value for key, value in metadata.items() if key not in own}
         source = f"{path} ({architecture}, latent dimension {latent_dim})"
         build = functools.partial(registry.build, architecture, shape, latent_dim, options, adapter, latent_shape)
