@@ -60,18 +60,17 @@ READ_AT_LOAD = (
     ),
     *("ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH", "TZ", "VECLIB_"),
 )
-FIRST = ("torch",)
-# Loaded while no command waits.
+# What a training loads; the first backward pass and the first optimizer load torch._dynamo.
+FIRST = (
+    *("torch", "numpy", "pandas", "click", "ruamel.yaml", "pydantic.main", "pydantic.functional_validators"),
+    *("safetensors.torch", "pyarrow.parquet", "pyarrow.pandas_compat", "pandas.io.formats.csvs", "torch._dynamo"),
+    *("torch.fx.experimental.symbolic_shapes", "torch.utils.serialization"),
+)
+# What other stages load: while no command waits.
 THEN = (
-    *("click", "numpy", "pandas", "safetensors.torch", "pyarrow.parquet", "ruamel.yaml", "pydantic.main"),
-    *("pandas.io.formats.csvs", "pyarrow.pandas_compat", "pydantic.functional_validators", "torch.utils.serialization"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "PIL.Image"),
-    *("torch.func", "scipy.linalg", "scipy.special", "scipy.sparse.csgraph", "scipy.interpolate", "scipy.ndimage"),
-    *("scipy.integrate", "scipy.stats", "jinja2", "altair"),
-    *(
-        "torch._dynamo",
-        "torch.fx.experimental.symbolic_shapes",
-    ),  # loaded by the first backward pass and the first optimizer
+    *("torch.func", "scipy.special", "scipy.integrate", "scipy.ndimage", "scipy.stats", "scipy.interpolate"),
+    *("scipy.sparse.csgraph", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("matplotlib.backends.backend_svg", "PIL.Image", "jinja2", "altair"),
 )
 FORKED_SAFELY = ("jemalloc_bg_thd",)  # of pyarrow's allocator, which provides for forks
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
