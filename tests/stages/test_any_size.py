@@ -15,7 +15,7 @@ from latent_atlas.report.sections import invariance, jacobian
 from latent_atlas.stages.jacobian_summary import accurate
 from latent_atlas.study.manifolds import manifolds
 
-PRODUCTS = 16
+PRODUCTS = 22
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_tables_have_the_limits_of_that_model_alone(measured: Study) -> None:
     assert known["bound"] < ACCURATE * known["singular_value"]
     assert len(drawn[drawn["manifold"] == "wide"]) < 2 * 16  # at both examples some are not known so well
     bands = pd.read_csv(folder / "jacobian" / "bands.csv")
-    assert 0 < bands["model"].eq("wide").sum() < 16
+    assert 0 < bands["model"].eq("wide").sum() <= 16
     steps = pd.read_csv(folder / "invariance" / "steps.csv")
     assert steps["products"].notna().equals(steps["manifold"] == "wide")
 
