@@ -336,8 +336,8 @@ class TestByName:
     def test_unknown(self) -> None:
         with pytest.raises(
             TrainingError,
-            match=r"'mae' is no objective, did you mean 'vae'\? choose one of bce, contractive, denoising, isometric, mse, "
-            "vae, or name a",
+            match=r"'mae' is no objective, did you mean 'vae'\? choose one of bce, contractive, denoising, isometric, "
+            "mse, vae, or name a",
         ):
             objective("mae")
         with pytest.raises(TrainingError, match="objective 'nowhere_at_all:loss': no module named 'nowhere_at_all'"):
