@@ -1,7 +1,7 @@
 """What it costs to plan large studies, and to run many small trainings on a real SLURM.
 
 The models of a study are seeds x architectures x latent dimensions. For each number of models ``snakemake -n`` plans
-the whole pipeline from nothing; its time and its peak memory are measured.
+the whole pipeline from nothing; its time, its processor time and its peak memory are measured.
 
     .venv/bin/python benchmarks/scale.py --models 10 100 1000
     .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -49,23 +50,25 @@ def with_models(values: dict[str, Any], count: int) -> None:
 
 
 def plan(count: int) -> dict[str, float]:
-    """Time and peak memory of planning a study of so many models."""
+    """Time, processor time and peak memory of planning a study of so many models."""
     with tempfile.TemporaryDirectory() as folder:
         study = Repository.make(Path(folder) / "study")
+        study.warm = False  # a process of its own
         study.edit_params(lambda values: with_models(values, count))
         start = time.perf_counter()
-        process = subprocess.Popen(
-            ["snakemake", "--dry-run", "--quiet", "all"],
-            cwd=study.root,
-            env=study.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
+        with Path(folder, "plan.txt").open("w+", encoding="utf-8") as said:
+            process = subprocess.Popen(
+                ["snakemake", "--dry-run"], cwd=study.root, env=study.environment, stdout=said, stderr=said
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - start
+            said.seek(0)
+            found = re.findall(r"^total +(\d+)$", said.read(), re.MULTILINE)
         assert status == 0
-        stages = len(study.stages())
-    return {"models": count, "stages": stages, "plan_s": wall, "peak_memory_mib": usage.ru_maxrss / 1024}
+        jobs = int(found[-1])
+    processor = usage.ru_utime + usage.ru_stime
+    return {"models": count, "jobs": jobs, "plan_s": wall, "plan_processor_s": processor,
+            "peak_memory_mib": usage.ru_maxrss / 1024}  # fmt: skip
 
 
 def draw(table: pd.DataFrame) -> None:
@@ -76,7 +79,7 @@ def draw(table: pd.DataFrame) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, column, label in zip(axes, ("plan_s", "peak_memory_mib"), ("seconds", "MiB"), strict=True):
+    for axis, column, label in zip(axes, ("plan_processor_s", "peak_memory_mib"), ("processor time, seconds", "MiB"), strict=True):
         axis.loglog(table["models"], table[column], "o-", color="#2f6fb0")
         axis.set(xlabel="models", ylabel=label)
         axis.grid(which="both", color="#e4e6ea")
