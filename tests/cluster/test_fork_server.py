@@ -141,9 +141,15 @@ except KeyboardInterrupt:
 """
 
 
+def heard() -> None:
+    """Listen to signals also where a shell runs the tests in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def sleeping(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     """A command that sleeps, and the process that does so for it."""
-    command = subprocess.Popen(script(folder, SLEEP), cwd=folder)
+    command = subprocess.Popen(script(folder, SLEEP), cwd=folder, preexec_fn=heard)
     process = int(wait_for(folder / "process"))
     assert process != command.pid
     return command, process
