@@ -21,15 +21,19 @@ FOLDER = Path(".snakemake", "latent-atlas", "ended")
 
 
 def note(job: Any) -> None:
-    """Note that a job has ended well."""
+    """Note that a job, or each of a group, has ended well."""
     with contextlib.suppress(OSError, VersioningError):  # then it runs again if its group does
-        write_text(_path(job), _state(job))
+        for one in job if job.is_group() else [job]:
+            write_text(_path(one), _state(one))
 
 
 def noted(job: Any) -> bool:
-    """Whether a job has ended well with the inputs, parameters and command that it has now, and its outputs stand."""
+    """Whether a job has ended well with the inputs, parameters and command that it has now, and its outputs stand.
+
+    Of a group, whether this holds for all of its jobs.
+    """
     with contextlib.suppress(OSError, ValueError):
-        return regular(_path(job)) == _state(job)
+        return all(regular(_path(one)) == _state(one) for one in (job if job.is_group() else [job]))
     return False
 
 
