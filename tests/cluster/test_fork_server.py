@@ -228,7 +228,7 @@ from pathlib import Path
 from torch.nn.functional import mse_loss
 
 with Path("parents.txt").open("a") as file:
-    file.write(f"{os.getppid()}\\n")
+    file.write(f"{Path(f'/proc/{os.getppid()}/cmdline').read_text().count('fork_server.py')}\\n")
 
 
 def loss(model, x, generator):
@@ -255,6 +255,5 @@ def test_the_bytes_are_those_of_interpreters_of_their_own(tmp_path: Path) -> Non
         each.snakemake()
     assert study.contents() == other.contents()
     parents, others = ({*(each.root / "parents.txt").read_text().split()} for each in (study, other))
-    assert len(parents) == 1
-    assert len(others) >= 3
+    assert (parents, others) == ({"1"}, {"0"})
     assert study.stale() == set()
