@@ -42,24 +42,9 @@ ONE_THREAD = dict.fromkeys(
 )  # fmt: skip  # as Snakemake sets them for a job of one thread
 # What libraries read when they are loaded: a command with other values is not run here.
 READ_AT_LOAD = (
-    *(
-        "ATEN_",
-        "DNNL_",
-        "GLIBC_",
-        "GOMP_",
-        "GOTO_",
-        "KMP_",
-        "LANG",
-        "LC_",
-        "LD_",
-        "MALLOC_",
-        "MKL_",
-        "MPL",
-        "NUMEXPR_",
-        "OMP_",
-    ),
-    *("ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH", "TZ", "VECLIB_"),
-)
+    "ATEN_", "DNNL_", "GLIBC_", "GOMP_", "GOTO_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NUMEXPR_",
+    "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "TORCH", "TZ", "VECLIB_",
+)  # fmt: skip
 # What a training loads; the first backward pass and the first optimizer load torch._dynamo.
 FIRST = (
     *("torch", "numpy", "pandas", "click", "ruamel.yaml", "pydantic.main", "pydantic.functional_validators"),
@@ -236,7 +221,9 @@ class Server:
             numbers = connection.recv(64)
         except OSError:
             numbers = b""
-        process = next(process for process, its in self.running.items() if its is connection)
+        process = next((process for process, its in self.running.items() if its is connection), None)
+        if process is None:  # it has ended while this event waited for its turn
+            return
         for number in numbers or bytes([signal.SIGKILL]):
             os.kill(process, number)
         if not numbers:

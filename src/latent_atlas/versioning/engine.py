@@ -237,16 +237,21 @@ def run_submission_here(workflow: Any) -> None:
 
         if not in_submission(workflow):
             return
-        while done := [job for job in dag.ready_jobs if ended.noted(job)]:
-            for job in done:
-                workflow_log(f"Left out {job}: it has ended well before")
-                dag._ready_jobs.discard(job)
-                dag._running.add(job)
-                await finish(job)
+        await _leave_out(dag, finish, ended.noted, lambda job: f"{job}: it has ended well before")
         dag.finish = finish_and_note
 
     workflow._build_dag = build_for_here
     when_planned(workflow, leave_out_ended)
+
+
+async def _leave_out(dag: Any, finish: Any, which: Callable[[Any], bool], why: Callable[[Any], str]) -> None:
+    """End jobs of a kind that are ready, and those that this makes ready, without running them."""
+    while found := [job for job in dag.ready_jobs if which(job)]:
+        for job in found:
+            workflow_log(f"Left out {why(job)}")
+            dag._ready_jobs.discard(job)
+            dag._running.add(job)
+            await finish(job)
 
 
 def run_forced(workflow: Any) -> None:
@@ -348,12 +353,12 @@ class LockFilePersistence(FilePersistence):
             return result
 
         async def leave_out() -> None:
-            while current := [job for job in dag.ready_jobs if self.current_after_all(dag, job)]:
-                for job in current:
-                    workflow_log(f"Left out {self.definition(job).name}: its inputs have not changed")
-                    dag._ready_jobs.discard(job)
-                    dag._running.add(job)
-                    await finish(job)
+            await _leave_out(
+                dag,
+                finish,
+                functools.partial(self.current_after_all, dag),
+                lambda job: f"{self.definition(job).name}: its inputs have not changed",
+            )
 
         dag.finish = finish_and_record
 
