@@ -134,16 +134,19 @@ def test_whole_under_each_name(tmp_path: Path, tally: Tally) -> None:
 SIZES = some.lists(some.sampled_from([0, 1, 3, 9, 2**16, 2**31, 2**40, 2**62, 2**64, -1]), max_size=5)
 KINDS = some.sampled_from(
     ["|u1", "<f4", ">f4", "<f8", "<i8", "<c16", "|b1", "|O", "<U3", "<U0", "|V0", "|S0", "<M8[s]", "<f2",
-     "[('a', '<f4')]", "|u1|"]
+     "[('a', '<f4')]", "|u1|", "<M8[s/0]", "(0,)u1"]
 )  # fmt: skip
 HEADERS = some.tuples(SIZES, KINDS, some.booleans(), some.integers(0, 600), some.sampled_from([1, 2, 3, 9]))
 FEWER = ([3, 5, 6], "|u1", False, 270, 1)  # than are held
+ENDS_NUMPY = ([3, 5, 6], "<M8[s/0]", False, 720, 1)  # by a division by zero
 
 
 @quick(150)
 @given(header=HEADERS, packed=some.sampled_from([None, False, True]), name=some.sampled_from(["images", "labels", "x"]))
 @example(header=FEWER, packed=None, name="images")
 @example(header=FEWER, packed=False, name="images")
+@example(header=ENDS_NUMPY, packed=None, name="images")
+@example(header=ENDS_NUMPY, packed=True, name="labels")
 def test_headers_that_lie(header: Any, packed: bool | None, name: str, tmp_path: Path, tally: Tally) -> None:
     shape, kind, turned, held, version = header
     text = str({"descr": kind, "fortran_order": turned, "shape": tuple(shape)}).encode() + b"\n"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import math
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +26,7 @@ from latent_atlas.files import PART_BYTES, check_regular, impostor
 MAGIC = b"\x93NUMPY"
 LARGEST_IMAGE = 2 * 10**7  # numbers
 HEADER_BYTES = 2**14  # that the header of an array takes at most
+PLAIN_KIND = re.compile(r"[<>|=]?(\?|[biufc]\d{1,2}|[SU]\d{1,6}|O)")  # a type of numbers or words, as numpy names it
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
     "images": ("images", "x", "X", "data", "arr_0"),
@@ -81,10 +84,11 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
                 raise DataError(f"{what}: {path} {told}")
         match path.suffix.lower():
             case ".npy" if head[: len(MAGIC)] == MAGIC:
-                array = np.lib.format.open_memmap(path, mode="r")
-                if (announced := array.offset + array.nbytes) != (held := path.stat().st_size):
+                with path.open("rb") as file:
+                    shape, turned, kind, first = _header(file.read(HEADER_BYTES))
+                if (announced := first + math.prod(shape) * kind.itemsize) != (held := path.stat().st_size):
                     raise ValueError(f"it announces {announced} bytes and holds {held}")
-                return array
+                return np.memmap(path, kind, "r", first, shape, "F" if turned else "C")
             case ".npy":
                 raise ValueError("it does not begin as an array of numpy: save it by numpy.save, or rename it")
             case ".npz":
@@ -158,6 +162,16 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether the first axis varies fastest, kind of numbers, length of the header: by the first bytes."""
     header = io.BytesIO(start)
     first = np.lib.format.read_magic(header) == (1, 0)
+    form = "<H" if first else "<I"
+    length = struct.calcsize(form)
+    begin = header.tell() + length
+    (filled,) = struct.unpack(form, header.read(length))
+    said = ast.literal_eval(start[begin : begin + min(filled, HEADER_BYTES)].decode("latin-1").strip())
+    if not (isinstance(said, dict) and isinstance(text := said.get("descr"), str)):
+        raise ValueError("it holds no single numbers or words, but records of several")
+    if not PLAIN_KIND.fullmatch(text):  # some of the others end the process in numpy
+        raise ValueError(f"it holds {text[:40]!r}: save numbers or words")
+    header.seek(begin - length)
     read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
     shape, turned, kind = read_header(header)
     if kind.hasobject:
