@@ -37,7 +37,7 @@ from latent_atlas.study.sources import (
 )
 from latent_atlas.study.starting import started
 from latent_atlas.study.sources import parameters as parameters_text
-from latent_atlas.study.sources import sources as source_files
+from latent_atlas.study.sources import inputs as source_inputs
 from latent_atlas.versioning import attach
 
 put_commands_on_path()
@@ -51,8 +51,8 @@ def here(file):
 
 
 def sources(*names):
-    """The source files of a stage: see latent_atlas.study.sources.sources."""
-    return [here(file) for file in source_files(*names)]
+    """What stands for the source files of a stage: see latent_atlas.study.sources.inputs."""
+    return [here(file) for file in source_inputs(*names)]
 
 
 def parameters(values, *keys):
@@ -227,22 +227,28 @@ def origin(rule):
 
 
 def everything():
-    """All outputs of all rules above, each for all values of its wildcards; the folder of the page where it is there.
+    """What asks for every job of all rules above: its first output that is missing, else its first; the page's folder if it is there.
+
+    A job that runs makes all of its outputs. In object storage, where it is not known what is missing: every output.
 
     Raises
     ------
     WorkflowError
-        If two of them are the same file.
+        If two outputs are the same file.
     """
     names = {"manifold": MANIFOLDS}
-    makers = {}
+    makers, asked = {}, []
     for each in workflow.rules:
-        outputs = getattr(rules, each.name).output
-        for file in every(outputs, **values_of_wildcards(each, names)):
-            makers.setdefault(file, []).append(each.name)
+        values = values_of_wildcards(each, names)
+        outputs = [every(file, **values) for file in getattr(rules, each.name).output]
+        for files in zip(*outputs):  # of a job
+            for file in files:
+                makers.setdefault(file, []).append(each.name)
+            missing = (file for file in files if not Path(file).exists())
+            asked += files if STORED else [next(missing, files[0])]
     for file, by in makers.items():
         if len(by) > 1:
             raise WorkflowError(
                 f"{file} would be made twice ({', '.join(by)}): two names in params.yaml lead to it; rename one"
             )
-    return [*makers, *page()]
+    return [*asked, *page()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from latent_atlas.files import write_text
 from latent_atlas.imports import is_path, with_options
 from latent_atlas.models.registry import import_path
 from latent_atlas.study.schema import unusable
+from latent_atlas.versioning import lists
 from latent_atlas.versioning.common import canonical, values_at
 
 if TYPE_CHECKING:
@@ -67,11 +67,28 @@ def sources(stage: str, *by_name: str) -> list[str]:
     all that it imports: it lists their checksums, and it can be versioned with the study. What a study needs of them
     must be asked for while the Snakefile is read, since Snakemake looks only once which files are there.
     """
-    modules = {f"latent_atlas.stages.{stage}", *(name.partition(":")[0] for name in by_name)}
-    if _stands_in():
-        _stand_in_for_stages(Path.cwd())
-        return sorted(_stand_in_for(module) if _is_own(module) else _file(module) for module in modules)
-    return list(_source_files(Path.cwd(), frozenset(modules)))
+    modules = _modules(stage, by_name)
+    return list((_stand_ins if _stands_in() else _source_files)(Path.cwd(), modules))
+
+
+def inputs(stage: str, *by_name: str) -> list[str]:
+    """What a rule has as inputs for its :func:`sources`: a list for each of its modules, or for an installed package
+    their stand-ins. The engines know the lists of this folder by :mod:`latent_atlas.versioning.lists`.
+
+    As of :func:`sources`, what a study needs must be asked for while the Snakefile is read.
+    """
+    return list(_stand_ins(Path.cwd(), _modules(stage, by_name)))
+
+
+def _modules(stage: str, by_name: Iterable[str]) -> frozenset[str]:
+    return frozenset({f"latent_atlas.stages.{stage}", *(name.partition(":")[0] for name in by_name)})
+
+
+@functools.cache
+def _stand_ins(folder: Path, modules: frozenset[str]) -> tuple[str, ...]:
+    """What stands for modules and all that they import, as seen from a folder; a user's own module for itself."""
+    _stand_in_for_stages(folder)
+    return tuple(sorted(_stand_in_for(module) if _is_own(module) else _file(module) for module in modules))
 
 
 @functools.cache
@@ -94,7 +111,8 @@ def _stand_in_for_stages(folder: Path) -> None:
 
 
 def _stand_in_for(module: str) -> str:
-    return _stand_in(".".join(module.split(".")[-2:]), [Path(_file(each)) for each in _closure(module)])
+    name, files = ".".join(module.split(".")[-2:]), [Path(_file(each)) for each in _closure(module)]
+    return _stand_in(name, files) if _stands_in() else lists.write(lists.FOLDER / f"{name}.md5", files)
 
 
 def architecture(name: str) -> str:
@@ -181,16 +199,7 @@ def _stands_in() -> bool:
 
 def _stand_in(name: str, files: Iterable[Path]) -> str:
     """A small file with the checksums of files of the package, written anew if they have changed."""
-    lines = (f"{_checksum(file)}  {file.relative_to(PACKAGE).as_posix()}\n" for file in sorted(files))
-    path, text = STAND_INS / f"{name}.md5", "".join(lines)
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_text(path, text)
-    return str(path)
-
-
-@functools.cache
-def _checksum(file: Path) -> str:
-    return hashlib.md5(file.read_bytes()).hexdigest()
+    return lists.write(STAND_INS / f"{name}.md5", files, PACKAGE)
 
 
 def _is_own(module: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 
 import snakemake
 
-from latent_atlas.versioning import ended, pipeline, turns
+from latent_atlas.versioning import ended, lists, pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
 from latent_atlas.versioning.common import VersioningError, read_yaml
 from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
@@ -386,7 +386,8 @@ class LockFilePersistence(FilePersistence):
             name = "-".join([job.rule.name, *(str(value) for value in job.wildcards)])
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
-            deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (job.input, job.output))
+            inputs = (listed for file in job.input for listed in lists.listed(str(file)))
+            deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (inputs, job.output))
             if job.rule.shellcmd is None:
                 raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
             # No threads or resources: they belong to the machine, so a command may not contain them.
@@ -404,8 +405,10 @@ class LockFilePersistence(FilePersistence):
 
     def as_dvc_writes(self, file: Any) -> str:
         """A path as DVC writes it: relative to the repository if it lies there, however the rule names it."""
+        if not os.path.isabs(str(file)):
+            return str(file)
         path, root = Path(str(file)), self.lock_file.root
-        return str(path.relative_to(root)) if path.is_absolute() and path.is_relative_to(root) else str(file)
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(file)
 
     def changes(self, job: Any) -> list[str]:
         """All reasons why a job must run."""
@@ -444,7 +447,11 @@ class LockFilePersistence(FilePersistence):
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
     def input_checksums(self, job: Any, input_path: Any) -> set[str | None]:
-        known = self.lock_file.recorded(self.definition(job), self.as_dvc_writes(input_path))
+        definition, files = self.definition(job), [self.as_dvc_writes(file) for file in lists.listed(str(input_path))]
+        if len(files) != 1 or files[0] != self.as_dvc_writes(input_path):  # a list is the same if all of its files are
+            same = all(self.lock_file.recorded(definition, file) == self.lock_file.hash(file) for file in files)
+            return {lists.checksum(str(input_path)) if same else None}
+        known = self.lock_file.recorded(definition, files[0])
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:
