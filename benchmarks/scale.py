@@ -25,10 +25,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
 from repository import Repository
+from startup import processor
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "docs" / "pictures"
@@ -50,25 +53,73 @@ def with_models(values: dict[str, Any], count: int) -> None:
 
 
 def plan(count: int) -> dict[str, float]:
-    """Time, processor time and peak memory of planning a study of so many models."""
+    """Time, processor time and memory of planning a study of so many models, and a bare workflow of its graph."""
     with tempfile.TemporaryDirectory() as folder:
         study = Repository.make(Path(folder) / "study")
         study.warm = False  # a process of its own
         study.edit_params(lambda values: with_models(values, count))
-        start = time.perf_counter()
-        with Path(folder, "plan.txt").open("w+", encoding="utf-8") as said:
-            process = subprocess.Popen(
-                ["snakemake", "--dry-run"], cwd=study.root, env=study.environment, stdout=said, stderr=said
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - start
-            said.seek(0)
-            found = re.findall(r"^total +(\d+)$", said.read(), re.MULTILINE)
-        assert status == 0
-        jobs = int(found[-1])
+        ours = planned(study, study.root)
+        study.run("latent-atlas", "pipeline")  # which writes dvc.yaml: all jobs, with what they read and write
+        floor = planned(study, bare(study, Path(folder, "bare")))
+    assert floor["jobs"] == ours["jobs"], (floor, ours)
+    return {"models": count, "jobs": ours["jobs"], "plan_s": ours["wall_s"], "plan_processor_s": ours["processor_s"],
+            "peak_memory_mib": ours["peak_mib"], "floor_s": floor["wall_s"], "floor_processor_s": floor["processor_s"],
+            "floor_memory_mib": floor["peak_mib"], "ratio": ours["processor_s"] / floor["processor_s"]}  # fmt: skip
+
+
+def planned(study: Repository, folder: Path) -> dict[str, float]:
+    """What ``snakemake -n`` takes in a folder."""
+    start = time.perf_counter()
+    with (folder / "plan.txt").open("w+", encoding="utf-8") as said:
+        call = ["snakemake", "--dry-run", "--workflow-profile", str(study.root / "profiles" / "default")]
+        process = subprocess.Popen(call, cwd=folder, env=study.environment, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        said.seek(0)
+        text = said.read()
+    assert status == 0, text[-2000:]
+    jobs = int(re.findall(r"^total +(\d+)$", text, re.MULTILINE)[-1])
     processor = usage.ru_utime + usage.ru_stime
-    return {"models": count, "jobs": jobs, "plan_s": wall, "plan_processor_s": processor,
-            "peak_memory_mib": usage.ru_maxrss / 1024}  # fmt: skip
+    return {"jobs": jobs, "wall_s": wall, "processor_s": processor, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def bare(study: Repository, folder: Path) -> Path:
+    """A folder with a Snakefile of the same jobs, their outputs and what they read of the data and of other jobs.
+
+    Its rules have no functions, parameters, logs, resources or source files, and nothing is versioned. A rule for many
+    models has a wildcard; the files of a single job are listed.
+    """
+    stages = YAML(typ="safe").load((study.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    of_rule: dict[str, list[str]] = {}
+    for name in stages:
+        of_rule.setdefault(name.partition("-")[0], []).append(name)
+    made = {out for stage in stages.values() for out in _paths(stage)}
+    text = ["rule all:\n    input:"]
+    text += [f"        {_paths(stage)[0]!r}," for stage in stages.values()]
+    for rule, names in of_rule.items():
+        model = names[0].partition("-")[2]
+        ours, one = stages[names[0]], [name.partition("-")[2] for name in names]
+        inputs, outputs = [dep for dep in ours["deps"] if dep in made], _paths(ours)
+        if model:  # of one model, as of all
+            inputs, outputs = ([file.replace(model, "{manifold}") for file in files] for files in (inputs, outputs))
+        text += [f"rule {rule}:"]
+        text += ["    input:", *(f"        {file!r}," for file in inputs)] if inputs else []
+        text += ["    output:", *(f"        {file!r}," for file in outputs)]
+        text += [f"    wildcard_constraints:\n        manifold={'|'.join(one)!r}"] if model else []
+        text += ["    shell:\n        'true'"]
+    folder.mkdir()
+    (folder / "Snakefile").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return folder
+
+
+def _paths(stage: dict[str, Any]) -> list[str]:
+    return [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+
+
+def exponent(table: pd.DataFrame, column: str) -> float:
+    """The power of the number of models with which a column grows from 100 of them on, fitted in logarithms."""
+    large = table.loc[table["models"] >= 100]
+    return float(np.polyfit(np.log(large["models"]), np.log(large[column]), 1)[0]) if len(large) > 1 else float("nan")
 
 
 def draw(table: pd.DataFrame) -> None:
@@ -79,10 +130,15 @@ def draw(table: pd.DataFrame) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, column, label in zip(axes, ("plan_processor_s", "peak_memory_mib"), ("processor time, seconds", "MiB"), strict=True):
-        axis.loglog(table["models"], table[column], "o-", color="#2f6fb0")
+    for axis, column, floor, label in (
+        (axes[0], "plan_processor_s", "floor_processor_s", "processor time, seconds"),
+        (axes[1], "peak_memory_mib", "floor_memory_mib", "MiB"),
+    ):
+        axis.loglog(table["models"], table[column], "o-", color="#2f6fb0", label="this project")
+        axis.loglog(table["models"], table[floor], "s--", color="#8a8f98", label="bare Snakefile, same graph")
         axis.set(xlabel="models", ylabel=label)
         axis.grid(which="both", color="#e4e6ea")
+    axes[0].legend(frameon=False)
     figure.suptitle("snakemake -n of a whole study")
     figure.savefig(PICTURES / "scale.png", dpi=110)
 
@@ -139,6 +195,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.models:
         table = pd.DataFrame([plan(count) for count in options.models])
+        for name in ("plan", "floor"):
+            table[f"{name}_exponent"] = exponent(table, f"{name}_processor_s")
+        table["processor"] = processor()
         table.to_csv(HERE / "scale.csv", index=False, float_format="%.2f")
         draw(table)
         print(table.to_string(index=False, float_format="{:.1f}".format))

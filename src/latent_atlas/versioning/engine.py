@@ -405,7 +405,7 @@ class LockFilePersistence(FilePersistence):
 
     def as_dvc_writes(self, file: Any) -> str:
         """A path as DVC writes it: relative to the repository if it lies there, however the rule names it."""
-        if not os.path.isabs(str(file)):
+        if not str(file).startswith("/"):  # without a Path, of which large studies would need hundreds of thousands
             return str(file)
         path, root = Path(str(file)), self.lock_file.root
         return str(path.relative_to(root)) if path.is_relative_to(root) else str(file)

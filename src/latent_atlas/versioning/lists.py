@@ -1,7 +1,7 @@
 """Lists of source files that stand for them as one input of a job: fewer inputs are planned faster.
 
-A list has a line for each file with its MD5, as ``md5sum`` writes it, and is written only if one of them has changed. To
-Snakemake the list is the input. In ``dvc.yaml`` and ``dvc.lock`` the files themselves are.
+A list has a line for each file with its MD5, as ``md5sum`` writes it, and is written only if one of them has changed.
+To Snakemake the list is the input. In ``dvc.yaml`` and ``dvc.lock`` the files themselves are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER = Path(".snakemake", "latent-atlas", "sources")
 
 
 def write(path: Path, files: Iterable[Path], root: Path | None = None) -> str:
-    """The path of a list of files, written anew if one of them has changed; their names as seen from ``root`` if given."""
+    """The path of a list of files, written anew if one has changed; their names as seen from ``root`` if given."""
     names = {str(file.relative_to(root).as_posix() if root else file): file for file in sorted(files)}
     text = "".join(f"{_checksum(file)}  {name}\n" for name, file in names.items())
     if not path.is_file() or path.read_bytes() != text.encode():
