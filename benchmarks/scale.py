@@ -6,9 +6,11 @@ the whole pipeline from nothing; its time, its processor time and its peak memor
     .venv/bin/python benchmarks/scale.py --models 10 100 1000
     .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
     .venv/bin/python benchmarks/scale.py --trainings 200 --here
+    .venv/bin/python benchmarks/scale.py --status 300
 
 The first writes ``benchmarks/scale.csv`` and ``docs/pictures/scale.png``, the second ``benchmarks/scale_slurm.csv``,
-the third, without SLURM, ``benchmarks/scale_here.csv``.
+the third, without SLURM, ``benchmarks/scale_here.csv``, the fourth ``benchmarks/scale_status.csv``: ``dvc status`` of a
+study of so many finished stages, of as many bare stages with one input and one output each, and ``dvc --version``.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
+from noop import prepare
 from repository import Repository
 from startup import processor
 
@@ -143,6 +146,52 @@ def draw(table: pd.DataFrame) -> None:
     figure.savefig(PICTURES / "scale.png", dpi=110)
 
 
+def status(study: Repository, rounds: int = 3) -> pd.DataFrame:
+    """Processor time and time of ``dvc status`` of a finished study and of its floors: the least of the rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        stages = len(study.stages())
+        floor = bare_stages(study, Path(folder, "bare"), stages)
+        study.run("dvc", "status", "--json")  # which stores hashes
+        calls = {
+            "dvc --version": (study.root, ["dvc", "--version"]),
+            "dvc status, one input and one output each": (floor, ["dvc", "status", "--json"]),
+            "dvc status, this project": (study.root, ["dvc", "status", "--json"]),
+        }
+        found = [(name, *used(study, *call)) for _ in range(rounds) for name, call in calls.items()]
+    table = pd.DataFrame(found, columns=["command", "wall_s", "processor_s"]).groupby("command", sort=False).min()
+    return table.reset_index().assign(stages=stages, rounds=rounds, processor=processor())
+
+
+def used(study: Repository, folder: Path, call: list[str]) -> tuple[float, float]:
+    """Time and processor time of a command that must say nothing is out of date."""
+    start = time.perf_counter()
+    process = subprocess.Popen(call, cwd=folder, env=study.environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, ended, usage = os.wait4(process.pid, 0)
+    assert ended == 0, said
+    assert call[1] != "status" or said.strip() == "{}", said
+    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+
+
+def bare_stages(study: Repository, folder: Path, count: int) -> Path:
+    """A repository of so many finished stages, each with an input, an output and no parameters."""
+    folder.mkdir()
+    made = Repository(folder)
+    made.warm, made.extra = False, study.extra
+    stages = {}
+    for number in range(count):
+        Path(folder, f"in{number}").write_text(f"{number}\n", encoding="utf-8")
+        stages[f"s{number}"] = {"cmd": f"cp in{number} out{number}", "deps": [f"in{number}"], "outs": [f"out{number}"]}
+        Path(folder, f"out{number}").write_text(f"{number}\n", encoding="utf-8")
+    with Path(folder, "dvc.yaml").open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump({"stages": stages}, file)
+    made.run("git", "init", "--quiet")
+    made.run("dvc", "init", "--quiet")
+    made.run("dvc", "commit", "--force", "--quiet")
+    return folder
+
+
 def trainings(count: int, here: bool) -> dict[str, float]:
     """Run so many trainings on this machine, or on a real SLURM of this machine by the shipped profile."""
     from slurm import running
@@ -191,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="*", default=[])
     parser.add_argument("--trainings", type=int)
+    parser.add_argument("--status", type=int, help="so many stages")
     parser.add_argument("--here", action="store_true", help="the trainings without SLURM")
     options = parser.parse_args()
     if options.models:
@@ -200,6 +250,13 @@ def main() -> None:
         table["processor"] = processor()
         table.to_csv(HERE / "scale.csv", index=False, float_format="%.2f")
         draw(table)
+        print(table.to_string(index=False, float_format="{:.1f}".format))
+    if options.status:
+        with tempfile.TemporaryDirectory() as folder:
+            study = prepare(Path(folder) / "study", options.status)
+            study.warm = False
+            table = status(study)
+        table.to_csv(HERE / "scale_status.csv", index=False, float_format="%.2f")
         print(table.to_string(index=False, float_format="{:.1f}".format))
     if options.trainings:
         table = pd.DataFrame([trainings(options.trainings, options.here)])
