@@ -105,20 +105,23 @@ class TestAsSingly:
         assert len({float(curve["test_mse"].iloc[-1]) for _, curve, _ in found.values()}) == len(SEEDS)
 
     @pytest.mark.parametrize(
-        ("architecture", "chosen", "options"),
+        ("architecture", "chosen", "options", "optimizer"),
         [
-            ("fully_connected", "mse", {}),
-            ("convolutional", "denoising", {}),
-            ("convolutional", "vae", {"variational": True}),
+            ("fully_connected", "mse", {}, "adam"),
+            ("convolutional", "denoising", {}, "adam"),
+            ("convolutional", "vae", {"variational": True}, "adam"),
+            ("fully_connected", "mse", {}, "muon"),
+            ("convolutional", "mse", {}, "muon"),
         ],
     )
-    def test_steps_in_float64(self, architecture: str, chosen: str, options: dict[str, Any]) -> None:
+    def test_steps_in_float64(self, architecture: str, chosen: str, options: dict[str, Any], optimizer: str) -> None:
         """Losses are computed in float32 at the end, so weights and running statistics are compared."""
         loss_of = _in_float64(objective(chosen))
         models = [fresh(architecture, options)().double().train() for _ in range(3)]
         alone = [copy.deepcopy(model) for model in models]
         stack = Stack(models, loss_of)
-        optimizers = [one_cycle(model, SCHEDULE, 20, CPU) for model in (stack, *alone)]
+        schedule = replace(SCHEDULE, optimizer=optimizer)
+        optimizers = [one_cycle(model, schedule, 20, CPU, stacked=model is stack) for model in (stack, *alone)]
         draws, same_draws = ([torch.Generator().manual_seed(seed) for seed in SEEDS] for _ in range(2))
         for _ in range(20):
             x = torch.rand(3, 32, 1, 8, 8, dtype=torch.float64)
@@ -128,11 +131,11 @@ class TestAsSingly:
             for name, values in metrics.items():
                 expected = torch.stack([own[name] for _, own in each])
                 torch.testing.assert_close(values, expected, rtol=0, atol=1e-10)
-            for optimizer, _ in optimizers:
-                optimizer.zero_grad()
+            for each_optimizer, _ in optimizers:
+                each_optimizer.zero_grad()
             sum([losses.sum(), *(loss for loss, _ in each)]).backward()
-            for optimizer, cycle in optimizers:
-                optimizer.step()
+            for each_optimizer, cycle in optimizers:
+                each_optimizer.step()
                 cycle.step()
         for model, single in zip(models, alone, strict=True):
             for (name, one), other in zip(model.named_buffers(), single.buffers(), strict=True):

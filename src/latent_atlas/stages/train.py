@@ -82,6 +82,7 @@ def train(
         "epochs": epochs,
         "batch_size": str(schedule.batch_size),
         "peak_learning_rate": repr(schedule.peak_learning_rate),
+        "optimizer": schedule.optimizer,
         "precision": schedule.precision,
         "objective": schedule.objective if isinstance(schedule.objective, str) else json.dumps(schedule.objective),
         "train_mse": f"{last['train_mse']:.9g}",

@@ -216,6 +216,7 @@ class TrainingParams(Section):
     min_steps: Length = 1
     batch_size: Annotated[int, Field(ge=2)]
     peak_learning_rate: Rate
+    optimizer: Literal["adam", "muon"] = "adam"
     precision: Literal["float32", "bfloat16"]
     objective: Objective
     snapshot_every: Length | None
@@ -236,6 +237,7 @@ class TrainingOverrides(Section):
     min_steps: Length | None = None
     batch_size: Annotated[int, Field(ge=2)] | None = None
     peak_learning_rate: Rate | None = None
+    optimizer: Literal["adam", "muon"] | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     objective: Objective = None
     snapshot_every: Length | None = None

@@ -1,8 +1,8 @@
 """Training an autoencoder on images that stay in memory.
 
 The images lie on the device as one uint8 tensor; a batch is selected and converted there, so that no
-loader stands between the data and the network. Adam under a one-cycle schedule (Smith & Topin, 2018) minimizes the
-objective.
+loader stands between the data and the network. Adam or Muon under a one-cycle schedule (Smith & Topin, 2018) minimizes
+the objective.
 
 What was measured on FashionMNIST, with which schedule and how often, is in ``docs/training.md``.
 """

@@ -1,4 +1,4 @@
-"""How long to train, and the optimizer's course: Adam under a one-cycle schedule."""
+"""How long to train, and the optimizer's course: Adam or Muon under a one-cycle schedule."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import nn
 
 from latent_atlas.errors import TrainingError
 from latent_atlas.training.length import Length, length
+from latent_atlas.training.muon import Muon
 
-BETA1_LOW, BETA1_HIGH = 0.85, 0.95  # Adam's momentum falls while the learning rate rises, then rises again
+OPTIMIZERS = ("adam", "muon")
+BETA1_LOW, BETA1_HIGH = 0.85, 0.95  # the momentum falls while the learning rate rises, then rises again
 BETA2 = 0.99
 RISE = 0.3  # share of the steps in which the learning rate rises
 START_FACTOR, END_FACTOR = 25, 1e4  # peak / first, first / last learning rate
@@ -42,11 +44,13 @@ class Schedule:
         Batches, in place of epochs.
     min_steps : int
         Batches that a number of epochs must amount to; otherwise there are more epochs.
+    optimizer : {"adam", "muon"}
+        Adam; or :class:`latent_atlas.training.muon.Muon`, which needs fewer epochs.
 
     Raises
     ------
     TrainingError
-        If the length is given in both epochs and steps, or in neither.
+        If the length is given in both epochs and steps, or in neither. If there is no optimizer of that name.
     """
 
     epochs: int | None
@@ -58,6 +62,7 @@ class Schedule:
     snapshot_every: int | None = None
     steps: int | None = None
     min_steps: int = 1
+    optimizer: str = "adam"
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -65,6 +70,8 @@ class Schedule:
                 f"the length of a training is a number of epochs or a number of steps: give one of the two, not "
                 f"epochs={self.epochs} and steps={self.steps}"
             )
+        if self.optimizer not in OPTIMIZERS:
+            raise TrainingError(f"there is no optimizer {self.optimizer!r}: choose {' or '.join(OPTIMIZERS)}")
 
     def length(self, images: int) -> Length:
         """The length of a training on so many images."""
@@ -72,12 +79,18 @@ class Schedule:
 
 
 def one_cycle(
-    model: nn.Module, schedule: Schedule, steps: int, device: torch.device
+    model: nn.Module, schedule: Schedule, steps: int, device: torch.device, stacked: bool = False
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
-    """Adam for a network, and the one-cycle schedule of its learning rate and its first beta."""
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=schedule.peak_learning_rate, betas=(BETA1_HIGH, BETA2), fused=device.type != "mps"
-    )
+    """The optimizer of a network, and the one-cycle schedule of its learning rate and its first beta.
+
+    If the network is stacked, the first dimension of its weights counts networks.
+    """
+    rate, betas, fused = schedule.peak_learning_rate, (BETA1_HIGH, BETA2), device.type != "mps"
+    optimizer: torch.optim.Optimizer
+    if schedule.optimizer == "muon":
+        optimizer = Muon(model, rate, betas, fused, stacked)
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=betas, fused=fused)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         schedule.peak_learning_rate,

@@ -1,9 +1,9 @@
 """Training several seeds of one model at once, as one batch of networks.
 
 The weights of the networks are stacked, and ``torch.func.vmap`` computes the losses of all of them with the operations
-of one: products of matrices become batches of products, convolutions become grouped ones. One fused Adam takes the
-steps, for it treats each number by itself, and the learning rate is the same for all seeds. Each network has the fresh
-weights, the order of batches and the random numbers of the objective of a training by itself.
+of one: products of matrices become batches of products, convolutions become grouped ones. One optimizer takes the
+steps, for Adam treats each number by itself and Muon each matrix, and the learning rate is the same for all seeds. Each
+network has the fresh weights, the order of batches and the random numbers of the objective of a training by itself.
 
 Where this is faster and where not is in ``docs/training.md``.
 """
@@ -115,7 +115,7 @@ def _together(
     batches, steps, epochs, epochs_a_row = schedule.length(len(pixels))
     snapshot_every = schedule.snapshot_every or math.ceil(math.ceil(epochs / epochs_a_row) / SNAPSHOTS)
     stack = Stack([model.to(device).train() for model in models], loss_of)
-    optimizer, cycle = one_cycle(stack, schedule, steps, device)
+    optimizer, cycle = one_cycle(stack, schedule, steps, device, stacked=True)
     orders = [torch.Generator().manual_seed(seed) for seed in seeds]
     noises = [torch.Generator().manual_seed(seed ^ NOISE_STREAM) for seed in seeds]
     networks = nn.ModuleList(models)

@@ -85,6 +85,7 @@ def _table(curves: dict[str, pd.DataFrame], params: Params) -> Table:
                 "steps": last["step"],
                 "batch": own.batch_size,
                 "peak learning rate": own.peak_learning_rate,
+                "optimizer": own.optimizer,
                 "precision": own.precision,
                 "objective": own.objective if isinstance(own.objective, str) else ", ".join(own.objective),
                 "seed": last["seed"],
