@@ -473,6 +473,7 @@ class TestCommand:
             assert (study.folder / "a" / name).read_bytes() == (study.folder / "b" / name).read_bytes()
 
     def test_checkpoint_says_how_it_came_about(self, study: Study, digits: Images, digits_file: Path) -> None:
+        study.edit("models.fc4.training", {"epochs": 3, "optimizer": "muon"})
         done = study.run(*study.train_arguments("fc4", digits_file, "out"), "--log", "logs/fc4.log")
         assert done.exit_code == 0, done.output
         metadata, _ = read_safetensors(study.folder / "out" / "fc4.safetensors")
@@ -486,6 +487,7 @@ class TestCommand:
             "epochs": "3",  # the model's own, not the section's 2
             "batch_size": "128",
             "peak_learning_rate": "0.005",
+            "optimizer": "muon",
             "precision": "float32",
             "version_torch": torch.__version__,
             "version_numpy": np.__version__,

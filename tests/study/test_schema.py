@@ -120,6 +120,11 @@ class TestOneMistake:
                 "float16",
                 "training.precision: 'float16' is not allowed: input should be 'float32' or 'bfloat16'",
             ),
+            (
+                "training.optimizer",
+                "sgd",
+                "training.optimizer: 'sgd' is not allowed: input should be 'adam' or 'muon'",
+            ),
             ("training.device", "gpu", "training.device: 'gpu' is none of auto, cpu, mps, cuda, cuda:N"),
             ("dataset.colour", "gray", "dataset.colour: 'gray' is not allowed: input should be 'grey' or 'rgb'"),
             ("dataset.limit", 0, "dataset.limit: 0 is not allowed: input should be greater than 0"),
