@@ -91,7 +91,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix with about the same singular vectors, and singular values of about one: Newton-Schulz iterations.
+    """A matrix with the same singular vectors, and singular values of about one: Newton-Schulz iterations.
+
+    They are taken with the Gram matrix, which is smaller, and their product is then multiplied with the matrix.
 
     Parameters
     ----------
@@ -105,10 +107,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """
     a, b, c = QUINTIC
     wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
-    x = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=SMALLEST)
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT  # ... x m x m, of the smaller side m
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=SMALLEST)  # ... x m x n
+    gram = x @ x.mT  # ... x m x m, of the smaller side m
+    product, identity = None, torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    for _ in range(ITERATIONS):  # x becomes factor @ x, and its Gram matrix factor @ gram @ factor
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor if product is None else factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x if wide is matrix else x.mT
 
 
