@@ -83,6 +83,11 @@ class TestSources:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ParamsError, match=r"module mine\.nets: there is no mine/nets\.py beside the Snakefile"):
             workflow.sources("train", "mine.nets:Net")
+        (tmp_path / "tiny.py").touch()
+        with pytest.raises(ParamsError, match=r"tyni\.py .*, did you mean 'tiny\.py'\? put it there, or correct"):
+            workflow.sources("train", "tyni:Net")
+        with pytest.raises(ParamsError, match=r"module tiny\.py: name it without its ending: tiny$"):
+            workflow.sources("train", "tiny.py:Net")
 
     def test_are_files_written_from_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(workflow.PACKAGE)

@@ -131,6 +131,22 @@ class TestFolder:
         assert f"there are no images at {tmp_path}/fotos" in done.stderr
         assert not (tmp_path / "study").exists()
 
+    def test_files_that_are_no_pictures_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "make.py").write_text("pass")
+        done = make(tmp_path / "study", "--images", tmp_path / "make.py")
+        assert done.exit_code == 1
+        assert "can be read as a picture (make.py): name a folder of pictures" in done.stderr
+        assert not (tmp_path / "study").exists()
+
+    def test_what_was_found_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "photos").mkdir()
+        for number in range(3):
+            Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / "photos" / f"{number}.png")
+        assert (
+            "is ready, for 3 files, 8x6 pixels, rgb."
+            in make(tmp_path / "study", "--images", tmp_path / "photos").stdout
+        )
+
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 28, 28), (3, 17, 30), (1, 1, 5)])
 def test_model_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:

@@ -32,8 +32,10 @@ class Answer:
 
 def question(dataset: str, models: int) -> str:
     """What the study asks."""
-    those = "the surface that an autoencoder has" if models == 1 else f"the surfaces that {models} autoencoders have"
-    return f"What are {those} learned of {dataset} like, beside PCA and chance?"
+    those = (
+        "is the surface that an autoencoder has" if models == 1 else f"are the surfaces that {models} autoencoders have"
+    )
+    return f"What {those} learned of {dataset} like, beside PCA and chance?"
 
 
 def answers(results: Path, params: Params) -> list[Answer]:
@@ -118,7 +120,7 @@ def immersion(ranks: pd.DataFrame) -> str:
             "{value} of {of} decoders have full rank at all {images:,} images of the sample: there they are immersions"
             + (", with 95% confidence at {low:.1%} or more of such images." if len(full) else "."),
             value=len(full),
-            low=float(full["full_rank_share_low"].min()) if len(full) else None,
+            low=jacobian.rounded_down(full["full_rank_share_low"].min()) if len(full) else None,
             unit="decoders",
             facts={"of": len(ranks), "images": images},
         )

@@ -45,6 +45,12 @@ def new(folder: Path, images: str | None) -> None:
     if images and not files:
         whole = Path(images).expanduser().absolute()
         raise click.ClickException(f"there are no images at {images} ({whole}): name a folder, or a pattern in quotes")
+    size, grey, read = _proposed(files)
+    if images and not read:
+        raise click.ClickException(
+            f"none of the files at {images} can be read as a picture ({files[0].name}{', ...' if files[1:] else ''}): "
+            "name a folder of pictures, or a pattern in quotes"
+        )
     shutil.copytree(TEMPLATES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SNAKEFILE.parent / "profiles", folder / "profiles")
     (folder / "gitignore").rename(folder / ".gitignore")
@@ -54,7 +60,6 @@ def new(folder: Path, images: str | None) -> None:
         place = Path(images).expanduser()
         pattern = str(place) if place.is_absolute() else os.path.relpath(place, folder)
         text = text.replace(f"images: {IMAGES} ", f"images: {json.dumps(pattern, ensure_ascii=False)} ")
-        size, grey = _proposed(files)
         text = text.replace("size: 64 ", f"size: {size} ")
         if grey:
             text = text.replace("colour: rgb     # or grey", "colour: grey    # or rgb")
@@ -66,14 +71,17 @@ def new(folder: Path, images: str | None) -> None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise click.ClickException(f"{' '.join(command)} in {folder} failed: {done.stderr.strip()}")
-    click.echo(f"{folder} is ready. Next:")
+    high, wide = size if isinstance(size, list) else (size, size)
+    found = f", for {len(files):,} files, {wide}x{high} pixels, {'grey' if grey else 'rgb'}" if images else ""
+    click.echo(f"{folder} is ready{found}. Next:")
     if not images:
         click.echo(f"  put your images into {folder / 'images'}")
     click.echo(f"  cd {shlex.quote(str(folder))}\n  edit params.yaml and my_model.py\n  snakemake")
 
 
-def _proposed(files: Sequence[Path]) -> tuple[int | list[int], bool]:
-    """The most frequent size of pictures, unless they are large: one number, or height and width; whether all are grey.
+def _proposed(files: Sequence[Path]) -> tuple[int | list[int], bool, int]:
+    """The most frequent size of pictures, unless they are large: one number, or height and width; whether all are grey;
+    how many of the first could be read.
 
     So are pictures that are stored in colours but have equal channels.
     """
@@ -88,4 +96,4 @@ def _proposed(files: Sequence[Path]) -> tuple[int | list[int], bool]:
             grey.append(not any(ImageChops.difference(red, other).getbbox() for other in (green, blue)))
     ((width, height), _), *_ = sizes.most_common(1) or [((SIZE, SIZE), 0)]
     size = SIZE if max(width, height) > LARGE else width if width == height else [height, width]
-    return size, bool(grey) and all(grey)
+    return size, bool(grey) and all(grey), len(grey)

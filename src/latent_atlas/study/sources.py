@@ -16,7 +16,7 @@ import grimp
 from latent_atlas.data.sources import matched, named
 from latent_atlas.errors import ParamsError
 from latent_atlas.files import write_text
-from latent_atlas.imports import is_path, with_options
+from latent_atlas.imports import is_path, near, with_options
 from latent_atlas.models.registry import import_path
 from latent_atlas.study.schema import unusable
 from latent_atlas.versioning import lists
@@ -213,7 +213,12 @@ def _file(module: str) -> str:
         return _from_here(base / "__init__.py" if base.is_dir() else base.with_suffix(".py"))
     path = Path(*module.split(".")).with_suffix(".py")
     if not path.exists():
-        raise ParamsError(f"module {module}: there is no {path} beside the Snakefile, where its edits would be noticed")
+        if module.endswith(".py"):
+            raise ParamsError(f"module {module}: name it without its ending: {module.removesuffix('.py')}")
+        raise ParamsError(
+            f"module {module}: there is no {path} beside the Snakefile, where its edits would be noticed"
+            f"{near(str(path), [file.name for file in Path().glob('*.py')])} put it there, or correct the name"
+        )
     return str(path)
 
 

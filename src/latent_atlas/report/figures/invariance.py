@@ -121,7 +121,7 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
                     axes.plot([smallest / 2] * len(limit), limit["angle_deg"], "D", markersize=5, color=look.colour)
                 unit = table.loc[table["transformation"] == kind, "unit"].iloc[0]
                 axes.set_title(f"{kind} (step in {unit}s)" if axes in grid[0] else "")
-                axes.set_xscale("log")
+                _plain_log(axes)
                 axes.set_ylim(0, 90)
                 axes.set_yticks([0, 30, 60, 90])
             line[0].set_ylabel(f"{group}\nangle (degrees)")
@@ -131,6 +131,14 @@ def plot_steps(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = Non
             axes.set_xlabel("step; diamonds: derivative")
         fig.suptitle(f"angles at {example} against the size of the step", color=style.FAINT)
         return fig
+
+
+def _plain_log(axes: Axes) -> None:
+    """A logarithmic x axis with plain numbers, which do not overlap over short ranges."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
 
 
 def plot_epochs(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = None) -> Figure:
@@ -161,12 +169,10 @@ def plot_epochs(table: pd.DataFrame, groups: Mapping[str, list[str]] | None = No
                 axes.scatter(
                     rows["test_mse"], rows["angle_deg"], s=sizes, marker=look.marker, edgecolors=look.colour, c=inside
                 )
-            axes.set(title=kind, xlabel="test error (mean squared)", xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+            axes.set(title=kind, xlabel="test error (mean squared)")
+            _plain_log(axes)
         grid[0].invert_xaxis()
-        grid[0].set_ylim(bottom=0)
+        grid[0].set_ylim(0, 1.05 * grid[0].get_ylim()[1])
         grid[0].set_ylabel("angle (degrees)")
         style.legend(fig, looks)
         fig.suptitle(f"angle at {example} in the course of each training, larger points later", color=style.FAINT)

@@ -171,7 +171,8 @@ def sentences(found: Findings) -> list[Sentence]:
 
 
 def _gain(found: tuple[str, float, float, float]) -> Finding:
-    words = "by {value:.1%} (median; 95% interval {low:.1%} to {high:.1%}) on {subject}"
+    interval = "" if pd.isna(found[2]) else "; 95% interval {low:.1%} to {high:.1%}"  # a few pairs have none
+    words = f"by {{value:.1%}} (median{interval}) on {{subject}}"
     return Finding("geodesic shorter than the line", words, *found)
 
 

@@ -62,13 +62,17 @@ def section(results: Path, params: Params) -> Section:
     )
 
 
+def rounded_down(share: float) -> float:
+    """A lower limit in whole tenths of a percent, so that what is said of it still holds."""
+    return math.floor(1000 * share) / 1000
+
+
 def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], split: str) -> list[str]:
     """Whose decoder is an immersion at all images of the sample, and what the weights alone left open."""
     said: list[str] = []
     full = sample[sample["full_rank_share"] == 1]
     if len(full):
         worst = full.loc[full["sigma_ratio_min"].idxmin()]
-        least = math.floor(1000 * full["full_rank_share_low"].min()) / 1000
         said.append(
             Sentence(
                 "In float64 the decoder's Jacobian has full rank {}",
@@ -79,7 +83,7 @@ def immersion_sentences(sample: pd.DataFrame, undetermined: Collection[str], spl
                         "immersions. With 95% confidence the share of such images is at least {low:.1%}.",
                         subject=", ".join(full["model"]),
                         value=1.0,
-                        low=least,
+                        low=rounded_down(full["full_rank_share_low"].min()),
                         high=1.0,
                         relation="immersion",
                         facts={"images": int(full["images"].max())},
