@@ -223,13 +223,13 @@ def test_every_public_name_has_a_reference() -> None:
     assert sorted(named) == sorted(latent_atlas.__all__)
 
 
-def test_links_of_the_readme_and_of_contributing() -> None:
-    for page in ("README.md", "CONTRIBUTING.md"):
-        for token in MarkdownIt("commonmark").enable("table").parse((ROOT / page).read_text("utf-8")):
+def test_links_of_pages_outside_the_site() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "examples").glob("*/README.md"))):
+        for token in MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8")):
             for child in token.children or []:
                 link = str(child.attrs.get("href") or child.attrs.get("src") or "")
                 if link and not link.startswith(("https://", "#")):
-                    assert (ROOT / link.partition("#")[0]).exists(), f"{page}: {link}"
+                    assert (page.parent / link.partition("#")[0]).exists(), f"{page}: {link}"
 
 
 @pytest.mark.engines
