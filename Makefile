@@ -15,7 +15,7 @@ study: $(VENV)/installed
 	@LATENT_ATLAS_RUN='make $@' $(BIN)/latent-atlas run --cores $(CORES)
 	@echo "The report: $(CURDIR)/$(REPORT)"
 
-## demo: a study of about two minutes on the 8x8 digits of scikit-learn, in the folder demo, to the same report
+## demo: a study of about a minute on the 8x8 digits of scikit-learn, in the folder demo, to the same report
 ## objectives: a study of about ten minutes that compares six objectives of training, in the folder objectives
 ## shapes: a study of about four minutes of figures whose tangent spaces are known, in the folder shapes
 ## seeds: a study of about ten minutes of three models with five trainings each, in the folder seeds
