@@ -183,7 +183,7 @@ def test_sums_over_the_spectrum() -> None:
         found = space.spectrum()
         exact = spectrum(torch.from_numpy(matrix))
         _, true, rows = np.linalg.svd(matrix)
-        seen = 80 * (rows @ space.right[:, : space.probes]).T ** 2 @ np.log(true)  # of each random vector
+        seen = 80 * (rows @ space.right[:, : space.starts]).T ** 2 @ np.log(true)  # of each random vector
         assert (found.weights @ np.log(found.nodes) >= seen - 1e-9).all()
         assert abs(found.weights.sum(1) - 80).max() < 1e-9
         for name in contained:

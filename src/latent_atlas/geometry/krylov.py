@@ -27,7 +27,7 @@ from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.spectra import Spectrum
 
 Floats = NDArray[np.float64]
-PROBES = 4  # random columns that the sums over the spectrum are estimated from
+STARTS = 4  # random columns that the sums over the spectrum are estimated from
 VALUES = 16  # singular values that are given, of those that the iterations find
 ACCURATE = 0.05  # of a singular value: its bound where it is drawn as one
 CHANCE = 1e-3  # of the largest singular value to exceed its upper limit
@@ -192,7 +192,7 @@ class KrylovSpace:
         m, how many vectors are multiplied by it, and as many by its transpose. If m is n, all is exact to rounding.
     displacements : array (P, t), optional
         Those whose angles will be asked for; t more products with the transpose.
-    probes : int, optional
+    starts : int, optional
         Random columns, at least two.
     seed : int, optional
         Of the random columns.
@@ -206,7 +206,7 @@ class KrylovSpace:
         operator: LinearOperator,
         products: int,
         displacements: Floats | None = None,
-        probes: int = PROBES,
+        starts: int = STARTS,
         seed: int = 0,
         exact: LinearOperator | None = None,
     ) -> None:
@@ -216,14 +216,14 @@ class KrylovSpace:
         self.floor = self.precision if exact is None else FLOAT32
         self.products = 0
         m = min(products, n)
-        self.probes = min(probes, m)
+        self.starts = min(starts, m)
         moves = _units(np.zeros((pixels, 0)) if displacements is None else displacements)[0]
         self.right, self.left = np.zeros((n, m), order="F"), np.zeros((pixels, m), order="F")  # V, U
         self.triangle, self.transposed = np.zeros((m, m)), np.zeros((n, m), order="F")  # R, AᵀU
         self.steps: list[tuple[int, int]] = []  # columns of U and of V after each block
         draw = np.random.default_rng(seed)
-        block = np.linalg.qr(draw.standard_normal((n, self.probes)))[0]  # uniform among orthonormal columns
-        pulled, width = self._times(operator.rmatmat, moves), self.probes + moves.shape[1]
+        block = np.linalg.qr(draw.standard_normal((n, self.starts)))[0]  # uniform among orthonormal columns
+        pulled, width = self._times(operator.rmatmat, moves), self.starts + moves.shape[1]
         self.blocks = m // width  # whole ones
         place = count = 0
         while place < m:
@@ -301,7 +301,7 @@ class KrylovSpace:
         earlier = None
         if len(self.steps) > 1:
             _, nodes, rows = np.linalg.svd(self.triangle[: self.steps[-2][0], : self.steps[-2][1]], full_matrices=False)
-            earlier = nodes, n * rows.T[: self.probes] ** 2
+            earlier = nodes, n * rows.T[: self.starts] ** 2
         return PartialSpectrum(
             torch.from_numpy(values[:shown].copy()),
             tolerance,
@@ -312,7 +312,7 @@ class KrylovSpace:
             rank_low=int((values > max(self.floor * values[0], rounding)).sum()),
             rank_high=n - int((values <= tolerance).sum()),
             nodes=self.values,
-            weights=np.ones((self.probes, count)) if self.complete else n * self.directions[: self.probes] ** 2,
+            weights=np.ones((self.starts, count)) if self.complete else n * self.directions[: self.starts] ** 2,
             earlier=earlier,
             products=self.products,
         )
@@ -326,7 +326,7 @@ class KrylovSpace:
         if self.complete:
             return largest
         n = self.operator.shape[1]
-        root = (math.log(1.648 * math.sqrt(n)) - math.log(CHANCE) / self.probes) / max(1, 2 * self.blocks - 1)
+        root = (math.log(1.648 * math.sqrt(n)) - math.log(CHANCE) / self.starts) / max(1, 2 * self.blocks - 1)
         return largest / math.sqrt(1 - root**2) if root < 1 else math.inf
 
     def angles(self, displacements: Floats, sigma_min: float = 0.0) -> Angles:

@@ -398,10 +398,10 @@ class Autoencoder(Manifold):
     def _widest(self) -> int:
         if self.pixel_count > LARGE and not self._widths and isinstance(self.decoder, nn.Module):
 
-            def hear(layer: nn.Module, given: Any, out: Any) -> None:
+            def note(layer: nn.Module, given: Any, out: Any) -> None:
                 self._widths.append(out.numel() if isinstance(out, Tensor) else 0)
 
-            handles = [layer.register_forward_hook(hear) for layer in self.decoder.modules()]
+            handles = [layer.register_forward_hook(note) for layer in self.decoder.modules()]
             try:
                 self.decode(next(self.model.parameters(), torch.empty(0)).new_zeros(1, self.latent_dim))
             finally:

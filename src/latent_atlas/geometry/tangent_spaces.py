@@ -23,7 +23,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from latent_atlas.data.images import as_float, as_images
 from latent_atlas.geometry.blocks import SQUARED, BlockwiseTangentSpace
-from latent_atlas.geometry.krylov import PROBES, Angles, JacobianOperator, KrylovSpace, PartialSpectrum
+from latent_atlas.geometry.krylov import STARTS, Angles, JacobianOperator, KrylovSpace, PartialSpectrum
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.spectra import rank_tolerance
 from latent_atlas.geometry.transformations import Transformation
@@ -405,7 +405,7 @@ class KrylovTangentSpace:
 def _affordable(operator: LinearOperator, products: int) -> int:
     """How many vectors are multiplied by a matrix, so that their images take no more than they may."""
     pixels, codes = operator.shape
-    return max(2 * PROBES, min(products, WHOLE // (8 * (pixels + 2 * codes))))
+    return max(2 * STARTS, min(products, WHOLE // (8 * (pixels + 2 * codes))))
 
 
 def _columns(displacements: Tensor) -> np.ndarray:
