@@ -377,7 +377,7 @@ class TestGroups:
     def test_one_that_is_cut(self, three: Repository, site: Cluster, tmp_path: Path) -> None:
         def lengthen(values: dict) -> None:
             for model in values["models"].values():
-                model["training"] = {"epochs": 60, "batch_size": 2}
+                model["training"] = {"epochs": 300, "batch_size": 2}  # many times KillWait
 
         def under_way() -> bool:
             """The second training has begun, and stored its state at least once."""

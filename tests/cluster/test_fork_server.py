@@ -209,6 +209,28 @@ def test_the_server_ends_with_its_snakemake_and_lets_commands_end(
     assert not folder.exists()
 
 
+def test_signals_to_all_processes_are_for_the_commands(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    command, process = sleeping(tmp_path)
+    server.terminate()  # as SLURM signals each process of a job that it cancels
+    assert told(*script(tmp_path, TELL), input="")[0] == server.pid
+    command.terminate()
+    assert command.wait(60) == -signal.SIGTERM
+    ended(process)
+    assert server.poll() is None
+
+
+def test_a_command_that_is_to_end_does_not_go_on_by_itself(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    command, process = sleeping(tmp_path)
+    server.send_signal(signal.SIGSTOP)  # it cannot pass the signal on
+    command.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        command.wait(1)
+    server.kill()
+    assert command.wait(60) == -signal.SIGTERM
+    ended(process)
+    assert int((tmp_path / "process").read_text()) == process
+
+
 def test_a_command_goes_on_by_itself_if_the_server_is_killed(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
     text = SLEEP.replace(
         "time.sleep(600)", "time.sleep(600 if os.environ.get('LATENT_ATLAS_FORK_SERVER') is None else 0)"

@@ -88,7 +88,8 @@ class TestSteps:
     def test_a_kernel_is_a_matrix_in_any_layout(self) -> None:
         torch.manual_seed(0)
         kernel = nn.Conv2d(3, 6, 4, bias=False).double()
-        last = copy.deepcopy(kernel).to(memory_format=torch.channels_last)
+        last = copy.deepcopy(kernel)
+        last.weight.data = kernel.weight.detach().to(memory_format=torch.channels_last)
         matrix = nn.Linear(48, 6, bias=False).double()
         matrix.weight.data = kernel.weight.detach().flatten(1).clone()
         gradients = torch.randn(4, 6, 3, 4, 4, dtype=torch.float64)
@@ -108,10 +109,8 @@ class TestSteps:
         optimizer = Muon(model, lr=0.1, betas=(0.9, 0.99))
         model[1](torch.rand(5, 4)).sum().backward()
         optimizer.step()
-        assert torch.equal(model[0].weight, before["0.weight"])
-        assert torch.equal(model[0].bias, before["0.bias"])
-        assert not torch.equal(model[1].weight, before["1.weight"])
-        assert not torch.equal(model[1].bias, before["1.bias"])
+        changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+        assert changed == {"1.weight", "1.bias"}
 
     def test_first_step_of_the_cycle(self) -> None:
         """A step of a matrix of one row is its gradient in the length of the learning rate."""

@@ -137,16 +137,23 @@ def hand_over() -> None:
         request = marshal.dumps(words)  # of a Request
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
+        passed: list[int] = []
         for number in {*PASSED_ON, signal.SIGCONT, signal.SIGTSTP} - {*ignored}:
-            signal.signal(number, lambda number, _: _pass_on(server, number))
-        if answer := server.recv(16):
+            signal.signal(number, lambda number, _: _pass_on(server, number, passed))
+        answer = b""
+        with contextlib.suppress(OSError):
+            answer = server.recv(16)
+        if answer:
             _end(int(answer))
+        if asked := [number for number in passed if number in PASSED_ON]:  # the server has ended before it could
+            _end(-asked[0])
     for number in {*PASSED_ON, signal.SIGCONT, signal.SIGTSTP}:  # the server is gone, or does not want it
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _pass_on(server: socket.socket, number: int) -> None:
+def _pass_on(server: socket.socket, number: int, passed: list[int]) -> None:
+    passed.append(number)
     with contextlib.suppress(OSError):
         server.sendall(bytes([signal.SIGSTOP if number == signal.SIGTSTP else number]))
     if number == signal.SIGTSTP:
@@ -302,6 +309,8 @@ def _load(name: str) -> None:
 
 def main(folder: str, door: socket.socket) -> None:
     """Load the packages and serve; what is forked runs its script and ends here too."""
+    for number in PASSED_ON:  # a scheduler signals all processes of a job; the commands pass theirs on
+        signal.signal(number, signal.SIG_IGN)
     environment = dict(os.environ)
     gc.disable()
     for name in FIRST:

@@ -85,10 +85,10 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
         match path.suffix.lower():
             case ".npy" if head[: len(MAGIC)] == MAGIC:
                 with path.open("rb") as file:
-                    shape, turned, kind, first = _header(file.read(HEADER_BYTES))
-                if (announced := first + math.prod(shape) * kind.itemsize) != (held := path.stat().st_size):
+                    shape, turned, numbers, begin = _header(file.read(HEADER_BYTES))
+                if (announced := begin + math.prod(shape) * numbers.itemsize) != (held := path.stat().st_size):
                     raise ValueError(f"it announces {announced} bytes and holds {held}")
-                return np.memmap(path, kind, "r", first, shape, "F" if turned else "C")
+                return np.memmap(path, numbers, "r", begin, shape, "F" if turned else "C")
             case ".npy":
                 raise ValueError("it does not begin as an array of numpy: save it by numpy.save, or rename it")
             case ".npz":
