@@ -397,9 +397,9 @@ class TestTraining:
         }
         cells = [[cell.text for cell in row] for row in train._table(curves, study.params).rows]
         assert cells == [
-            ["fc2", "42", "504", "128", "0.005", "float32", "mse", "0", "0.10000"],
-            ["fc4", "2", "7", "32", "0.005", "float32", "mse", "5", "0.10000"],
-            ["fc4_seed6", "2", "7", "32", "0.005", "float32", "mse", "6", "0.10000"],
+            ["fc2", "42", "504", "128", "0.005", "adam", "float32", "mse", "0", "0.10000"],
+            ["fc4", "2", "7", "32", "0.005", "adam", "float32", "mse", "5", "0.10000"],
+            ["fc4_seed6", "2", "7", "32", "0.005", "adam", "float32", "mse", "6", "0.10000"],
         ]
 
     def test_nothing_trained(self, study: Study) -> None:
