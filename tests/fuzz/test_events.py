@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -155,3 +156,18 @@ def test_events(finished: Repository, tally: Tally) -> None:
             derandomize=not EXAMPLES, suppress_health_check=list(HealthCheck), print_blob=True,
         ),
     )  # fmt: skip
+
+
+def test_records_of_snakemake_that_are_none(finished: Repository, tmp_path: Path) -> None:
+    study, start = finished.copy(tmp_path / "study"), finished.contents()
+    records = sorted((study.root / ".snakemake" / "metadata").iterdir())
+    contents = (b"\x13\x16\xba\xf6", b"[1]", b'{"starttime": "never"}', b"[" * 10**5, b"", b"7")
+    assert len(records) >= len(contents)
+    for record, content in zip(records, itertools.cycle(contents), strict=False):
+        record.write_bytes(content)
+    shutil.rmtree(study.root / "results" / "reconstruct")
+    shutil.rmtree(study.root / ".dvc" / "cache", ignore_errors=True)
+    done = study.snakemake()
+    assert "is no record" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert study.contents() == start

@@ -457,6 +457,17 @@ class LockFilePersistence(FilePersistence):
     async def incomplete(self, job: Any) -> list[Any]:
         return [] if not self.changes(job) else await super().incomplete(job)
 
+    def _read_record(self, key: str) -> Any:
+        """Snakemake's own record; one that is no record is as none. Snakemake itself ignores only what is no JSON."""
+        try:
+            return super()._read_record(key)
+        except (ValueError, RecursionError) as error:  # no text, or JSON of another kind
+            reason = str(error).partition("\n")[0]
+            workflow_warning(
+                f"{self._record_path(self._metadata_path, key)} is no record ({reason}), and is written anew"
+            )
+            return None
+
     # called by Snakemake for its report
 
     def metadata(self, target: Any) -> Any:
