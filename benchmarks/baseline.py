@@ -79,8 +79,10 @@ def geomstats(surface: Autoencoder, codes: Tensor) -> tuple[Tensor, float]:
 # angles
 
 
-def least_squares(surface: Manifold, x: Tensor, motions: Mapping[str, tuple[Transformation, float]]) -> list[float]:
-    """Angles in degrees between motions and tangent spaces, an image and a motion at a time."""
+def least_squares(
+    surface: Manifold, x: Tensor, transformations: Mapping[str, tuple[Transformation, float]]
+) -> list[float]:
+    """Angles in degrees between displacements and tangent spaces, an image and a displacement at a time."""
     angles = []
     for image in x:
         if isinstance(surface, Autoencoder):
@@ -95,11 +97,11 @@ def least_squares(surface: Manifold, x: Tensor, motions: Mapping[str, tuple[Tran
         else:
             jacobian = surface.jacobian(code)[0]
         basis = jacobian.cpu().numpy()
-        for transformation, step in motions.values():
+        for transformation, step in transformations.values():
             plane = decoded.cpu().numpy()
-            motion = (transformation.apply(plane, step) - plane).ravel()
-            within = basis @ np.linalg.lstsq(basis, motion, rcond=None)[0]
-            angles.append(np.degrees(np.arccos(np.linalg.norm(within) / np.linalg.norm(motion))))
+            displacement = (transformation.apply(plane, step) - plane).ravel()
+            within = basis @ np.linalg.lstsq(basis, displacement, rcond=None)[0]
+            angles.append(np.degrees(np.arccos(np.linalg.norm(within) / np.linalg.norm(displacement))))
     return angles
 
 

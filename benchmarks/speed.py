@@ -45,7 +45,7 @@ HERE = Path(__file__).parent
 PICTURES = HERE.parent / "docs" / "pictures"
 MODELS = ("conv16", "conv32", "conv128", "fc16", "fc32", "fc128")
 FLAT = ("pca16", "pca32", "pca128")
-MOTIONS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "shift_y")}
+STEPS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "shift_y")}
 SCHEDULES = {  # those of params.yaml, which a bare GPU machine cannot read
     "fc16": Schedule(epochs=8, batch_size=256, peak_learning_rate=7e-3, precision="float32", seed=0),
     "conv16": Schedule(epochs=3, batch_size=64, peak_learning_rate=7e-3, precision="float32", seed=0),
@@ -145,16 +145,16 @@ class Bench:
             yield row("256 metrics, geomstats", name, baseline_s * 64, seconds(ours), None, note)
 
     def angles(self) -> Iterator[dict]:
-        """Of 1,000 images and three motions, against a loop that solves a least-squares problem for each."""
+        """Of 1,000 images and three displacements, against a loop that solves a least-squares problem for each."""
         baseline_all = ours_all = 0.0
         for name in (*MODELS, *FLAT):
             surface = self.manifold(name)
             x = self.test(4)
 
-            baseline_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, MOTIONS), 1) * 250
+            baseline_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, STEPS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
-            measure(surface, pixels, MOTIONS, device=self.device)
+            measure(surface, pixels, STEPS, device=self.device)
             ours_s = time.perf_counter() - start
             baseline_all, ours_all = baseline_all + baseline_s, ours_all + ours_s
             yield row("angles of 1,000 images", name, baseline_s, ours_s, None, "baseline: 4 images, times 250")
@@ -266,7 +266,7 @@ def population_of(job: tuple[Path, Tensor, torch.device]) -> float:
     if device.type == "cpu":
         torch.set_num_threads(1)
     keep_freed_memory()
-    measure(load_manifold(path), pixels, MOTIONS, device=device)
+    measure(load_manifold(path), pixels, STEPS, device=device)
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would begin with the parent's

@@ -18,7 +18,7 @@ from latent_atlas.geometry.transformations import TRANSFORMATIONS
 from latent_atlas.models import registry
 
 SHAPE = (1, 10, 10)
-MOTIONS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "brightness")}
+STEPS = {name: (TRANSFORMATIONS[name], 1.0) for name in ("rotation", "shift_x", "brightness")}
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -62,10 +62,10 @@ def test_single_precision_is_kept_to_its_own_rounding(smallest: float) -> None:
 @pytest.mark.parametrize("values", [[1.0, 0.5, 0.2], [1.0, 0.5, 1e-4], [1.0, 0.5, 1e-7], [1.0, 0.5, 0.0]])
 def test_angles(values: list[float]) -> None:
     jacobian = with_singular_values(values)
-    motions = random(1, 4, 40, seed=3)
+    displacements = random(1, 4, 40, seed=3)
     basis = orthonormal_basis(jacobian[0])
-    wanted = torch.tensor([[angle_deg(motion, basis) for motion in motions[0]]], dtype=torch.float64)
-    torch.testing.assert_close(TangentSpaces(jacobian).angles_deg(motions), wanted, rtol=0, atol=1e-8)
+    wanted = torch.tensor([[angle_deg(displacement, basis) for displacement in displacements[0]]], dtype=torch.float64)
+    torch.testing.assert_close(TangentSpaces(jacobian).angles_deg(displacements), wanted, rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("smallest", [0.1, 1e-4])
@@ -76,8 +76,8 @@ def test_planted_angles(smallest: float) -> None:
     beyond = beyond - basis @ (basis.T @ beyond)
     beyond = (beyond - basis @ (basis.T @ beyond)) / beyond.norm()
     angles = [0.0, 1e-9, 1e-3, 0.5, math.pi / 2 - 1e-9, math.pi / 2]
-    motions = torch.stack([math.cos(a) * basis[:, -1] + math.sin(a) * beyond for a in angles])[None]
-    found = torch.deg2rad(TangentSpaces(jacobian).angles_deg(motions)[0])
+    displacements = torch.stack([math.cos(a) * basis[:, -1] + math.sin(a) * beyond for a in angles])[None]
+    found = torch.deg2rad(TangentSpaces(jacobian).angles_deg(displacements)[0])
     torch.testing.assert_close(found, torch.tensor(angles, dtype=torch.float64), rtol=0, atol=3e-12)
 
 
@@ -94,7 +94,7 @@ def one_at_a_time(surface: Manifold, pixels: Tensor) -> tuple[Tensor, Tensor]:
         jacobian = surface.jacobian(codes)[0]
         values.append(torch.linalg.svdvals(jacobian))
         basis = orthonormal_basis(jacobian)
-        moves = [torch.from_numpy(entry.apply(image.numpy(), step)) - image for entry, step in MOTIONS.values()]
+        moves = [torch.from_numpy(entry.apply(image.numpy(), step)) - image for entry, step in STEPS.values()]
         angles.append(torch.tensor([angle_deg(move.flatten(), basis) for move in moves], dtype=torch.float64))
     return torch.stack(values), torch.stack(angles)
 
@@ -115,12 +115,12 @@ def test_a_population(name: str, memory: int, monkeypatch: pytest.MonkeyPatch) -
     pixels = torch.randint(0, 256, (6, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     values, angles = one_at_a_time(surface, pixels)
     done: list[int] = []
-    found = measure(surface, pixels, MOTIONS, done.append)
+    found = measure(surface, pixels, STEPS, done.append)
     torch.testing.assert_close(found.singular_values, values, rtol=1e-8, atol=1e-14)
     torch.testing.assert_close(found.angles_deg, angles, rtol=0, atol=1e-7)
-    assert found.transformations == tuple(MOTIONS)
+    assert found.transformations == tuple(STEPS)
     assert done[-1] == 6
-    single = measure(surface.to(torch.float32), pixels, MOTIONS)
+    single = measure(surface.to(torch.float32), pixels, STEPS)
     torch.testing.assert_close(single.singular_values, values, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(single.angles_deg, angles, rtol=0, atol=1e-2)
 
@@ -131,7 +131,7 @@ def test_spectra_alone_and_of_nothing() -> None:
     found = measure(surface, pixels, {})
     assert found.angles_deg.shape == (3, 0)
     torch.testing.assert_close(found.singular_values, torch.ones(3, 4, dtype=torch.float64), rtol=1e-12, atol=0)
-    nothing = measure(surface, pixels[:0], MOTIONS)
+    nothing = measure(surface, pixels[:0], STEPS)
     assert nothing.singular_values.shape == (0, 4)
     assert nothing.angles_deg.shape == (0, 3)
 
@@ -144,7 +144,7 @@ def test_more_coordinates_than_the_rank(memory: int, monkeypatch: pytest.MonkeyP
     network = registry.build("fully_connected", SHAPE, 20, {"widths": [30, 6]}).double()
     surface = Autoencoder(network, 20, SHAPE)
     pixels = torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    double = measure(surface, pixels, MOTIONS)
+    double = measure(surface, pixels, STEPS)
     asked: list[torch.dtype] = []
     jacobian = Autoencoder.jacobian
 
@@ -153,7 +153,7 @@ def test_more_coordinates_than_the_rank(memory: int, monkeypatch: pytest.MonkeyP
         return jacobian(self, z)
 
     monkeypatch.setattr(Autoencoder, "jacobian", heard)
-    single = measure(surface.to(torch.float32), pixels, MOTIONS)
+    single = measure(surface.to(torch.float32), pixels, STEPS)
     assert asked.count(torch.float32) == 1  # all the rest is measured in double precision from the start
     monkeypatch.undo()
     torch.testing.assert_close(double.angles_deg, one_at_a_time(surface, pixels)[1], rtol=0, atol=1e-6)
@@ -178,10 +178,10 @@ def test_jacobian_that_is_the_same_everywhere_is_decomposed_once(monkeypatch: py
         whole(self, jacobian)
 
     monkeypatch.setattr(TangentSpaces, "__init__", counted)
-    together = measure(surface, pixels, MOTIONS, factor=factor)
+    together = measure(surface, pixels, STEPS, factor=factor)
     assert set(sizes) == {1}
     for number in range(7):
-        alone = measure(surface, pixels[number : number + 1], MOTIONS, factor=factor)
+        alone = measure(surface, pixels[number : number + 1], STEPS, factor=factor)
         for field in ("singular_values", "rank", "angles_deg", "scaled_values"):
             value = getattr(together, field)[number : number + 1]
             torch.testing.assert_close(value, getattr(alone, field), rtol=1e-12, atol=1e-10)

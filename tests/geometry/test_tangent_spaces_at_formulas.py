@@ -35,7 +35,7 @@ def planes() -> tuple[Tensor, Tensor, Tensor]:
 
 
 class TestAngle:
-    """The angle of one motion."""
+    """The angle of one displacement."""
 
     def test_of_a_tangent_is_0(self, planes: tuple[Tensor, Tensor, Tensor]) -> None:
         jacobian, inside, _ = planes
@@ -52,27 +52,27 @@ class TestAngle:
     def test_in_between(self, planes: tuple[Tensor, Tensor, Tensor], degrees: float, length: float) -> None:
         jacobian, inside, outside = planes
         radians = math.radians(degrees)
-        motion = length * (math.cos(radians) * inside + math.sin(radians) * outside)
-        assert angle(motion, jacobian) == pytest.approx(degrees, abs=1e-9)
-        assert angle(-motion, jacobian) == pytest.approx(degrees, abs=1e-9)
-        assert degrees_by_least_squares(motion, jacobian) == pytest.approx(degrees, abs=1e-6)
+        displacement = length * (math.cos(radians) * inside + math.sin(radians) * outside)
+        assert angle(displacement, jacobian) == pytest.approx(degrees, abs=1e-9)
+        assert angle(-displacement, jacobian) == pytest.approx(degrees, abs=1e-9)
+        assert degrees_by_least_squares(displacement, jacobian) == pytest.approx(degrees, abs=1e-6)
 
     def test_close_to_0(self, planes: tuple[Tensor, Tensor, Tensor]) -> None:
         """A billionth of a radian, of which an arccosine sees nothing."""
         jacobian, inside, outside = planes
-        motion = inside + 1e-9 * outside
-        tangential, _ = components(motion, jacobian)
-        assert math.radians(angle(motion, jacobian)) == pytest.approx(1e-9, rel=1e-4)
-        by_arccosine = math.acos(min(1.0, float(tangential.norm() / motion.norm())))
+        displacement = inside + 1e-9 * outside
+        tangential, _ = components(displacement, jacobian)
+        assert math.radians(angle(displacement, jacobian)) == pytest.approx(1e-9, rel=1e-4)
+        by_arccosine = math.acos(min(1.0, float(tangential.norm() / displacement.norm())))
         assert abs(by_arccosine - 1e-9) > 0.5e-9
 
     def test_close_to_90(self, planes: tuple[Tensor, Tensor, Tensor]) -> None:
         """A billionth of a radian off a normal, of which an arcsine sees nothing."""
         jacobian, inside, outside = planes
-        motion = outside - 1e-9 * inside
-        _, normal = components(motion, jacobian)
-        assert math.radians(90 - angle(motion, jacobian)) == pytest.approx(1e-9, rel=1e-4)
-        by_arcsine = math.asin(min(1.0, float(normal.norm() / motion.norm())))
+        displacement = outside - 1e-9 * inside
+        _, normal = components(displacement, jacobian)
+        assert math.radians(90 - angle(displacement, jacobian)) == pytest.approx(1e-9, rel=1e-4)
+        by_arcsine = math.asin(min(1.0, float(normal.norm() / displacement.norm())))
         assert abs(math.pi / 2 - by_arcsine - 1e-9) > 0.5e-9
 
     def test_to_columns_that_are_orthonormal_to_nine_digits_only(self) -> None:
@@ -103,11 +103,11 @@ class TestComponents:
     """Both components of a displacement."""
 
     def test_they_add_up_and_are_orthogonal(self) -> None:
-        motion, basis = random(PIXELS, seed=5), orthonormal(PIXELS, K)
-        tangential, normal = components(motion, basis)
-        torch.testing.assert_close(tangential + normal, motion, rtol=0, atol=1e-14)
-        assert float((basis.T @ normal).norm()) < 1e-15 * float(motion.norm())
+        displacement, basis = random(PIXELS, seed=5), orthonormal(PIXELS, K)
+        tangential, normal = components(displacement, basis)
+        torch.testing.assert_close(tangential + normal, displacement, rtol=0, atol=1e-14)
+        assert float((basis.T @ normal).norm()) < 1e-15 * float(displacement.norm())
         torch.testing.assert_close(basis @ (basis.T @ tangential), tangential, rtol=0, atol=1e-14)
         assert float(tangential.norm()) ** 2 + float(normal.norm()) ** 2 == pytest.approx(
-            float(motion.norm()) ** 2, rel=1e-14
+            float(displacement.norm()) ** 2, rel=1e-14
         )
