@@ -288,6 +288,13 @@ class TestWhichDataset:
         with pytest.raises(DataError, match="with at least one image"):
             greys(tmp_path)
 
+    @pytest.mark.parametrize("count", [0, 19, 21])
+    def test_labels_of_another_number_name_both_files(self, tmp_path: Path, count: int) -> None:
+        small(tmp_path, 3)
+        (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(as_idx(torch.zeros(count)))
+        with pytest.raises(DataError, match=rf"t10k-images\S* holds 20 images, but \S*t10k-labels\S* {count} labels: get"):
+            greys(tmp_path)
+
     @pytest.mark.parametrize("name", ["MNIST", "KMNIST"])
     def test_contents_of_another_dataset_are_told_by_their_checksum(self, idx_folder: Path, name: str) -> None:
         with pytest.raises(DataError, match=f"is not the file that {name} consists of: .*, that of FashionMNIST"):

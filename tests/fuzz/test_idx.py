@@ -106,6 +106,7 @@ def test_damaged_before_packing(part: str, changes: list[Change], cut: int, fold
     rank=some.none() | some.integers(0, 255), kind=some.sampled_from([8, 9, 11, 12, 13, 14, 0, 255]),
     held=some.integers(0, 300), packed=some.booleans(),
 )  # fmt: skip
+@example(part="test_labels", shape=[0], rank=None, kind=8, held=0, packed=False)  # no labels
 def test_headers_that_lie(
     part: str, shape: list[int], rank: int | None, kind: int, held: int, packed: bool, folder: Folder, tally: Tally
 ) -> None:

@@ -117,7 +117,12 @@ def read_folder(name: str, folder: Path, log: Log) -> Images:
                 f"{paths[split]} and {paths[f'{split}_labels']} hold arrays of shape {tuple(pixels.shape)} and "
                 f"{tuple(labels.shape)}: they must be N x H x W and N, with at least one image"
             )
-        if labels.numel() and int(labels.max()) >= len(classes):
+        if len(pixels) != len(labels):
+            raise DataError(
+                f"{paths[split]} holds {len(pixels):,} images, but {paths[f'{split}_labels']} {len(labels):,} labels: "
+                f"get both files from one source"
+            )
+        if int(labels.max()) >= len(classes):
             raise DataError(
                 f"{paths[f'{split}_labels']} holds the label {int(labels.max())}, but {name} has {len(classes)} "
                 f"classes, 0 to {len(classes) - 1}: is it of another dataset?"
