@@ -147,6 +147,13 @@ def heard() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def caught(process: int) -> set[str]:
+    """Names of the signals that a process handles by itself."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return {number.name for number in signal.Signals if mask >> (number - 1) & 1}
+
+
 def sleeping(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     """A command that sleeps, and the process that does so for it."""
     command = subprocess.Popen(script(folder, SLEEP), cwd=folder, preexec_fn=heard)
@@ -176,6 +183,27 @@ def test_who_kills_a_command_kills_its_process(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert server.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_command_that_waits_for_the_server_ends_at_once(
+    server: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals
+) -> None:
+    """While the server loads its packages; nothing is run for it later."""
+    told(*script(tmp_path, TELL), input="")  # it has loaded
+    server.send_signal(signal.SIGSTOP)
+    try:
+        command = subprocess.Popen(script(tmp_path, SLEEP), cwd=tmp_path, preexec_fn=heard)
+        deadline = time.monotonic() + 60
+        while "SIGHUP" not in caught(command.pid):  # Python itself handles SIGINT
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        command.send_signal(number)
+        assert command.wait(20) == -number
+    finally:
+        server.send_signal(signal.SIGCONT)
+    assert told(*script(tmp_path, TELL), input="")[0] == server.pid  # after the one before it
+    assert not (tmp_path / "process").exists()
 
 
 def test_a_command_with_other_threads_runs_by_itself(server: subprocess.Popen[bytes], tmp_path: Path) -> None:

@@ -292,7 +292,9 @@ class TestWhichDataset:
     def test_labels_of_another_number_name_both_files(self, tmp_path: Path, count: int) -> None:
         small(tmp_path, 3)
         (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(as_idx(torch.zeros(count)))
-        with pytest.raises(DataError, match=rf"t10k-images\S* holds 20 images, but \S*t10k-labels\S* {count} labels: get"):
+        with pytest.raises(
+            DataError, match=rf"t10k-images\S* holds 20 images, but \S*t10k-labels\S* {count} labels: get"
+        ):
             greys(tmp_path)
 
     @pytest.mark.parametrize("name", ["MNIST", "KMNIST"])

@@ -3,8 +3,9 @@
 Most of a short job is the start of Python, torch and pandas. While Snakemake runs jobs on a machine, one process loads
 these packages once, and nothing of this package, and forks for each ``latent-atlas`` command. The command that
 Snakemake starts only hands over its arguments, working directory, environment, umask and streams; it passes signals on
-and ends as the forked process ends. The forked process runs the same script as an interpreter of its own would, so that
-seeds give the same bytes. It has no CUDA context and no thread of the server, and claims a GPU by itself.
+and ends as the forked process ends. A signal that comes while the server still loads ends the command by itself. The
+forked process runs the same script as an interpreter of its own would, so that seeds give the same bytes. It has no
+CUDA context and no thread of the server, and claims a GPU by itself.
 
 The server listens in a folder that only its user can enter, and ends with Snakemake. A command runs in its own
 interpreter, as ever, where there is no server, or where another environment was set for what is read when libraries are
@@ -30,6 +31,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +63,7 @@ FORKED_SAFELY = ("jemalloc_bg_thd",)  # of pyarrow's allocator, which provides f
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LONGEST_PATH = 100  # of a UNIX socket
 PR_SET_PDEATHSIG = 1
+BEGUN = b"+"  # said by the server when it has forked
 
 
 class Request(NamedTuple):
@@ -137,12 +140,15 @@ def hand_over() -> None:
         request = marshal.dumps(words)  # of a Request
         socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
         server.sendall(request)
+        begun = threading.Event()
         passed: list[int] = []
         for number in {*PASSED_ON, signal.SIGCONT, signal.SIGTSTP} - {*ignored}:
-            signal.signal(number, lambda number, _: _pass_on(server, number, passed))
+            signal.signal(number, lambda number, _: _pass_on(server, number, begun, passed))
         answer = b""
         with contextlib.suppress(OSError):
-            answer = server.recv(16)
+            if server.recv(len(BEGUN)) == BEGUN:
+                begun.set()
+                answer = server.recv(16)
         if answer:
             _end(int(answer))
         if asked := [number for number in passed if number in PASSED_ON]:  # the server has ended before it could
@@ -152,7 +158,9 @@ def hand_over() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _pass_on(server: socket.socket, number: int, passed: list[int]) -> None:
+def _pass_on(server: socket.socket, number: int, begun: threading.Event, passed: list[int]) -> None:
+    if number in PASSED_ON and not begun.is_set():
+        _end(-number)
     passed.append(number)
     with contextlib.suppress(OSError):
         server.sendall(bytes([signal.SIGSTOP if number == signal.SIGTSTP else number]))
@@ -240,6 +248,7 @@ class Server:
 
     def _accept(self, _: object) -> Request | None:
         connection, _address = self.door.accept()
+        streams: list[int] = []
         try:
             _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if user != os.geteuid():
@@ -251,9 +260,10 @@ class Server:
                 text += connection.recv(1 << 16) or _fail()
             request = Request(*marshal.loads(text))  # noqa: S302  # of the same user and interpreter
             fits = request.executable == sys.executable and _at_load(request.environment) == _at_load(self.environment)
+            connection.setblocking(False)
+            fits = fits and not _gone(connection)
         except (OSError, ValueError, EOFError, TypeError):
-            connection.close()
-            return None
+            fits = False
         process = os.fork() if fits else -1
         if process == 0:
             self._become(request, streams, connection)
@@ -263,7 +273,9 @@ class Server:
         if process < 0:
             connection.close()
             return None
-        connection.settimeout(None)
+        connection.setblocking(True)
+        with contextlib.suppress(OSError):  # it has ended, which the next event tells
+            connection.sendall(BEGUN)
         self.running[process] = connection
         self.events.register(connection, selectors.EVENT_READ, self._signal)
         return None
@@ -295,6 +307,14 @@ class Server:
 
 def _fail() -> bytes:
     raise EOFError
+
+
+def _gone(connection: socket.socket) -> bool:
+    """Whether the command has ended while it waited, and nothing is to be run for it."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _at_load(environment: Mapping[str, str]) -> dict[str, str]:
