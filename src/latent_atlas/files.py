@@ -12,20 +12,22 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from latent_atlas.errors import FileError, OutputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from torch import Tensor
 
     from latent_atlas.errors import LatentAtlasError
 
+A = TypeVar("A", "Tensor", "np.ndarray")
 CHECKSUM = "payload_sha256"  # the entry of a file's metadata that vouches for all the rest
 PACKAGE = "datapackage.json"  # describes the tables of a folder, and vouches for them
 # What a package calls a column, by what pandas infers of it; "any" for all others, such as those of nothing but nulls.
@@ -36,6 +38,9 @@ UNITS = {"deg": "degree", "db": "decibel", "bytes": "byte", "mse": "squared pixe
 SEAL = "sha256"  # the same in a line of JSON
 AGAIN = "delete it and run the workflow again"
 PART_BYTES = 2**23  # that are read, converted or written at once
+# Types of numbers in safetensors, and what numpy calls them; it has no bfloat16 and no floats of 8 bits.
+NUMBERS = {"BOOL": "?", "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4",
+           "F64": "<f8"}  # fmt: skip
 # First bytes of files that stand where others should be, what they are, and what to do.
 IMPOSTORS = (
     (rb"version https://git-lfs", "is a Git LFS pointer, not the file: run git lfs pull where it is from"),
@@ -355,26 +360,63 @@ def read_safetensors(
     FileError, or ``kind``
         If the file is missing, cut short or changed, or lacks a tensor of the type and shape that is needed.
     """
+    from safetensors import safe_open
+
+    def mapped(path: Path) -> dict[str, Tensor]:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+    return _verified(Path(path), kind, needed or {}, mapped)
+
+
+def read_arrays(
+    path: Path | str, kind: type[LatentAtlasError] = FileError, needed: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """As :func:`read_safetensors`, as arrays of numpy: for what only shows the numbers, without the import of torch."""
+    import numpy as np
+
+    def mapped(path: Path) -> dict[str, np.ndarray]:
+        with path.open("rb") as file:
+            header, start = _header(file)
+        header.pop("__metadata__", None)
+        found = {}
+        for name, entry in header.items():
+            kind, shape = np.dtype(NUMBERS[entry["dtype"]]), tuple(entry["shape"])
+            begin = start + entry["data_offsets"][0]
+            found[name] = np.zeros(shape, kind) if 0 in shape else np.asarray(np.memmap(path, kind, "c", begin, shape))
+        return found
+
+    return _verified(Path(path), kind, needed or {}, mapped)
+
+
+def _verified(
+    path: Path, kind: type[LatentAtlasError], needed: Mapping[str, str], mapped: Callable[[Path], dict[str, A]]
+) -> tuple[dict[str, str], dict[str, A]]:
+    """Metadata and tensors of a file, its header checked by the library, its content by its checksum."""
     from safetensors import SafetensorError, safe_open
 
     check_regular(path, kind)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata, tensors = dict(file.metadata() or {}), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        with safe_open(path, framework="np") as file:
+            metadata = dict(file.metadata() or {})
+        tensors = mapped(path)
         stored = metadata.pop(CHECKSUM, None)
-        whole = stored is not None and stored == _checksum_of(Path(path))
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        whole = stored is not None and stored == _checksum_of(path)
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise kind(f"{path} is not a readable safetensors file ({_short(error)}): {AGAIN}") from error
     if stored is None:
         raise kind(f"{path} has no checksum, so that its content cannot be verified: {AGAIN}")
     if not whole:
         raise kind(f"{path} is damaged: its content does not have the checksum that it names: {AGAIN}")
-    check_tensors(path, tensors, needed or {}, kind)
+    check_tensors(path, tensors, needed, kind)
     return metadata, tensors
 
 
 def check_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], needed: Mapping[str, str], kind: type[LatentAtlasError] = FileError
+    path: Path | str,
+    tensors: Mapping[str, Tensor | np.ndarray],
+    needed: Mapping[str, str],
+    kind: type[LatentAtlasError] = FileError,
 ) -> None:
     """Refuse tensors of a file where one is lacking, or of another type or shape: see :func:`read_safetensors`."""
     for name, pattern in needed.items():
@@ -389,9 +431,15 @@ def check_tensors(
 def _checksum_of(path: Path) -> str:
     """The checksum of a safetensors file, which is read part by part, not mapped into memory."""
     with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header, _ = _header(file)
         header["__metadata__"].pop(CHECKSUM, None)
         return _checksum(header, iter(lambda: file.read(PART_BYTES), b""))
+
+
+def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its data begin."""
+    length = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(length)), 8 + length
 
 
 def _checksum(header: Mapping[str, Any], data: Iterable[bytes | memoryview]) -> str:
@@ -407,11 +455,18 @@ def _short(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).partition("\n")[0][:200]
 
 
-def parts(tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor in the order of its entries, some rows at a time."""
+def parts(tensor: Tensor | np.ndarray) -> Iterator[memoryview]:
+    """The bytes of a tensor or an array in the order of its entries, some rows at a time."""
+    rows = max(1, PART_BYTES * len(tensor) // max(1, tensor.nbytes)) if tensor.ndim else 1
+    for start in range(0, len(tensor) if tensor.ndim else 1, rows):
+        yield _bytes(tensor[start : start + rows] if tensor.ndim else tensor)
+
+
+def _bytes(tensor: Tensor | np.ndarray) -> memoryview:
+    import numpy as np
+
+    if isinstance(tensor, np.ndarray):
+        return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
     import torch
 
-    tensor = tensor.detach()
-    rows = max(1, PART_BYTES * len(tensor) // max(1, tensor.nbytes)) if tensor.ndim else 1
-    for part in tensor.split(rows) if tensor.ndim else [tensor]:
-        yield part.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

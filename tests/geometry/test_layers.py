@@ -22,8 +22,7 @@ from latent_atlas.geometry.spectra import Spectrum
 from latent_atlas.models.registry import build
 from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.sections import layers as sections
-from latent_atlas.stages.layers import TABLES
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import LAYERS, combined
 
 MODELS = ("fc2", "fc4")
 LINEAR_RANKS = {16: [256, 128, 16, 16, 128, 256], 32: [256, 128, 32, 32, 128, 256], 128: [256, 128, 128, 128, 128, 256]}
@@ -599,13 +598,13 @@ class TestStage:
         succeeded(study.run("layers-summary", "--folder", "results/layers"))
         folder = study.folder / "results" / "layers"
         for file in ("layers.csv", "spectra.csv"):
-            assert list(pd.read_csv(folder / file).columns) == list(TABLES[file])
+            assert list(pd.read_csv(folder / file).columns) == list(LAYERS[file])
         section = sections.section(study.folder / "results", study.params)
         assert "The weights alone cannot tell for around." in section.sentences[0]
         assert section.folded_tables == []
 
     def test_summary_of_some_models_without_rows(self, tmp_path: Path) -> None:
-        columns = TABLES["spectra.csv"]
+        columns = LAYERS["spectra.csv"]
         row = ("fc", "fc", 0, 4, "decoder", "dlayer1", "Linear", 1, 0.5)
         half = ("half", "half", None, 4, "encoder", *row[5:])
         for name, rows in {"around": [], "fc": [row], "half": [half]}.items():

@@ -9,7 +9,7 @@ import pytest
 from support import Study, options
 from surfaces import measure, succeeded
 
-from latent_atlas.geometry.krylov import ACCURATE
+from latent_atlas.geometry.limits import ACCURATE
 from latent_atlas.report import opening
 from latent_atlas.report.sections import invariance, jacobian
 from latent_atlas.stages.jacobian_summary import accurate

@@ -17,7 +17,8 @@ from latent_atlas.geometry.factors import held
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.sections import factors as sections
-from latent_atlas.stages.factors_summary import KEYS, VALUES, means
+from latent_atlas.stages.factors_summary import KEYS, VALUES
+from latent_atlas.statistics.factors import means
 
 FACTORS = ["x", "y", "rotation", "size", "brightness", "hue"]
 MANIFOLDS = ["fc4", "pca3", "pca3_uncentred"]

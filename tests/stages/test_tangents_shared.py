@@ -19,7 +19,7 @@ from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.models.checkpoints import Checkpoint
 from latent_atlas.report.sections import agreement as sections
 from latent_atlas.stages.tangents_summary import BY_CONSTRUCTION, VARIANT, judged
-from latent_atlas.statistics.agreement import SHARED
+from latent_atlas.statistics.pairs import SHARED
 
 DEGREES = ["smallest_deg", "median_deg", "largest_deg"]
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from latent_atlas.errors import DataError
 from latent_atlas.geometry.manifold import PrincipalSubspace
 from latent_atlas.statistics import agreement as measured
-from latent_atlas.statistics.agreement import agreements, pairs_of_models
+from latent_atlas.statistics.agreement import agreements
 from latent_atlas.statistics.intervals import interval_of_pairs
+from latent_atlas.statistics.pairs import SHARED, pairs_of_models
 
 
 def subspace(components: Tensor) -> PrincipalSubspace:
@@ -111,9 +112,9 @@ class TestPairsOfModels:
         square[np.triu_indices(3, 1)] = values[[0, 1, 4]]
         square[np.tril_indices(3, -1)] = values[[0, 1, 4]]
         wanted = interval_of_pairs(square, alike=True)
-        assert found.loc[("a", "a"), [*measured.SHARED]].tolist() == pytest.approx(wanted)
+        assert found.loc[("a", "a"), [*SHARED]].tolist() == pytest.approx(wanted)
         wanted = interval_of_pairs(values[[2, 3, 5, 6, 7, 8]].reshape(3, 2, 10))
-        assert found.loc[("a", "b"), [*measured.SHARED]].tolist() == pytest.approx(wanted)
+        assert found.loc[("a", "b"), [*SHARED]].tolist() == pytest.approx(wanted)
 
     def test_undefined(self, table: pd.DataFrame) -> None:
         table.loc[(table["a"] == "a") & (table["image"] == 4), "shared"] = np.nan
@@ -122,5 +123,5 @@ class TestPairsOfModels:
         assert found["shared_mean"].notna().all()
         assert found["reason"].isna().all()
         found = pairs_of_models(table.assign(shared=np.nan, reason="why"))
-        assert found[[*measured.SHARED]].isna().all(axis=None)
+        assert found[[*SHARED]].isna().all(axis=None)
         assert set(found["reason"]) == {"why"}

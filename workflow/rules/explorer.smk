@@ -7,6 +7,7 @@ rule explorer:
     output:
         graphs="results/explorer/{manifold}/graphs.safetensors",
         table="results/explorer/{manifold}/export.csv",
+        images="results/explorer/{manifold}/images.csv",
         package="results/explorer/{manifold}/datapackage.json",
     log:
         "logs/explorer/{manifold}.log",

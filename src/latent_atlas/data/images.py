@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from latent_atlas.data.stored import SPLITS, Splits, read_into
 from latent_atlas.errors import DataError
-from latent_atlas.files import parts, read_safetensors, write_safetensors
+from latent_atlas.files import read_safetensors, write_safetensors
 
-SPLITS = ("train", "test")
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT.601)
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(Splits[Tensor]):
     """A dataset of small pictures, held as bytes; those of a file are read from it as they are used.
 
     Attributes
@@ -40,56 +38,6 @@ class Images:
         The factors of drawn figures: see :mod:`latent_atlas.data.figures`.
     """
 
-    name: str
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-    made: Mapping[str, Any] = field(default_factory=dict)
-    train_factors: Tensor | None = None
-    test_factors: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        for split in SPLITS:
-            pixels, labels = self.pixels(split), getattr(self, f"{split}_labels")
-            if pixels.dtype != torch.uint8 or pixels.ndim != 4:
-                raise DataError(
-                    f"the {split} images of {self.name} must be uint8 of shape (N, C, H, W), "
-                    f"not {pixels.dtype} of shape {tuple(pixels.shape)}"
-                )
-            if labels.shape != (len(pixels),):
-                raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
-            if labels.dtype != torch.int64:
-                raise DataError(f"the {split} labels of {self.name} must be int64, not {labels.dtype}")
-            if (factors := getattr(self, f"{split}_factors")) is None:
-                continue
-            if factors.ndim != 2 or factors.dtype != torch.float64:
-                raise DataError(f"the {split} factors of {self.name} must be float64 of shape (N, f)")
-            if len(factors) != len(pixels):
-                raise DataError(f"{self.name} has {len(pixels)} {split} images but factors of {len(factors)}")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        channels, height, width = self.train.shape[1:]
-        return channels, height, width
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 over the pixels and labels of both splits, in hexadecimal."""
-        digest = hashlib.sha256()
-        for tensor in (self.train, self.train_labels, self.test, self.test_labels):
-            for part in parts(tensor):
-                digest.update(part)
-        return digest.hexdigest()
-
-    def pixels(self, split: str) -> Tensor:
-        """The uint8 images (N, C, H, W) of ``train`` or ``test``."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be 'train' or 'test', not {split!r}")
-        return self.train if split == "train" else self.test
-
     def examples(self, named: Mapping[str, str], dtype: torch.dtype) -> Tensor:
         """Named images as floats (n, C, H, W) in [0, 1], in the order of ``named``.
 
@@ -105,24 +53,6 @@ class Images:
             If an index lies outside its split.
         """
         return as_float(torch.stack([self.pixels(s)[i] for s, i in self.places(named)]), dtype)  # n x C x H x W
-
-    def places(self, named: Mapping[str, str]) -> list[tuple[str, int]]:
-        """Split and index of named images; see :meth:`examples`."""
-        found = []
-        for name, place in named.items():
-            split, _, number = place.partition("/")
-            count = len(self.pixels(split))
-            if int(number) >= count:
-                raise DataError(
-                    f"example {name}: there is no image {place}; {self.name} as stored here has {count} {split} "
-                    f"images, so choose an index from 0 to {count - 1}"
-                )
-            found.append((split, int(number)))
-        return found
-
-    def labels(self, split: str) -> Tensor:
-        """The labels (N,) of ``train`` or ``test``."""
-        return self.train_labels if split == "train" else self.test_labels
 
     def take(self, limit: int | None) -> Images:
         """The first ``limit`` images of each split (all of them for ``None``)."""
@@ -146,23 +76,7 @@ class Images:
         DataError
             If the file is missing, damaged, or not a file of images.
         """
-        metadata, tensors = read_safetensors(path, DataError)
-        try:
-            classes, made = json.loads(metadata["classes"]), json.loads(metadata["made"])
-            if not (isinstance(classes, list) and all(isinstance(word, str) for word in classes)):
-                raise ValueError("its classes are no words")
-            if not isinstance(made, dict):
-                raise ValueError("it does not say how it was made")
-            found = cls(name=metadata["name"], classes=tuple(classes), made=made, **tensors)
-            for split in SPLITS:
-                labels = found.labels(split)
-                if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
-                    raise ValueError(f"its {split} labels are not those of {len(classes)} classes")
-            return found
-        except (KeyError, TypeError, ValueError, RecursionError, DataError) as error:
-            raise DataError(
-                f"{path} is not a file of images ({error}): delete it and fetch the dataset again"
-            ) from error
+        return read_into(cls, path, *read_safetensors(path, DataError))
 
 
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

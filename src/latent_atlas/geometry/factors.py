@@ -14,8 +14,6 @@ from latent_atlas.geometry.bases import orthonormal_bases
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.tangent_spaces import MEMORY, TangentSpaces
 
-ALL = "all"  # in tables: the factors together
-
 
 class Held(NamedTuple):
     """What was measured at N images of f factors.

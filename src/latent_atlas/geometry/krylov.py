@@ -23,13 +23,13 @@ from scipy.sparse.linalg import LinearOperator
 from scipy.special import stdtrit
 from torch import Tensor
 
+from latent_atlas.geometry.limits import ACCURATE
 from latent_atlas.geometry.manifold import Manifold
 from latent_atlas.geometry.spectra import Spectrum
 
 Floats = NDArray[np.float64]
 STARTS = 4  # random columns that the sums over the spectrum are estimated from
 VALUES = 16  # singular values that are given, of those that the iterations find
-ACCURATE = 0.05  # of a singular value: its bound where it is drawn as one
 CHANCE = 1e-3  # of the largest singular value to exceed its upper limit
 FLOAT32 = 1e-5  # of the largest singular value: below, products in float32 tell nothing from rounding
 
@@ -96,7 +96,7 @@ class PartialSpectrum(Spectrum):
 
     @property
     def accurate(self) -> int:
-        """How many of the largest values have a bound of at most :data:`ACCURATE` of themselves."""
+        """How many of the largest values have a bound of at most :data:`.limits.ACCURATE` of themselves."""
         return int((self.bounds <= ACCURATE * self.values).cumprod(0).sum())
 
     @property

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy  # which loads a part of it when it is used
-import torch
-from torch import Tensor
 
 from latent_atlas.errors import ParamsError
 from latent_atlas.imports import imported, is_path, place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Images = np.ndarray
 LARGEST_MATRIX = 1024  # pixels of a plane up to which a linear transformation is applied as a matrix, of 8 MiB
@@ -55,6 +56,8 @@ class Transformation:
 
     def displacement(self, images: Tensor, step: float) -> Tensor:
         """What a step changes in images: moved images minus images, (N, C, H, W)."""
+        import torch
+
         height, width = images.shape[-2:]
         if self.linear and height * width <= LARGEST_MATRIX:
             change = _change(self, step, height, width).to(images)
@@ -66,6 +69,8 @@ class Transformation:
 @lru_cache(maxsize=32)
 def _change(entry: Transformation, step: float, height: int, width: int) -> Tensor:
     """The matrix (H·W, H·W) that takes rows of pixels to what a step of a linear transformation changes in them."""
+    import torch
+
     pixels = height * width
     units = np.eye(pixels).reshape(pixels, 1, height, width)
     return torch.from_numpy((entry.apply(units, step) - units).reshape(pixels, pixels))

@@ -24,7 +24,6 @@ from latent_atlas.study.transformations import transformations
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-RANDOM_PAIRS = 10  # of test images whose geodesics are shown
 IMAGES, NUMBERS = 240, 2**20  # the most images to pick from, and the most numbers that they may have together
 SEGMENTS = 28  # of a geodesic
 
@@ -33,9 +32,10 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     """Export one manifold's decoder and its Jacobian for the explorer, with the codes of the images to pick from."""
     surface = load_manifold(manifold, architectures(params), name)
     data = Images.load(images)
-    pairs = shown_pairs(geodesics, name)
+    pairs = tables.shown_pairs(geodesics, name)
     exact = surface.to(torch.float64)
-    pixels = torch.stack([data.pixels(split)[index] for split, index in shown_places(params, data, pairs)])
+    places = shown_places(params, data, pairs)
+    pixels = torch.stack([data.pixels(split)[index] for split, index in places])  # n x C x H x W
     codes = exact.encode(as_float(pixels, exact.dtype))  # n x k
     paths = tables.tensors_of(name, geodesics / "images.safetensors", {"codes": f"float32 * * {surface.latent_dim}"})
     nodes = paths["codes"][pairs.index.tolist()]  # pairs x nodes x k
@@ -62,7 +62,9 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
         "largest_angle_error_deg": found.angle_error,
         "reason": found.reason or found.jacobian_reason,
     }
-    write_tables(folder, {"export.csv": pd.DataFrame([tables.head(params, name, surface.latent_dim) | row])})
+    head = tables.head(params, name, surface.latent_dim)
+    shown = pd.DataFrame(places, columns=["split", "image"]).assign(manifold=name)[["manifold", "split", "image"]]
+    write_tables(folder, {"export.csv": pd.DataFrame([head | row]), "images.csv": shown})
     if found.reason:
         log.warning(f"warning: this decoder has no form that a browser runs: {found.reason}")
     elif found.jacobian_reason:
@@ -72,12 +74,6 @@ def explorer(params: Params, name: str, manifold: Path, images: Path, folder: Pa
             f"weights in {found.stored}, computed in {found.precision}; at most {255 * found.pixel_error:.2f} of 255 "
             f"and {found.angle_error:.3f} degrees from float64"
         )
-
-
-def shown_pairs(geodesics: Path, name: str) -> pd.DataFrame:
-    """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
-    pairs = tables.read_of(name, geodesics / "pairs.csv", ["random", "first", "second"])
-    return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 
 
 def shown_places(params: Params, data: Images, pairs: pd.DataFrame) -> list[tuple[str, int]]:

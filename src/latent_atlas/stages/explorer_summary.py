@@ -7,17 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from latent_atlas.command import log
-from latent_atlas.data.images import Images
+from latent_atlas.data.stored import StoredImages
 from latent_atlas.files import write_tables, write_text
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
 from latent_atlas.report.assets import EXPLORER, static, template
-from latent_atlas.stages.explorer import shown_pairs, shown_places
-from latent_atlas.stages.tables import combined, tensors_of
+from latent_atlas.stages.tables import arrays_of, combined, read_of, shown_pairs
 from latent_atlas.statistics.chance import chance_angle_deg
 from latent_atlas.study.manifolds import compared
 from latent_atlas.study.transformations import transformations
@@ -29,17 +27,18 @@ if TYPE_CHECKING:
 def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path, report: Path) -> None:
     """Write the explorer: its page, its scripts, the decoders, and the images to pick from."""
     names = compared(params)
-    data = Images.load(images)
+    data = StoredImages.load(images)
     table = combined(folder, names, "export.csv")
     write_tables(folder, {"summary.csv": table})
     pairs = shown_pairs(geodesics / names[0], names[0])
-    places = shown_places(params, data, pairs)
+    shown = read_of(names[0], folder / names[0] / "images.csv", ["split", "image"])
+    places = data.places({place: place for place in shown["split"] + "/" + shown["image"].astype(str)})
     numbers = {f"{split}/{index}": number for number, (split, index) in enumerate(places)}
     named = {place: example for example, place in params.examples.items()}
     sample = {
         "dataset": data.name,
         "shape": data.shape,
-        "images": _base64(torch.stack([data.pixels(split)[index] for split, index in places])),
+        "images": _base64(np.stack([data.pixels(split)[index] for split, index in places])),
         "labels": [data.classes[int(data.labels(split)[index])] for split, index in places],
         "names": [named.get(place) or place for place in numbers],
         "pairs": [
@@ -59,13 +58,13 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
     }
     _write_script(report / "explorer" / "sample.js", "sample", sample)
     for name, k in zip(names, table["latent_dim"], strict=True):
-        tensors = tensors_of(name, folder / name / "graphs.safetensors", {
+        arrays = arrays_of(name, folder / name / "graphs.safetensors", {
             **dict.fromkeys(("decoder", "jacobian", "weights"), "uint8 *"), "codes": f"float32 * {k}",
             "geodesics": f"float32 * * {k}", "centre": f"float32 {k}", "axes": f"float32 [12] {k}",
         })  # fmt: skip
         _write_script(report / "explorer" / f"decoder_{name}.js", f"decoder_{name}", {
-            "geodesicPoints": tensors["geodesics"].shape[1],
-            **{part: _base64(tensor) for part, tensor in tensors.items()},
+            "geodesicPoints": arrays["geodesics"].shape[1],
+            **{part: _base64(array) for part, array in arrays.items()},
         })  # fmt: skip
     for file in EXPLORER:
         write_text(report / "explorer" / file, static(file))
@@ -95,9 +94,9 @@ def _chance(most: int, shape: tuple[int, int, int]) -> list[float]:
     return [round(chance_angle_deg(rank, pixels), 4) for rank in range(min(most, pixels) + 1)]
 
 
-def _base64(tensor: Tensor) -> str:
-    """The bytes of a tensor, little-endian."""
-    return base64.b64encode(tensor.contiguous().numpy().tobytes()).decode()
+def _base64(array: np.ndarray) -> str:
+    """The bytes of an array, little-endian."""
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def _write_script(path: Path, name: str, value: dict[str, Any]) -> None:

@@ -15,10 +15,11 @@ from latent_atlas.data.figures import directions, draw, factor_names
 from latent_atlas.data.images import Images, as_float
 from latent_atlas.errors import DataError
 from latent_atlas.files import write_safetensors, write_tables
-from latent_atlas.geometry.factors import ALL, Held, held
+from latent_atlas.geometry.factors import Held, held
 from latent_atlas.geometry.manifold import Manifold, load_manifold
 from latent_atlas.geometry.tangent_spaces import TangentSpaces
 from latent_atlas.stages import tables
+from latent_atlas.statistics.factors import ALL
 from latent_atlas.statistics.measurements import angle_columns
 from latent_atlas.study.models import architectures
 

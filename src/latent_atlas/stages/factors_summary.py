@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from latent_atlas.command import log
 from latent_atlas.files import write_tables
-from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined, tensors_of
-from latent_atlas.statistics.summaries import by_class, differences, summarized, with_chance
+from latent_atlas.stages.tables import arrays_of, combined
+from latent_atlas.statistics.factors import means
+from latent_atlas.statistics.summaries import by_class, differences
 from latent_atlas.study.manifolds import compared, groups, manifolds
 
 if TYPE_CHECKING:
@@ -39,16 +36,8 @@ def factors_summary(params: Params, folder: Path) -> None:
     save(plot_factors(summary[summary["model"].isin(compared(params))], groups=groups(params)), folder / "factors.svg")
     example = params.tangents.example
     needed = dict.fromkeys(("true", "held"), "float32 * * * *")
-    pictures = {name: tensors_of(name, folder / name / "pictures.safetensors", needed) for name in compared(params)}
+    pictures = {name: arrays_of(name, folder / name / "pictures.safetensors", needed) for name in compared(params)}
     true = next(iter(pictures.values()))["true"]
     rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
     save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")
     log.info(f"{len(manifolds(params))} manifolds: {folder}")
-
-
-def means(sample: pd.DataFrame, values: Sequence[str], keys: Sequence[str]) -> pd.DataFrame:
-    """A row for each model and factor, and one for all factors together, which have no angle; with the mean chance."""
-    together = sample["factor"] == ALL
-    whole = summarized(sample[together], [value for value in values if value != "angle_deg"], keys)
-    found = pd.concat([summarized(sample[~together], values, keys), whole], ignore_index=True)
-    return with_chance(found, sample, keys)

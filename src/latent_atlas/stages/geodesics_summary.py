@@ -12,13 +12,13 @@ from latent_atlas.files import write_tables
 from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined, tensors_of
+from latent_atlas.stages.tables import arrays_of, combined
 from latent_atlas.statistics.summaries import differences, summarized
 from latent_atlas.statistics.variation import variation
 from latent_atlas.study.manifolds import manifolds
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
     from latent_atlas.study.schema import Params
 
@@ -42,10 +42,10 @@ def geodesics_summary(params: Params, folder: Path) -> None:
     write_tables(folder, written)
     save(plot_gains(drawn), folder / "gains.svg")
     for pair, (start, end) in params.interpolate.pairs.items():
-        rows: dict[str, Tensor] = {}
+        rows: dict[str, np.ndarray] = {}
         for model in params.models:
             needed = {f"{pair}_{path}": "float32 * * * *" for path in ("line", "geodesic")}
-            shown = tensors_of(model, folder / model / "images.safetensors", needed)
+            shown = arrays_of(model, folder / model / "images.safetensors", needed)
             rows |= {f"{model}, {path}": shown[f"{pair}_{path}"] for path in ("line", "geodesic")}
         save(plot_interpolation(rows, f"{start} to {end}"), folder / f"{pair}.png")
     log.info(f"geodesics between {table['pair'].nunique()} pairs on {table['manifold'].nunique()} manifolds: {folder}")

@@ -19,8 +19,6 @@ from latent_atlas.study.models import architectures
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-PIXELS = "pixels"
-
 
 def interpolate(params: Params, name: str, manifold: Path | None, images: Path, folder: Path) -> None:
     """Interpolate between pairs of examples along the straight line of one manifold's codes, decoded.

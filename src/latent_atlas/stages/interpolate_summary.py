@@ -9,9 +9,8 @@ from latent_atlas.command import log
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.interpolate import PIXELS
-from latent_atlas.stages.tables import combined, tensors_of
-from latent_atlas.study.manifolds import firsts, groups, manifolds
+from latent_atlas.stages.tables import arrays_of, combined
+from latent_atlas.study.manifolds import PIXELS, firsts, groups, manifolds
 
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
@@ -23,7 +22,7 @@ def interpolate_summary(params: Params, folder: Path) -> None:
     table = combined(folder, names, "path.csv")
     write_tables(folder, {"paths.csv": table, "summary.csv": combined(folder, names, "summary.csv")})
     shown = {
-        name: tensors_of(
+        name: arrays_of(
             name, folder / name / "images.safetensors", dict.fromkeys(params.interpolate.pairs, "float32 * * * *")
         )
         for name in [PIXELS, *firsts(params)]

@@ -13,7 +13,7 @@ from latent_atlas.files import write_tables
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined, tensors_of
+from latent_atlas.stages.tables import arrays_of, combined
 from latent_atlas.statistics.headline import mean_scores, percentiles
 from latent_atlas.statistics.summaries import by_class, differences, quantiles, summarized, with_chance
 from latent_atlas.study.manifolds import compared, firsts, groups, manifolds, trained
@@ -63,7 +63,7 @@ def invariance_summary(params: Params, jacobians: Path, epochs: Path, folder: Pa
         save(plot_epochs(courses, groups(params)), folder / "epochs.svg")
     shown = product(params.invariance.pictures, params.invariance.transformations)
     needed = {f"{example}/{kind}": "float32 5 * * *" for example, kind in shown}
-    panels = {name: tensors_of(name, folder / name / "pictures.safetensors", needed) for name in firsts(params)}
+    panels = {name: arrays_of(name, folder / name / "pictures.safetensors", needed) for name in firsts(params)}
     for example in params.invariance.pictures:
         for kind in params.invariance.transformations:
             chosen = examples[(examples["example"] == example) & (examples["transformation"] == kind)]

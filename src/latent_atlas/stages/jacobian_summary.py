@@ -10,10 +10,10 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.files import write_tables
-from latent_atlas.geometry.krylov import ACCURATE
+from latent_atlas.geometry.limits import ACCURATE
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined, tensors_of
+from latent_atlas.stages.tables import arrays_of, combined
 from latent_atlas.statistics import intervals
 from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import groups, manifolds, members
@@ -97,8 +97,8 @@ def bands(folder: Path, params: Params) -> pd.DataFrame:
     found: dict[str, list[np.ndarray]] = {}
     for name, member in members(params).items():
         file = folder / name / "singular_values.safetensors"
-        values = tensors_of(name, file, {"per_sd": "float* * *"})["per_sd"]  # images x r
-        found.setdefault(member.model, []).append(values.numpy())
+        values = arrays_of(name, file, {"per_sd": "float* * *"})["per_sd"]  # images x r
+        found.setdefault(member.model, []).append(values)
     tables = []
     for model, several in found.items():
         widest = max(values.shape[1] for values in several)

@@ -18,16 +18,6 @@ from latent_atlas.study.models import architectures
 if TYPE_CHECKING:
     from latent_atlas.study.schema import Params
 
-HEAD = ("manifold", "model", "seed", "latent_dim")
-TABLES = {
-    "layers.csv": (
-        *HEAD, "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
-        "rank", "sigma_max", "sigma_min", "rank_tolerance",
-    ),
-    "spectra.csv": (*HEAD, "part", "layer", "kind", "order", "singular_value"),
-    "summary.csv": (*HEAD, "part", "property", "verdict", "reason"),
-}  # fmt: skip
-
 
 def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
     """List the layers of one autoencoder with their ranks, and judge encoder and decoder by them."""
@@ -58,7 +48,7 @@ def layers(params: Params, name: str, checkpoint: Path, folder: Path) -> None:
         verdict = judge(stack)
         verdicts.append(head | {"property": verdict.property, "verdict": verdict.verdict, "reason": verdict.reason})
         log.info(f"{part}: {verdict.property} {verdict.verdict}")
-    content = zip(TABLES.items(), (rows, spectra, verdicts), strict=True)
+    content = zip(tables.LAYERS.items(), (rows, spectra, verdicts), strict=True)
     write_tables(folder, {file: pd.DataFrame(lines, columns=list(columns)) for (file, columns), lines in content})
 
 

@@ -9,8 +9,7 @@ from latent_atlas.command import log
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.layers import TABLES
-from latent_atlas.stages.tables import combined
+from latent_atlas.stages.tables import LAYERS, combined
 from latent_atlas.study.manifolds import networks
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 def layers_summary(params: Params, folder: Path) -> None:
     """Join the models' tables and draw the spectra of their layers."""
-    tables = {file: combined(folder, networks(params), file) for file in TABLES}
+    tables = {file: combined(folder, networks(params), file) for file in LAYERS}
     write_tables(folder, tables)
     save(plot_layers(tables["spectra.csv"]), folder / "spectra.svg")
     log.info(f"{len(networks(params))} networks: {folder}")

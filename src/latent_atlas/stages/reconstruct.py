@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from latent_atlas.command import log
-from latent_atlas.data.images import SPLITS, Images
+from latent_atlas.data.images import Images
+from latent_atlas.data.stored import SPLITS
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import batches, load_manifold

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log
-from latent_atlas.data.images import SPLITS, Images, as_float
+from latent_atlas.data.stored import SPLITS, StoredImages
 from latent_atlas.files import write_tables, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
-from latent_atlas.stages.tables import combined, tensors_of
+from latent_atlas.stages.tables import arrays_of, combined
 from latent_atlas.statistics.summaries import by_class, differences, summarized
 from latent_atlas.study.manifolds import firsts, groups, manifolds
 
@@ -25,7 +26,7 @@ VALUES = ["mse", "mse_closest", "encoder_gap", "ssim"]  # what of each image of 
 
 def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     """Compare the manifolds' errors over the splits and the sample, and draw their reconstructions side by side."""
-    data = Images.load(images)
+    data = StoredImages.load(images)
     errors = combined(folder, manifolds(params), "summary.csv")
     each = combined(folder, manifolds(params), "errors.parquet")
     sample = each[each["example"].isna()]
@@ -43,9 +44,9 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
     write_tables(folder, written)
     write_text(folder / "metrics.json", metrics(errors))
     needed = {split: " ".join(map(str, ("float32 *", *data.shape))) for split in SPLITS}
-    examples = {name: tensors_of(name, folder / name / "shown.safetensors", needed) for name in firsts(params)}
+    examples = {name: arrays_of(name, folder / name / "shown.safetensors", needed) for name in firsts(params)}
     for split in SPLITS:
-        originals = as_float(data.pixels(split)[: params.reconstruct.shown])  # n x C x H x W
+        originals = data.pixels(split)[: params.reconstruct.shown].astype(np.float32) / np.float32(255)  # n x C x H x W
         save(plot_images({f"{split} images": originals}), folder / f"{split}_images.png")
         for group, names in groups(params).items():
             save(plot_images({name: examples[name][split] for name in names}), folder / f"{split}_{group}.png")

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from latent_atlas.command import log
-from latent_atlas.data.images import Images
+from latent_atlas.data.stored import StoredImages
 from latent_atlas.files import write_text
 from latent_atlas.models.provenance import PACKAGES, provenance
 from latent_atlas.report.assets import PLOTS, static, template
@@ -75,7 +75,7 @@ def _write(
 ) -> None:
     """Write the page; of a run that has failed half-way, without what its results lack."""
     attempt = unfinished.attempt if unfinished else _at_once
-    data = Images.load(images)
+    data = StoredImages.load(images)
     checksum = data.checksum
     metadata = provenance(checksum)
     pictures: dict[Path, dict[str, Any]] = {}

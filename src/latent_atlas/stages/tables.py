@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from latent_atlas.errors import FileError
-from latent_atlas.files import AGAIN, read_safetensors, read_table
+from latent_atlas.files import AGAIN, read_arrays, read_safetensors, read_table
 from latent_atlas.study.defaults import SAMPLE
 from latent_atlas.study.manifolds import member
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from latent_atlas.data.images import Images
     from latent_atlas.study.schema import Params
+
+HEAD = ("manifold", "model", "seed", "latent_dim")  # the first columns of each table of a manifold
+RANDOM_PAIRS = 10  # of test images whose geodesics the explorer shows
+
+LAYERS = {  # the tables of layers, and their columns
+    "layers.csv": (
+        *HEAD, "part", "layer", "kind", "input_shape", "output_shape", "input_dim", "output_dim", "parameters",
+        "rank", "sigma_max", "sigma_min", "rank_tolerance",
+    ),
+    "spectra.csv": (*HEAD, "part", "layer", "kind", "order", "singular_value"),
+    "summary.csv": (*HEAD, "part", "property", "verdict", "reason"),
+}  # fmt: skip
 
 
 def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]:
@@ -46,9 +59,8 @@ def measured_images(params: Params, data: Images) -> tuple[Tensor, pd.DataFrame]
 
 
 def head(params: Params, name: str, latent_dim: int) -> dict[str, object]:
-    """The first columns of each table of a manifold: ``manifold, model, seed, latent_dim``; PCA has no seed."""
-    model, seed = member(params, name)
-    return {"manifold": name, "model": model, "seed": seed, "latent_dim": latent_dim}
+    """The first columns of each table of a manifold, :data:`HEAD`; PCA has no seed."""
+    return dict(zip(HEAD, (name, *member(params, name), latent_dim), strict=True))
 
 
 def read_of(name: str, path: Path, columns: Collection[str] = ()) -> pd.DataFrame:
@@ -62,9 +74,26 @@ def read_of(name: str, path: Path, columns: Collection[str] = ()) -> pd.DataFram
 def tensors_of(name: str, path: Path, needed: Mapping[str, str] | None = None) -> dict[str, Tensor]:
     """Tensors that a stage wrote for one manifold; FileError if they are of another, or as for a file of tensors."""
     metadata, tensors = read_safetensors(path, needed=needed)
+    _check_name(name, path, metadata)
+    return tensors
+
+
+def arrays_of(name: str, path: Path, needed: Mapping[str, str] | None = None) -> dict[str, np.ndarray]:
+    """As :func:`tensors_of`, as arrays, which takes no import of torch."""
+    metadata, arrays = read_arrays(path, needed=needed)
+    _check_name(name, path, metadata)
+    return arrays
+
+
+def _check_name(name: str, path: Path, metadata: Mapping[str, str]) -> None:
     if (found := metadata.get("manifold")) != name:
         raise FileError(f"{path} is damaged: it is of {found}, not of {name}: {AGAIN}")
-    return tensors
+
+
+def shown_pairs(geodesics: Path, name: str) -> pd.DataFrame:
+    """The pairs of images whose geodesics are shown, by their rows in the table: of examples, then random ones."""
+    pairs = read_of(name, geodesics / "pairs.csv", ["random", "first", "second"])
+    return pd.concat([pairs[~pairs["random"]], pairs[pairs["random"]][:RANDOM_PAIRS]])
 
 
 def combined(folder: Path, names: Iterable[str], file: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from latent_atlas.command import log
 from latent_atlas.files import read_table, write_tables
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
-from latent_atlas.statistics.agreement import ANGLES, pairs_of_models
+from latent_atlas.statistics.pairs import ANGLES, pairs_of_models
 from latent_atlas.statistics.summaries import summarized
 from latent_atlas.study.manifolds import groups, pca_manifolds
 

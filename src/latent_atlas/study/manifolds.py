@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 FIXED = "the workflow itself"  # what names a file that no entry names
+PIXELS = "pixels"  # pixel space, which has paths but is no manifold of a study
 
 
 class Member(NamedTuple):

@@ -35,7 +35,7 @@ from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, n
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
 from latent_atlas.study.fits import check_fit
-from latent_atlas.study.manifolds import check_names, pca_manifolds, seeds_of
+from latent_atlas.study.manifolds import PIXELS, check_names, pca_manifolds, seeds_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 PACKAGE = Path(__file__).parents[1]
@@ -398,7 +398,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Params:
-        taken = {*pca_manifolds(self), "pixels"} & set(self.models)
+        taken = {*pca_manifolds(self), PIXELS} & set(self.models)
         if taken:
             raise ValueError(f"models.{min(taken)}: the name {min(taken)!r} is that of a baseline; choose another")
         for model, entry in self.models.items():

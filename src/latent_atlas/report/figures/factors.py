@@ -49,23 +49,24 @@ def plot_factors(
         return axes
 
 
-def plot_directions(rows: Mapping[str, Tensor], angles: pd.DataFrame) -> Figure:
+def plot_directions(rows: Mapping[str, Tensor | np.ndarray], angles: pd.DataFrame) -> Figure:
     """An image with its derivative by each factor in the first row, and what each manifold makes of them.
 
     Parameters
     ----------
-    rows : mapping of str to tensor (1 + f, C, H, W)
+    rows : mapping of str to tensor or array (1 + f, C, H, W)
         An image and its derivatives, each scaled to unit length; then of each manifold the reconstruction and the
         tangential components of these derivatives.
     angles : DataFrame
         Of this image: ``manifold``, ``factor``, ``angle_deg``, written on each component; NaN where undefined.
     """
-    first = next(iter(rows.values()))
+    shown = style.arrays(rows)
+    first = next(iter(shown.values()))
     known = angles.set_index(["manifold", "factor"])["angle_deg"]
     factors = style.distinct(angles, "factor")[: len(first) - 1]
-    before = style.stacked({name: images[:1] for name, images in rows.items()}, 1)
-    changes = style.stacked({name: images[1:] for name, images in rows.items()}, len(factors), style.signed_mosaic)
-    limit = float(first[1:].abs().max()) or 1.0
+    before = style.stacked({name: images[:1] for name, images in shown.items()}, 1)
+    changes = style.stacked({name: images[1:] for name, images in shown.items()}, len(factors), style.signed_mosaic)
+    limit = float(np.abs(first[1:]).max()) or 1.0
     height, width = (size + 1 for size in first.shape[-2:])
     tile = 1.0
     with style.figure(

@@ -21,14 +21,14 @@ HIGHEST = 15.0  # inches, of a figure of more rows
 SMALLEST = 0.17  # inches, of the side of an image
 
 
-def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | None = None) -> Axes:
+def plot_interpolation(rows: Mapping[str, Tensor | np.ndarray], title: str = "", ax: Axes | None = None) -> Axes:
     """The images of paths between the same two images, one row for each manifold.
 
     Many rows are drawn in up to three columns: 240 rows of square images stay below 2,500 pixels.
 
     Parameters
     ----------
-    rows : mapping of str to tensor (n, C, H, W)
+    rows : mapping of str to tensor or array (n, C, H, W)
         The images of a path in order, both ends included. DataError if there are no rows.
     title : str
     ax : Axes, optional
@@ -52,7 +52,7 @@ def plot_interpolation(rows: Mapping[str, Tensor], title: str = "", ax: Axes | N
     high = tile(columns) * style.height_to_width(first) * length(columns) * 1.04
     step = length(columns)
     inch = (first.shape[-1] + 1) / tile(columns)  # pixels
-    parts = [dict(list(rows.items())[start : start + step]) for start in range(0, len(rows), step)]
+    parts = [dict(list(style.arrays(rows).items())[start : start + step]) for start in range(0, len(rows), step)]
     pictures = [style.stacked(part, count) for part in parts]
     gap = round(label * inch)
     canvas = np.ones((len(pictures[0]), len(parts) * (width + gap) - gap, 3))

@@ -17,22 +17,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def plot_displacements(rows: Mapping[str, Tensor], angles: Mapping[str, float], title: str = "") -> Figure:
+def plot_displacements(rows: Mapping[str, Tensor | np.ndarray], angles: Mapping[str, float], title: str = "") -> Figure:
     """One transformation on every manifold, a row each.
 
     Parameters
     ----------
-    rows : mapping of str to tensor (5, C, H, W)
+    rows : mapping of str to tensor or array (5, C, H, W)
         Reconstruction, the same transformed, displacement, its tangential and its normal component.
         DataError if there are no rows.
     angles : mapping of str to float
         Degrees, written at the end of each row; NaN where undefined.
     title : str
     """
-    before = style.stacked({name: images[:2] for name, images in rows.items()}, 2)
-    changes = style.stacked({name: images[2:] for name, images in rows.items()}, 3, style.signed_mosaic)
-    limit = max(float(images[2:].abs().max()) for images in rows.values()) or 1.0
-    first = next(iter(rows.values()))
+    shown = style.arrays(rows)
+    before = style.stacked({name: images[:2] for name, images in shown.items()}, 2)
+    changes = style.stacked({name: images[2:] for name, images in shown.items()}, 3, style.signed_mosaic)
+    limit = max(float(np.abs(images[2:]).max()) for images in shown.values()) or 1.0
+    first = next(iter(shown.values()))
     height, width = (size + 1 for size in first.shape[-2:])
     tile = 0.62
     tall = tile * len(rows) * style.height_to_width(first)

@@ -19,12 +19,12 @@ BESIDE = 6  # grids of images in a row
 RESIDUAL_LIMIT = 0.5  # of the range of a pixel; the ends of the residuals' colour scale
 
 
-def plot_images(groups: Mapping[str, Tensor]) -> Figure:
+def plot_images(groups: Mapping[str, Tensor | np.ndarray]) -> Figure:
     """Grids of images side by side, at most six in a row, each under its name.
 
     Parameters
     ----------
-    groups : mapping of str to tensor (n, C, H, W)
+    groups : mapping of str to tensor or array (n, C, H, W)
         Images with values in [0, 1]; other values are clipped. DataError if there are no groups.
     """
     if not groups:
@@ -43,23 +43,26 @@ def plot_images(groups: Mapping[str, Tensor]) -> Figure:
         return fig
 
 
-def plot_comparison(originals: Tensor, reconstructions: Mapping[str, Tensor], columns: int = 10) -> Figure:
+def plot_comparison(
+    originals: Tensor | np.ndarray, reconstructions: Mapping[str, Tensor | np.ndarray], columns: int = 10
+) -> Figure:
     """The same images by every manifold, a row each; on the right the differences to the originals.
 
     Parameters
     ----------
-    originals : tensor (n, C, H, W)
-    reconstructions : mapping of str to tensor (n, C, H, W)
+    originals : tensor or array (n, C, H, W)
+    reconstructions : mapping of str to tensor or array (n, C, H, W)
     columns : int
         How many of the images to show.
     """
     columns = min(columns, len(originals))
-    rows = {name: images[:columns] for name, images in ({"original": originals} | dict(reconstructions)).items()}
-    tile = (style.PAGE_WIDTH - 1.2) / (2 * columns) * style.height_to_width(originals)
+    shown = style.arrays({"original": originals} | dict(reconstructions))
+    rows = {name: images[:columns] for name, images in shown.items()}
+    tile = (style.PAGE_WIDTH - 1.2) / (2 * columns) * style.height_to_width(shown["original"])
     with style.figure(style.PAGE_WIDTH, tile * len(rows) * 1.04 + 0.9, "compressed") as fig:
         left, right = fig.subplots(1, 2)
         style.show(left, style.stacked(rows, columns))
-        height = originals.shape[-2] + 1
+        height = shown["original"].shape[-2] + 1
         residuals = style.stacked(
             {name: images - rows["original"] for name, images in rows.items()}, columns, style.signed_mosaic
         )

@@ -225,27 +225,39 @@ def only_example(table: pd.DataFrame) -> str:
     return names[0]
 
 
-def mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
+def array(images: Tensor | np.ndarray) -> np.ndarray:
+    """Images as an array; those of a tensor may lie on any device."""
+    return images if isinstance(images, np.ndarray) else images.detach().cpu().numpy()
+
+
+def arrays(rows: Mapping[str, Tensor | np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of images as arrays."""
+    return {name: array(images) for name, images in rows.items()}
+
+
+def mosaic(images: Tensor | np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     """Images (n, C, H, W) in [0, 1] laid out in rows as one RGB picture, white between and where none is left.
 
     Images of other than one or three channels are shown grey, as the mean of the channels.
     """
-    pixels = images.detach().clamp(0, 1).cpu().numpy().transpose(0, 2, 3, 1)  # n x H x W x C
+    pixels = array(images).clip(0, 1).transpose(0, 2, 3, 1)  # n x H x W x C
     if pixels.shape[3] != 3:
         pixels = pixels.mean(axis=3, keepdims=True)
     return _laid_out(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), columns, gap, filler=1.0)
 
 
-def signed_mosaic(images: Tensor, columns: int, gap: int = 1) -> np.ndarray:
+def signed_mosaic(images: Tensor | np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
     """Signed images (n, C, H, W) laid out in rows as one map of numbers: of each pixel the channel farthest from 0."""
-    channels = images.detach().cpu().numpy()
+    channels = array(images)
     pixels = np.take_along_axis(channels, np.abs(channels).argmax(axis=1, keepdims=True), axis=1)  # n x 1 x H x W
     pixels = pixels.transpose(0, 2, 3, 1)  # n x H x W x 1
     return _laid_out(pixels, columns, gap, filler=np.nan)[..., 0]
 
 
 def stacked(
-    rows: Mapping[str, Tensor], columns: int, layout: Callable[[Tensor, int], np.ndarray] = mosaic
+    rows: Mapping[str, Tensor | np.ndarray],
+    columns: int,
+    layout: Callable[[Tensor | np.ndarray, int], np.ndarray] = mosaic,
 ) -> np.ndarray:
     """The mosaics of several rows of images one below the other; DataError if there are none."""
     if not rows:
@@ -263,7 +275,7 @@ def _laid_out(pixels: np.ndarray, columns: int, gap: int, filler: float) -> np.n
     return canvas
 
 
-def height_to_width(images: Tensor) -> float:
+def height_to_width(images: Tensor | np.ndarray) -> float:
     """Of each of the images (n, C, H, W)."""
     return images.shape[-2] / images.shape[-1]
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from latent_atlas.data.sources import SHAPES
 from latent_atlas.files import read_table
-from latent_atlas.geometry.factors import ALL
 from latent_atlas.report.findings import Finding, Sentence
 from latent_atlas.report.intervals import ranged, scope
 from latent_atlas.report.learned import left_out
 from latent_atlas.report.page import Picture, Section, Table, extremes, table
+from latent_atlas.statistics.factors import ALL
 from latent_atlas.study.manifolds import compared, pca_manifolds
 from latent_atlas.study.schema import Params
 
