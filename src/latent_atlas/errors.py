@@ -1,6 +1,11 @@
-"""Errors that a user can correct: each message names the thing, its value and the remedy."""
+"""Errors that a user can correct: each message names the thing, its value and the remedy; and how it counts things."""
 
 LONGEST = 3000  # characters of a message
+
+
+def counted(number: int | str, thing: str) -> str:
+    """So many things, in singular or plural: ``1 network``, ``2 networks``."""
+    return f"{number} {thing}{'' if str(number) == '1' else 's'}"
 
 
 class LatentAtlasError(Exception):

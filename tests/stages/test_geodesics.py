@@ -162,7 +162,7 @@ class TestBadInput:
     def test_more_pairs_than_images(self, trained: Study, digits_file: Path) -> None:
         with trained.edited("dataset", {"arrays": "mine.npz"}), trained.edited("geodesics.pairs", 149):
             done = measure(trained, "geodesics", "fc2", digits_file)
-        assert "geodesics.pairs: 149 pairs need 298 images, not 297; choose at most 148" in done.output
+        assert "geodesics.pairs: for 149 pairs 298 images are needed, not 297; choose at most 148" in done.output
         assert done.exit_code == 1
 
 

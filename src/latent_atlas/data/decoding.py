@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from latent_atlas.data.splits import space
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -115,7 +115,7 @@ def collect(
         more = f"; and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
         log(f"skipped {len(skipped)} of {len(names)}: {shown}{more}{f'; {remedy}' if others else ''}")
     if not kept:
-        raise DataError(f"{name}: none of {len(names)} files can be read as an image; the first: {shown}")
+        raise DataError(f"{name}: none of {counted(len(names), 'file')} can be read as an image; the first: {shown}")
     made: dict[str, Any] = {"size": list(size), "colour": colour, "used": len(kept)}
     if given:
         made |= {"crop": crop or "centre", "resampling": RESAMPLING}

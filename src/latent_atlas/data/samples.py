@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, counted
 
 TIES = 0x5EED  # sets the draw among equal remainders apart from that of the images
 
@@ -33,7 +33,8 @@ def pairs(images: int, count: int, seed: int) -> Tensor:
     """
     if 2 * count > images:
         raise DataError(
-            f"geodesics.pairs: {count} pairs need {2 * count} images, not {images}; choose at most {images // 2}"
+            f"geodesics.pairs: for {counted(count, 'pair')} {2 * count} images are needed, not {images}; "
+            f"choose at most {images // 2}"
         )
     return torch.randperm(images, generator=torch.Generator().manual_seed(seed))[: 2 * count].reshape(count, 2)
 
@@ -62,7 +63,9 @@ def stratified(labels: Tensor, size: int, seed: int) -> Tensor:
         If there are fewer images than that.
     """
     if not 1 <= size <= len(labels):
-        raise DataError(f"sample.size: {size} images cannot be drawn of {len(labels)}; choose 1 to {len(labels)}")
+        raise DataError(
+            f"sample.size: {counted(size, 'image')} cannot be drawn of {len(labels)}; choose 1 to {len(labels)}"
+        )
     draw = torch.Generator().manual_seed(seed)
     _, inverse, counts = labels.unique(return_inverse=True, return_counts=True)
     quotas = counts * size // len(labels)  # labels

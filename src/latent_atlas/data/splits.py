@@ -16,7 +16,7 @@ from torch import Tensor
 from latent_atlas.data.images import Images
 from latent_atlas.data.samples import stratified
 from latent_atlas.data.sources import SEED, TEST_SHARE
-from latent_atlas.errors import DataError, OutputError
+from latent_atlas.errors import DataError, OutputError, counted
 from latent_atlas.files import PART_BYTES
 
 Part = Callable[[np.ndarray], np.ndarray]  # indices (n,) to their uint8 pixels (n, C, H, W)
@@ -63,8 +63,8 @@ def divided(
     tests = round(count * share)
     if not 1 <= tests < count:
         raise DataError(
-            f"{name}: of {count} images, dataset.test_share: {share:g} leaves {count - tests} for training and {tests} "
-            f"for testing; each split needs one, so change test_share or add images"
+            f"{name}: of {counted(count, 'image')}, dataset.test_share: {share:g} leaves {count - tests} for training "
+            f"and {tests} for testing; each split needs one, so change test_share or add images"
         )
     labels = torch.zeros(count, dtype=torch.int64) if labels is None else labels
     test = stratified(labels, tests, seed)

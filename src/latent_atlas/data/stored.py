@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, counted
 from latent_atlas.files import parts, read_arrays
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ class Splits(Generic[A]):
                     f"not {pixels.dtype} of shape {tuple(pixels.shape)}"
                 )
             if labels.shape != (len(pixels),):
-                raise DataError(f"{self.name} has {len(pixels)} {split} images but {len(labels)} labels")
+                raise DataError(
+                    f"{self.name} has {counted(len(pixels), f'{split} image')} but {counted(len(labels), 'label')}"
+                )
             if kind(labels) != "int64":
                 raise DataError(f"the {split} labels of {self.name} must be int64, not {labels.dtype}")
             if (factors := self.train_factors if split == "train" else self.test_factors) is None:
@@ -55,7 +57,9 @@ class Splits(Generic[A]):
             if factors.ndim != 2 or kind(factors) != "float64":
                 raise DataError(f"the {split} factors of {self.name} must be float64 of shape (N, f)")
             if len(factors) != len(pixels):
-                raise DataError(f"{self.name} has {len(pixels)} {split} images but factors of {len(factors)}")
+                raise DataError(
+                    f"{self.name} has {counted(len(pixels), f'{split} image')} but factors of {len(factors)}"
+                )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,8 +105,8 @@ class Splits(Generic[A]):
             count = len(self.pixels(split))
             if int(number) >= count:
                 raise DataError(
-                    f"example {name}: there is no image {place}; {self.name} as stored here has {count} {split} "
-                    f"images, so choose an index from 0 to {count - 1}"
+                    f"example {name}: there is no image {place}; {self.name} as stored here has "
+                    f"{counted(count, f'{split} image')}, so choose an index from 0 to {count - 1}"
                 )
             found.append((split, int(number)))
         return found
@@ -138,7 +142,9 @@ def read_into(of: type[S], path: Path, metadata: Mapping[str, str], values: Mapp
         for split in SPLITS:
             labels = found.labels(split)
             if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
-                raise ValueError(f"its {split} labels are not those of {len(classes)} classes")
+                raise ValueError(
+                    f"its {split} labels are not those of {len(classes)} class{'es' * (len(classes) != 1)}"
+                )
         return found
     except (KeyError, TypeError, ValueError, RecursionError, DataError) as error:
         raise DataError(f"{path} is not a file of images ({error}): delete it and fetch the dataset again") from error

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp
 
+from latent_atlas.errors import counted
+
 DRAWS, STARTS, STEPS = 512, 4, 300
 ANEW = (3, 9, 27, 81, 243)  # steps after which the surface is linearised anew
 DAMPING, EASED, RAISED = 1e-3, 1 / 5, 4.0  # of the largest diagonal entry: at first, after a success, after a failure
@@ -113,8 +115,8 @@ def closest(decode: Map, x: Tensor, latent_dim: int) -> Tensor:
         codes.append(found.codes.reshape(len(part), STARTS, -1).take_along_dim(best[:, :, None], dim=1)[:, 0])  # n x k
     if failed:
         log.warning(
-            f"warning: the closest points of {failed} of {len(x)} images are not settled after {STEPS} steps; their "
-            f"codes are the best that were found"
+            f"warning: the closest points of {failed} of {counted(len(x), 'image')} are not settled after "
+            f"{STEPS} steps; their codes are the best that were found"
         )
     return torch.cat(codes)
 

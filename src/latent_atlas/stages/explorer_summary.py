@@ -12,6 +12,7 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.data.stored import StoredImages
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables, write_text
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
 from latent_atlas.report.assets import EXPLORER, static, template
@@ -71,7 +72,8 @@ def explorer_summary(params: Params, folder: Path, geodesics: Path, images: Path
     write_text(report / "explorer.html", template("explorer.html").render(data=data))
     size = sum(file.stat().st_size for file in (report / "explorer").iterdir())
     log.info(
-        f"{int(table['exported'].sum())} of {len(table)} decoders, {size / 1e6:.1f} MB: {report / 'explorer.html'}"
+        f"{int(table['exported'].sum())} of {counted(len(table), 'decoder')}, {size / 1e6:.1f} MB: "
+        f"{report / 'explorer.html'}"
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from latent_atlas.command import report_progress
 from latent_atlas.data.figures import directions, draw, factor_names
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, counted
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.factors import Held, held
 from latent_atlas.geometry.manifold import Manifold, load_manifold
@@ -37,7 +37,9 @@ def factors(params: Params, name: str, manifold: Path, images: Path, folder: Pat
     by_split = {"train": data.train_factors, "test": data.test_factors}
     known = torch.stack([by_split[split][image] for split, image in keys[["split", "image"]].to_numpy()])  # N x f
     kinds = list(keys["label"])
-    found = held(surface, pixels, kinds, known, lambda done: report_progress(f"{done} of {len(pixels)} images"))
+    found = held(
+        surface, pixels, kinds, known, lambda done: report_progress(f"{done} of {counted(len(pixels), 'image')}")
+    )
     head = tables.head(params, name, surface.latent_dim)
     rows = keys.loc[keys.index.repeat(known.shape[1] + 1)].reset_index(drop=True).assign(**head)
     measured = pd.DataFrame(_columns(found, factor_names(data.shape[0]), surface.pixel_count))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.factors import plot_directions, plot_factors
 from latent_atlas.report.figures.style import save
@@ -40,4 +41,4 @@ def factors_summary(params: Params, folder: Path) -> None:
     true = next(iter(pictures.values()))["true"]
     rows = {example: true} | {name: each["held"] for name, each in pictures.items()}
     save(plot_directions(rows, table[table["example"] == example]), folder / "directions.png")
-    log.info(f"{len(manifolds(params))} manifolds: {folder}")
+    log.info(f"{counted(len(manifolds(params)), 'manifold')}: {folder}")

@@ -11,6 +11,7 @@ import torch
 from latent_atlas.command import log
 from latent_atlas.data import samples
 from latent_atlas.data.images import Images, as_float
+from latent_atlas.errors import counted
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import geodesics as geometry
 from latent_atlas.geometry.manifold import batches, load_manifold
@@ -70,7 +71,7 @@ def geodesics(params: Params, name: str, manifold: Path, images: Path, folder: P
         shown |= {f"{pair}_line": surface.decode(straight[number]), f"{pair}_geodesic": found.images[number]}
     write_safetensors(folder / "images.safetensors", {key: x.float() for key, x in shown.items()}, {"manifold": name})
     log.info(
-        f"{int(found.converged.sum())} of {len(table)} geodesics converged; their length is "
+        f"{int(found.converged.sum())} of {counted(len(table), 'geodesic')} converged; their length is "
         f"{table['ratio_to_line'].median():.3f} times that of the line (median)"
     )
 

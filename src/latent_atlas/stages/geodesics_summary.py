@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.geodesics import plot_gains
 from latent_atlas.report.figures.interpolate import plot_interpolation
@@ -48,7 +49,8 @@ def geodesics_summary(params: Params, folder: Path) -> None:
             shown = arrays_of(model, folder / model / "images.safetensors", needed)
             rows |= {f"{model}, {path}": shown[f"{pair}_{path}"] for path in ("line", "geodesic")}
         save(plot_interpolation(rows, f"{start} to {end}"), folder / f"{pair}.png")
-    log.info(f"geodesics between {table['pair'].nunique()} pairs on {table['manifold'].nunique()} manifolds: {folder}")
+    several = counted(table["pair"].nunique(), "pair"), counted(table["manifold"].nunique(), "manifold")
+    log.info(f"geodesics between {' on '.join(several)}: {folder}")
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.interpolate import plot_interpolation, plot_path
 from latent_atlas.report.figures.style import save
@@ -32,4 +33,4 @@ def interpolate_summary(params: Params, folder: Path) -> None:
         rows = {name: images[pair] for name, images in shown.items()}
         save(plot_interpolation(rows, title), folder / f"{pair}.png")
         save(plot_path(table[table["pair"] == pair], title, groups=groups(params)), folder / f"{pair}_curves.svg")
-    log.info(f"{len(names)} paths for each of {len(params.interpolate.pairs)} pairs: {folder}")
+    log.info(f"{counted(len(names), 'path')} for each of {counted(len(params.interpolate.pairs), 'pair')}: {folder}")

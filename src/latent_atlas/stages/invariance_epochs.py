@@ -10,6 +10,7 @@ import torch
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.geometry.manifold import Autoencoder
 from latent_atlas.models.checkpoints import Checkpoint, load_state
@@ -46,4 +47,4 @@ def invariance_epochs(
         head |= {"epoch": epoch, "test_mse": errors[epoch], "example": study.example}
         rows.append(found.assign(**head)[[*head, *found.columns]])
     write_tables(folder, {"epochs.csv": pd.concat(rows)})
-    log.info(f"{len(epochs)} epochs: {folder}")
+    log.info(f"{counted(len(epochs), 'epoch')}: {folder}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.invariance import plot_angles, plot_displacements, plot_epochs, plot_steps
 from latent_atlas.report.figures.population import plot_class_map, plot_distributions
@@ -71,7 +72,7 @@ def invariance_summary(params: Params, jacobians: Path, epochs: Path, folder: Pa
             rows = {name: panel[f"{example}/{kind}"] for name, panel in panels.items()}
             path = folder / "displacements" / example / f"{kind}.png"
             save(plot_displacements(rows, angles, f"{kind} of {example}"), path)
-    log.info(f"{len(manifolds(params))} manifolds: {folder}")
+    log.info(f"{counted(len(manifolds(params)), 'manifold')}: {folder}")
 
 
 def exact(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import torch
 
 from latent_atlas.command import log, report_progress
 from latent_atlas.data.images import Images
+from latent_atlas.errors import counted
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry.krylov import PartialSpectrum
 from latent_atlas.geometry.manifold import load_manifold
@@ -37,14 +38,17 @@ def jacobian(params: Params, name: str, manifold: Path, images: Path, folder: Pa
     data, chosen = Images.load(images), transformations(params)
     pixels, keys = tables.measured_images(params, data)
     factor = spread(stored, data.train)  # k x r
-    log.info(f"codes of {len(data.train)} training images vary in {factor.shape[1]} of {surface.latent_dim} directions")
+    log.info(
+        f"codes of {counted(len(data.train), 'training image')} vary in {factor.shape[1]} of "
+        f"{counted(surface.latent_dim, 'direction')}"
+    )
     count = len(params.examples)
     first = at_images(
         surface, pixels[:count], chosen, factor=factor, exact_up_to=sample.exact_up_to, products=sample.products
     )
     rest = at_images(
         surface if precise else stored.to(torch.float32), pixels[count:], chosen,
-        lambda done: report_progress(f"{done} of {len(pixels) - count} images of the sample"), factor,
+        lambda done: report_progress(f"{done} of {counted(len(pixels) - count, 'image')} of the sample"), factor,
         sample.exact_up_to, sample.products,
     )  # fmt: skip
     plain, scaled = first.spectra, first.scaled

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.geometry.limits import ACCURATE
 from latent_atlas.report.figures.jacobian import plot_spectra, plot_spectrum_bands
@@ -46,7 +47,7 @@ def jacobian_summary(params: Params, folder: Path) -> None:
         save(plot_spectra(spectra, tolerances, groups(params)), folder / f"spectra_{example}.svg")
     shown = {group: names for group, names in groups(params).items() if group != "pca_uncentred"}  # is the same as PCA
     save(plot_spectrum_bands(drawn, shown), folder / "bands.svg")
-    log.info(f"{len(manifolds(params))} manifolds: {folder}")
+    log.info(f"{counted(len(manifolds(params)), 'manifold')}: {folder}")
 
 
 def where_defined(table: pd.DataFrame) -> pd.DataFrame:

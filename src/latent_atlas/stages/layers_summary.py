@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.layers import plot_layers
 from latent_atlas.report.figures.style import save
@@ -21,4 +22,4 @@ def layers_summary(params: Params, folder: Path) -> None:
     tables = {file: combined(folder, networks(params), file) for file in LAYERS}
     write_tables(folder, tables)
     save(plot_layers(tables["spectra.csv"]), folder / "spectra.svg")
-    log.info(f"{len(networks(params))} networks: {folder}")
+    log.info(f"{counted(len(networks(params)), 'network')}: {folder}")

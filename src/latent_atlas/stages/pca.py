@@ -9,6 +9,7 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.geometry import reconstruction
 from latent_atlas.geometry.pca import PrincipalComponents, fit
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def pca(params: Params, images: Path, folder: Path, checkpoints: Path) -> None:
     """Fit PCA to the training images in float64 and write its manifolds."""
     data = Images.load(images)
-    log.info(f"fitting {len(data.train)} images")
+    log.info(f"fitting {counted(len(data.train), 'image')}")
     principal = fit(data.train, max(params.pca.latent_dims))
     wanted = {name: principal.subspace(k, centred) for name, (k, centred) in pca_manifolds(params).items()}
     share = principal.variance / principal.total_variance

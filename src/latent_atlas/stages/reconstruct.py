@@ -11,6 +11,7 @@ import torch
 from latent_atlas.command import log
 from latent_atlas.data.images import Images
 from latent_atlas.data.stored import SPLITS
+from latent_atlas.errors import counted
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.geometry import reconstruction as quality
 from latent_atlas.geometry.manifold import batches, load_manifold
@@ -36,7 +37,9 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
         rows.append(head | {"split": split} | means)
         first = batches(pixels[: params.reconstruct.shown], surface.dtype)
         shown[split] = torch.cat([surface.reconstruct(x).float() for x in first])  # n x C x H x W
-        log.info(f"{split}: {len(pixels)} images, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}")
+        log.info(
+            f"{split}: {counted(len(pixels), 'image')}, mean squared error {means['mse']:.5f}, SSIM {means['ssim']:.3f}"
+        )
     write_safetensors(folder / "shown.safetensors", shown, {"manifold": name, "family": surface.family})
     chosen, keys = tables.measured_images(params, data)
     missed = quality.gaps(surface, chosen)
@@ -44,8 +47,8 @@ def reconstruct(params: Params, name: str, manifold: Path, images: Path, folder:
     gap, steps, certain = missed["encoder_gap"].mean(), missed["steps"].median(), missed["converged"].sum()
     share = "none" if pd.isna(gap) else f"{gap:.1%}"  # undefined where the error is zero
     log.info(
-        f"{len(chosen)} images: the encoder misses {share} of the error; {steps:.0f} steps to the closest point, "
-        f"which was found for {certain}"
+        f"{counted(len(chosen), 'image')}: the encoder misses {share} of the error; {steps:.0f} steps to the closest "
+        f"point, which was found for {certain}"
     )
     errors = each[[*head, *each.columns.difference([*head], sort=False)]]
     write_tables(folder, {"errors.parquet": errors, "summary.csv": pd.DataFrame(rows)})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from latent_atlas.command import log
 from latent_atlas.data.stored import SPLITS, StoredImages
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables, write_text
 from latent_atlas.report.figures.reconstruct import plot_comparison, plot_images
 from latent_atlas.report.figures.style import save
@@ -52,7 +53,7 @@ def reconstruct_summary(params: Params, images: Path, folder: Path) -> None:
             save(plot_images({name: examples[name][split] for name in names}), folder / f"{split}_{group}.png")
         shown = {name: images[split] for name, images in examples.items()}
         save(plot_comparison(originals, shown), folder / f"{split}_comparison.png")
-    log.info(f"{len(examples)} manifolds compared: {folder}")
+    log.info(f"{counted(len(examples), 'manifold')} compared: {folder}")
 
 
 def metrics(errors: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from latent_atlas.command import report_progress
 from latent_atlas.data.images import Images
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.geometry.agreement import Agreement
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, load_manifold
@@ -34,7 +35,9 @@ def tangents_shared(params: Params, checkpoints: Path, trainings: Path, images: 
     heads = pd.DataFrame([head(params, name, surface.latent_dim) for name, surface in surfaces.items()])
     heads = heads.astype({"seed": "Int64"}).set_index("manifold")
     pixels, keys = measured_images(params, Images.load(images))
-    found = agreements(surfaces, pixels, report=lambda done: report_progress(f"{done} of {len(pixels)} images"))
+    found = agreements(
+        surfaces, pixels, report=lambda done: report_progress(f"{done} of {counted(len(pixels), 'image')}")
+    )
     of_each = [heads.loc[found.pop(side)].add_suffix(f"_{side}").reset_index(names=side) for side in "ab"]
     rows = keys.loc[found.pop("image")].reset_index(drop=True)
     shared = pd.concat([*of_each, rows, found], axis=1)

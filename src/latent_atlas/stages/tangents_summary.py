@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import read_table, write_tables
 from latent_atlas.report.figures.agreement import plot_agreement, plot_agreement_epochs
 from latent_atlas.report.figures.style import save
@@ -37,7 +38,7 @@ def tangents_summary(params: Params, measured: Path, folder: Path) -> None:
     classes = judged(pd.concat(by_class, ignore_index=True), pca)
     write_tables(folder, {"shared.csv": shared, "by_class.csv": classes, "epochs.csv": epochs})
     save(plot_agreement(shared[shared["reason"] != VARIANT]), folder / "shared.svg")
-    log.info(f"{len(shared)} pairs of models: {folder}")
+    log.info(f"{counted(len(shared), 'pair')} of models: {folder}")
 
 
 def judged(shared: pd.DataFrame, pca: Mapping[str, tuple[int, bool]]) -> pd.DataFrame:

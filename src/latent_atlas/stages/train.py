@@ -11,6 +11,7 @@ import torch
 
 from latent_atlas.command import add_metadata, log, report_progress
 from latent_atlas.data.images import Images
+from latent_atlas.errors import counted
 from latent_atlas.files import write_safetensors, write_tables
 from latent_atlas.models.checkpoints import NAME, Checkpoint
 from latent_atlas.models.provenance import provenance
@@ -46,9 +47,10 @@ def train(
     schedule = Schedule(**config.model_dump(exclude={"device", "threads"}))
     length = schedule.length(len(data.train))
     epochs = f"{length.steps / length.batches:g}"
+    place = f"{device} ({describe(device)})" if device.type == "cuda" else f"{device}"
     log.info(
-        f"{length.steps} steps, {epochs} epochs of {len(data.train)} images, on {device} ({describe(device)}), "
-        f"{schedule.precision}"
+        f"{counted(length.steps, 'step')}, {counted(epochs, 'epoch')} of {counted(len(data.train), 'image')}, "
+        f"on {place}, {schedule.precision}"
     )
 
     def fresh() -> nn.Module:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latent_atlas.command import log
+from latent_atlas.errors import counted
 from latent_atlas.files import write_tables
 from latent_atlas.report.figures.style import save
 from latent_atlas.report.figures.train import plot_learning_curve, plot_learning_curves
@@ -24,4 +25,4 @@ def train_summary(params: Params, folder: Path) -> None:
         save(plot_learning_curve(curve), folder / name / "curve.svg")
     write_tables(folder, {"curves.csv": table, "summary.csv": curves.tail(1)})
     save(plot_learning_curves(table, groups=groups(params)), folder / "curves.svg")
-    log.info(f"{len(curves)} trainings: {folder}")
+    log.info(f"{counted(len(curves), 'training')}: {folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from latent_atlas.errors import counted
 from latent_atlas.models.registry import smallest_side
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ def check_fit(
         _, height, width = shape
         pixels = shape[0] * height * width
         for model, entry in params.models.items():
-            _at_most(entry.latent_dim, pixels, f"models.{model}.latent_dim", f"an image of {name} has {pixels} numbers")
+            _at_most(
+                entry.latent_dim,
+                pixels,
+                f"models.{model}.latent_dim",
+                f"an image of {name} has {counted(pixels, 'number')}",
+            )
             if (side := smallest_side(entry.architecture, entry.options)) > min(height, width):
                 raise ValueError(
                     f"models.{model}: the images of {name} are {height}x{width} and its convolutions need at least "
@@ -33,17 +39,24 @@ def check_fit(
                 )
     most = min(shape[0] * shape[1] * shape[2] if shape else 2**63, train or 2**63)
     of = f" of {shape[0] * shape[1] * shape[2]} numbers" if shape else ""
-    images = f"{train} images" if train else "images"
+    images = counted(train, "image") if train else "images"
     for k in params.pca.latent_dims:
         _at_most(k, most, "pca.latent_dims", f"{images}{of} have {most} components")
     if (count := counts[params.sample.split]) is not None and params.sample.size is not None:
-        _at_most(params.sample.size, count, "sample.size", f"{name} has {count} {params.sample.split} images here")
+        _at_most(
+            params.sample.size,
+            count,
+            "sample.size",
+            f"{name} has {counted(count, f'{params.sample.split} image')} here",
+        )
     if test is not None and params.geodesics.pairs is not None:
-        _at_most(params.geodesics.pairs, test // 2, "geodesics.pairs", f"{name} has {test} test images here")
+        _at_most(params.geodesics.pairs, test // 2, "geodesics.pairs", f"{name} has {counted(test, 'test image')} here")
     for example, place in params.examples.items():
         split, _, index = place.partition("/")
         if (count := counts[split]) is not None:
-            _at_most(int(index), count - 1, f"examples.{example}", f"{name} has {count} {split} images here")
+            _at_most(
+                int(index), count - 1, f"examples.{example}", f"{name} has {counted(count, f'{split} image')} here"
+            )
 
 
 def _at_most(value: int, most: int, path: str, because: str) -> None:

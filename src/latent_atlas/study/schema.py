@@ -30,7 +30,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from latent_atlas.data.sources import KEYS, datasets, expected, named, torchvision_names
-from latent_atlas.errors import DataError, ParamsError
+from latent_atlas.errors import DataError, ParamsError, counted
 from latent_atlas.imports import ADAPTERS, ARCHITECTURES, OBJECTIVES, is_path, near, options_of, with_options
 from latent_atlas.models.registry import is_built_in
 from latent_atlas.study.defaults import complete
@@ -365,8 +365,9 @@ class Params(Section):
                 raise ValueError(f"{path}: {ends} is a path from an image to itself; name two different examples")
         if self.interpolate.shown > self.interpolate.steps + 1:
             raise ValueError(
-                f"interpolate.shown: {self.interpolate.shown} images cannot be shown of the "
-                f"{self.interpolate.steps + 1} that {self.interpolate.steps} steps give; lower it, or take more steps"
+                f"interpolate.shown: {counted(self.interpolate.shown, 'image')} cannot be shown of the "
+                f"{self.interpolate.steps + 1} of {counted(self.interpolate.steps, 'step')}; lower it, or take more "
+                f"steps"
             )
         _one_of(self.tangents.example, self.examples, "tangents.example", "example")
         moves = self.invariance

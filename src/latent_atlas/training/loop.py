@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.errors import TrainingError
+from latent_atlas.errors import TrainingError, counted
 from latent_atlas.kernels.convolutions import faster
+from latent_atlas.training.means import Means
 from latent_atlas.training.objectives import objective
 from latent_atlas.training.rehearsal import autocast, rehearse
 from latent_atlas.training.reproducible import reproducible
@@ -33,7 +34,6 @@ from latent_atlas.training.state import Done, State, fingerprint
 EVALUATED = 784_000  # numbers of the images that are evaluated at once
 SNAPSHOTS = 10  # at most, if the schedule does not say how many
 DIVERGED = 1.5  # times the untrained error
-RESERVED = ("epoch", "step", "learning_rate", "train_loss", "train_mse", "test_mse")  # columns of the curve
 NOISE_STREAM = 0x9E3779B97F4A7C15  # sets the random numbers of the objective apart from those of the order
 
 
@@ -134,7 +134,9 @@ def _train(
     order = torch.Generator().manual_seed(schedule.seed)
     pixels, test = images.train.to(device), images.test.to(device)
     if len(pixels) < 2:
-        raise TrainingError(f"{images.name} has {len(pixels)} training images here; BatchNorm needs at least two")
+        raise TrainingError(
+            f"{images.name} has {counted(len(pixels), 'training image')} here; BatchNorm needs at least two"
+        )
     batches, steps, epochs, epochs_a_row = schedule.length(len(pixels))
     snapshot_every = schedule.snapshot_every or math.ceil(math.ceil(epochs / epochs_a_row) / SNAPSHOTS)
     optimizer, cycle = one_cycle(model, schedule, steps, device)
@@ -147,8 +149,7 @@ def _train(
         on_resume(int(done.curve[-1]["epoch"]))
     first = int(done.curve[-1]["epoch"]) if done.curve else 0
     clock = _Clock(steps - first * batches)
-    totals: dict[str, Tensor] = {}
-    seen = 0
+    means = Means(schedule.objective)
     for epoch in range(first, epochs):
         ends_row = (epoch + 1) % epochs_a_row == 0 or epoch + 1 == epochs
         parts = torch.randperm(len(pixels), generator=order).tensor_split(batches)[: steps - epoch * batches]
@@ -161,18 +162,10 @@ def _train(
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
             cycle.step()
-            if reserved := metrics.keys() & RESERVED:
-                raise TrainingError(
-                    f"objective {schedule.objective!r} gives a metric {min(reserved)!r}, which is a column of every "
-                    f"learning curve: choose another name"
-                )
-            for name, value in {"train_loss": loss, **metrics}.items():
-                wide = value.detach().to(torch.float32 if device.type == "mps" else torch.float64)
-                totals[name] = totals.get(name, 0) + wide * len(index)
-            seen += len(index)
+            means.add(loss, metrics, len(index))
             clock.tick(len(index))
             if clock.due or (ends_row and index is parts[-1]):
-                mean = float(totals["train_loss"]) / seen
+                (mean,) = means["train_loss"]
                 if not math.isfinite(mean):
                     raise _diverged(epoch + 1, f"the loss is {mean}", float(rate))
                 speed, left = clock.read()
@@ -185,7 +178,7 @@ def _train(
                 "epoch": epoch + 1,
                 "step": step,
                 "learning_rate": last_rate,
-                **{name: float(value) / seen for name, value in totals.items()},
+                **means.of(0),
                 "train_mse": mean_error(model, pixels[: len(test)], layout),
                 "test_mse": mean_error(model, test, layout),
             }
@@ -193,7 +186,7 @@ def _train(
         if (error := done.curve[-1]["test_mse"]) > DIVERGED * done.start_error:
             what = f"the test error {error:.4g} is far above the untrained network's {done.start_error:.4g}"
             raise _diverged(epoch + 1, what, last_rate)
-        totals, seen = {}, 0
+        means.clear()
         if len(done.curve) % snapshot_every == 0 or epoch + 1 == epochs:
             done.snapshots[epoch + 1] = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)

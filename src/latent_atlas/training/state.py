@@ -26,7 +26,7 @@ from latent_atlas.training.devices import describe
 from latent_atlas.training.schedule import Schedule
 
 LIBRARY = Path(latent_atlas.__file__).resolve().parent
-TAKE_PART = ("training/**/*.py", "kernels/*.py", "models/**/*.py", "data/images.py")  # in the library
+TAKE_PART = ("training/**/*.py", "kernels/*.py", "models/**/*.py", "data/images.py", "data/stored.py")  # in the library
 INSTALLED = {"site-packages", "dist-packages"}
 HEAD = "latent-atlas resume sha256"  # what a file of a state begins with
 STANDARD = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "scripts")]

@@ -24,11 +24,12 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.overrides import TorchFunctionMode
 
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.errors import TrainingError
+from latent_atlas.errors import TrainingError, counted
 from latent_atlas.models.surroundings import copied
-from latent_atlas.training.loop import DIVERGED, NOISE_STREAM, RESERVED, SNAPSHOTS, Progress, Trained, mean_error
+from latent_atlas.training.loop import DIVERGED, NOISE_STREAM, SNAPSHOTS, Progress, Trained, mean_error
 from latent_atlas.training.loop import _Clock as Clock
 from latent_atlas.training.loop import _diverged as diverged
+from latent_atlas.training.means import Means
 from latent_atlas.training.objectives import Objective, objective
 from latent_atlas.training.rehearsal import autocast, rehearse
 from latent_atlas.training.reproducible import reproducible
@@ -111,7 +112,9 @@ def _together(
     _compare(build, models, loss_of, images, schedule, device)
     pixels, test = images.train.to(device), images.test.to(device)
     if len(pixels) < 2:
-        raise TrainingError(f"{images.name} has {len(pixels)} training images here; BatchNorm needs at least two")
+        raise TrainingError(
+            f"{images.name} has {counted(len(pixels), 'training image')} here; BatchNorm needs at least two"
+        )
     batches, steps, epochs, epochs_a_row = schedule.length(len(pixels))
     snapshot_every = schedule.snapshot_every or math.ceil(math.ceil(epochs / epochs_a_row) / SNAPSHOTS)
     stack = Stack([model.to(device).train() for model in models], loss_of)
@@ -131,8 +134,7 @@ def _together(
         on_resume(int(done.curve[-1]["epoch"]))
     first = int(done.curve[-1]["epoch"]) if done.curve else 0
     clock = Clock(steps - first * batches)
-    totals: dict[str, Tensor] = {}
-    seen = 0
+    means = Means(schedule.objective)
     for epoch in range(first, epochs):
         ends_row = (epoch + 1) % epochs_a_row == 0 or epoch + 1 == epochs
         order = torch.stack([torch.randperm(len(pixels), generator=each) for each in orders])  # S x N
@@ -146,32 +148,23 @@ def _together(
             optimizer.step()
             rate = optimizer.param_groups[0]["lr"]
             cycle.step()
-            if reserved := metrics.keys() & RESERVED:
-                raise TrainingError(
-                    f"objective {schedule.objective!r} gives a metric {min(reserved)!r}, which is a column of every "
-                    f"learning curve: choose another name"
-                )
-            for name, value in {"train_loss": losses, **metrics}.items():
-                wide = value.detach().to(torch.float32 if device.type == "mps" else torch.float64)
-                totals[name] = totals.get(name, 0) + wide * index.shape[1]
-            seen += index.shape[1]
+            means.add(losses, metrics, index.shape[1])
             clock.tick(index.numel())
             if clock.due or (ends_row and index is parts[-1]):
-                means = (totals["train_loss"] / seen).tolist()
-                for seed, mean in zip(seeds, means, strict=True):
+                found = means["train_loss"]
+                for seed, mean in zip(seeds, found, strict=True):
                     if not math.isfinite(mean):
                         raise _of(seed, diverged(epoch + 1, f"the loss is {mean}", float(rate)))
                 speed, left = clock.read()
-                report(Progress(epoch + 1, epochs, step, steps, sum(means) / len(means), speed, left))
+                report(Progress(epoch + 1, epochs, step, steps, sum(found) / len(found), speed, left))
         if not ends_row:
             continue
-        means_of = {name: (value / seen).tolist() for name, value in totals.items()}
         for number, (seed, model) in enumerate(zip(seeds, models, strict=True)):
             row = {
                 "epoch": epoch + 1,
                 "step": step,
                 "learning_rate": float(rate),
-                **{name: values[number] for name, values in means_of.items()},
+                **means.of(number),
                 "train_mse": mean_error(model, pixels[: len(test)]),
                 "test_mse": mean_error(model, test),
             }
@@ -180,7 +173,7 @@ def _together(
             if error > DIVERGED * start:
                 what = f"the test error {error:.3g} is far above {start:.3g} before training"
                 raise _of(seed, diverged(epoch + 1, what, float(rate)))
-        totals, seen = {}, 0
+        means.clear()
         if len(done.curve) // len(seeds) % snapshot_every == 0 or epoch + 1 == epochs:
             done.snapshots[epoch + 1] = {
                 f"{seed}/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -189,7 +189,7 @@ def test_splits_of_its_own_are_kept_as_they_are(tmp_path: Path, names: tuple[str
         ({"images": PIXELS[:0]}, "nothing may be empty"),
         ({"images": PIXELS, "labels": LABELS[1:]}, r"labels are int64 of shape \(19,\)"),
         ({"images": PIXELS, "labels": LABELS / 3}, "labels are float64"),
-        ({"images": PIXELS[:1]}, "of 1 images, dataset.test_share: 0.1 leaves 1 for training and 0 for testing"),
+        ({"images": PIXELS[:1]}, "of 1 image, dataset.test_share: 0.1 leaves 1 for training and 0 for testing"),
         ({"a": PIXELS, "b": LABELS}, "holds a, b; it must hold images"),
         ({"train": PIXELS}, "holds train; it must hold images"),
         ({"train": PIXELS, "test": PIXELS[..., 1:]}, r"two shapes, \(3, 4, 5\) for training and \(3, 4, 4\)"),

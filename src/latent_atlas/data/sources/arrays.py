@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import math
 import pickle
 import re
@@ -159,24 +158,32 @@ def unusual_kind(tensor: Tensor) -> str | None:
 
 
 def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether the first axis varies fastest, kind of numbers, length of the header: by the first bytes."""
-    header = io.BytesIO(start)
-    first = np.lib.format.read_magic(header) == (1, 0)
-    form = "<H" if first else "<I"
-    length = struct.calcsize(form)
-    begin = header.tell() + length
-    (filled,) = struct.unpack(form, header.read(length))
-    said = ast.literal_eval(start[begin : begin + min(filled, HEADER_BYTES)].decode("latin-1").strip())
-    if not (isinstance(said, dict) and isinstance(text := said.get("descr"), str)):
-        raise ValueError("it holds no single numbers or words, but records of several")
-    if not PLAIN_KIND.fullmatch(text):  # some of the others end the process in numpy
+    """Shape, whether the first axis varies fastest, kind of numbers, length of the header: by the first bytes.
+
+    It is read here, not by numpy, which makes a type of any text: some texts end the process there.
+    """
+    if start[6:8] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise ValueError(f"it is of version {'.'.join(map(str, start[6:8]))} of numpy's format: save it by numpy.save")
+    form = "<H" if start[6] == 1 else "<I"
+    begin = 8 + struct.calcsize(form)
+    (filled,) = struct.unpack(form, start[8:begin])
+    if len(start) < begin + filled:
+        raise ValueError(f"its header of {filled:,} bytes is cut short or too long")
+    match ast.literal_eval(start[begin : begin + filled].decode("latin-1").strip()):
+        case {"descr": str(text), "fortran_order": bool(turned), "shape": tuple(shape), **others} if not others:
+            pass
+        case {"descr": list() | tuple()}:
+            raise ValueError("it holds no single numbers or words, but records of several")
+        case _:
+            raise ValueError("its header is not that of an array")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"its shape is {str(shape)[:40]}, not of whole numbers")
+    if not PLAIN_KIND.fullmatch(text):
         raise ValueError(f"it holds {text[:40]!r}: save numbers or words")
-    header.seek(begin - length)
-    read_header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, turned, kind = read_header(header)
+    kind = np.dtype(text)
     if kind.hasobject:
         raise ValueError("it holds objects, which only a pickle could bring back: save numbers or words")
-    return shape, turned, kind, header.tell()
+    return shape, turned, kind, begin + filled
 
 
 def from_arrays(

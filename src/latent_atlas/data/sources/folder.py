@@ -14,7 +14,7 @@ from latent_atlas.data.decoding import collect
 from latent_atlas.data.images import Images
 from latent_atlas.data.sources import Log, base, matched
 from latent_atlas.data.splits import divided
-from latent_atlas.errors import DataError
+from latent_atlas.errors import DataError, counted
 from latent_atlas.files import check_regular, impostor
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def get(
     if not files:
         whole = Path(images).expanduser().absolute()
         raise DataError(f"dataset.images: there are no images at {images} ({whole}): correct it (see docs/data.md)")
-    log(f"{images}: reading {len(files)} files")
+    log(f"{images}: reading {counted(len(files), 'file')}")
     words = (
         of_table(Path(labels).expanduser(), files, base(images))
         if labels
