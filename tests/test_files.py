@@ -7,8 +7,11 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -24,6 +27,7 @@ from latent_atlas.files import (
     CHECKSUM,
     PACKAGE,
     atomic_write,
+    read_arrays,
     read_safetensors,
     read_table,
     write_safetensors,
@@ -353,16 +357,41 @@ class TestSafetensors:
                 metadata, found = read_safetensors(path)
             except FileError:
                 refused += 1
+                with pytest.raises(FileError):
+                    read_arrays(path)
                 continue
+            arrays = read_arrays(path)[1]
+            assert all(np.array_equal(arrays[name], tensor) for name, tensor in found.items())
             assert metadata == {"kind": "x"}
             assert found.keys() == tensors.keys()
             assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
         assert refused > 0.95 * 8 * len(whole)
 
-    def test_file_of_another_program(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("read", [read_safetensors, read_arrays])
+    def test_file_of_another_program(self, read: Callable[..., Any], tmp_path: Path) -> None:
         save_file({"a": torch.zeros(2)}, tmp_path / "x.safetensors")
         with pytest.raises(FileError, match=r"x\.safetensors has no checksum"):
-            read_safetensors(tmp_path / "x.safetensors")
+            read(tmp_path / "x.safetensors")
+
+    def test_as_arrays(self, tmp_path: Path) -> None:
+        """The same numbers in the same order, whatever the types, shapes and the place in the file."""
+        path = tmp_path / "x.safetensors"
+        kinds = (torch.float64, torch.int64, torch.float32, torch.float16, torch.uint8, torch.int8, torch.bool)
+        tensors = {f"b{kind}": (torch.arange(15.0).view(3, 5) - 7).to(kind) for kind in kinds}
+        tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "a": torch.arange(5, dtype=torch.int32)}
+        write_safetensors(path, tensors, self.METADATA)
+        metadata, arrays = read_arrays(path, needed={"a": "int32 5", "scalar": "float32"})
+        assert metadata == self.METADATA
+        loaded = read_safetensors(path)[1]
+        assert list(arrays) == list(loaded)
+        for name, tensor in loaded.items():
+            assert arrays[name].dtype == tensor.numpy().dtype
+            np.testing.assert_array_equal(arrays[name], tensor.numpy())
+
+    def test_arrays_of_types_that_numpy_has_not(self, tmp_path: Path) -> None:
+        write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2, dtype=torch.bfloat16)}, {})
+        with pytest.raises(FileError, match=r"x\.safetensors is not a readable safetensors file"):
+            read_arrays(tmp_path / "x.safetensors")
 
     def test_tensor_that_is_needed(self, tmp_path: Path) -> None:
         write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)}, {})

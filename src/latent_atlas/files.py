@@ -374,13 +374,15 @@ def read_arrays(
 ) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """As :func:`read_safetensors`, as arrays of numpy: for what only shows the numbers, without the import of torch."""
     import numpy as np
+    from safetensors import safe_open
 
     def mapped(path: Path) -> dict[str, np.ndarray]:
-        with path.open("rb") as file:
+        with safe_open(path, framework="np") as opened, path.open("rb") as file:
+            names = list(opened.keys())
             header, start = _header(file)
-        header.pop("__metadata__", None)
         found = {}
-        for name, entry in header.items():
+        for name in names:
+            entry = header[name]
             kind, shape = np.dtype(NUMBERS[entry["dtype"]]), tuple(entry["shape"])
             begin = start + entry["data_offsets"][0]
             found[name] = np.zeros(shape, kind) if 0 in shape else np.asarray(np.memmap(path, kind, "c", begin, shape))

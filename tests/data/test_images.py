@@ -7,13 +7,16 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from latent_atlas import files
 from latent_atlas.data.images import Images, as_float
+from latent_atlas.data.stored import StoredImages
 from latent_atlas.errors import DataError
 from latent_atlas.files import write_safetensors
 
@@ -33,6 +36,23 @@ def test_checksum_is_that_of_pixels_and_labels() -> None:
     images = Images("x", pixels, labels, pixels[:1], labels[:1], ("a", "b"))
     stored = bytes(range(8)) + (1).to_bytes(8, "little") + bytes(8) + bytes(range(4)) + (1).to_bytes(8, "little")
     assert images.checksum == hashlib.sha256(stored).hexdigest()
+
+
+def test_the_same_as_arrays(digits: Images, tmp_path: Path) -> None:
+    digits.save(tmp_path / "images.safetensors")
+    stored = StoredImages.load(tmp_path / "images.safetensors")
+    for field in dataclasses.fields(StoredImages):
+        old, new = getattr(digits, field.name), getattr(stored, field.name)
+        assert np.array_equal(old, new) if isinstance(old, torch.Tensor) else old == new
+    assert (stored.shape, stored.checksum) == (digits.shape, digits.checksum)
+    assert stored.places({"one": "test/3"}) == [("test", 3)]
+
+
+@pytest.mark.parametrize("of", [Images, StoredImages])
+def test_one_image_is_said_in_singular(of: Any) -> None:
+    make, number = (torch.zeros, torch.uint8) if of is Images else (np.zeros, np.uint8)
+    with pytest.raises(DataError, match="x has 1 train image but 2 labels"):
+        of("x", make((1, 1, 2, 2), dtype=number), make(2), make((1, 1, 2, 2), dtype=number), make(1), ("a",))
 
 
 def test_one_pixel_changes_the_checksum(digits: Images) -> None:

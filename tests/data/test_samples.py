@@ -50,5 +50,7 @@ class TestPairs:
         assert not torch.equal(found, pairs(40, 20, 4))
 
     def test_more_than_there_are_is_refused(self) -> None:
-        with pytest.raises(DataError, match=r"geodesics.pairs: for 21 pairs 42 images are needed, not 41; choose at most 20"):
+        with pytest.raises(
+            DataError, match=r"geodesics.pairs: for 21 pairs 42 images are needed, not 41; choose at most 20"
+        ):
             pairs(41, 21, 0)

@@ -37,6 +37,7 @@ rule explorer_summary:
         graphs=every(rules.explorer.output.graphs, manifold=COMPARED),
         tables=every(rules.explorer.output.table, manifold=COMPARED),
         packages=every(rules.explorer.output.package, manifold=COMPARED),
+        shown=every(rules.explorer.output.images, manifold=COMPARED[0]),
         pairs=every(
             [rules.geodesics.output.pairs, rules.geodesics.output.package],
             manifold=COMPARED[0],
@@ -68,7 +69,6 @@ rule explorer_summary:
     params:
         values=parameters(
             VALUES,
-            "sample",
             "examples",
             "invariance.transformations",
             "interpolate.pairs",
