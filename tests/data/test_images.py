@@ -50,7 +50,8 @@ def test_the_same_as_arrays(digits: Images, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("of", [Images, StoredImages])
 def test_one_image_is_said_in_singular(of: Any) -> None:
-    make, number = (torch.zeros, torch.uint8) if of is Images else (np.zeros, np.uint8)
+    library: Any = torch if of is Images else np
+    make, number = library.zeros, library.uint8
     with pytest.raises(DataError, match="x has 1 train image but 2 labels"):
         of("x", make((1, 1, 2, 2), dtype=number), make(2), make((1, 1, 2, 2), dtype=number), make(1), ("a",))
 
