@@ -141,7 +141,7 @@ class TestSkipped:
         Path("photos").mkdir()
         Path("photos/a.png").write_bytes(b"<html>")
         with pytest.raises(
-            DataError, match=r"photos: none of 1 files can be read as an image; the first: photos/a\.png"
+            DataError, match=r"photos: none of 1 file can be read as an image; the first: photos/a\.png"
         ):
             got(images="photos")
 
