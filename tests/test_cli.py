@@ -68,7 +68,7 @@ def test_version(study: Study) -> None:
 def test_unknown_stage(study: Study) -> None:
     done = study.run("trian")
     assert done.exit_code == 2
-    assert "No such command 'trian'" in done.stderr
+    assert "No such command 'trian', did you mean 'train'?" in done.stderr
 
 
 def test_loads_no_heavy_library_before_a_stage_is_called(study: Study) -> None:

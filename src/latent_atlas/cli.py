@@ -25,6 +25,7 @@ if _loading := _main and signal.getsignal(signal.SIGINT) is signal.default_int_h
     signal.signal(signal.SIGINT, _interrupted)
 
 import ast  # noqa: E402
+import difflib  # noqa: E402
 import importlib  # noqa: E402
 import keyword  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -98,6 +99,16 @@ class Stages(click.Group):
             return load()
         stage = signature(file)
         return command(stage, load) if stage else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if meant := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
+                error.message = f"{error.message.removesuffix('.')}, did you mean {meant[0]!r}?"
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         tools = {name: definition(PACKAGE / file, name) for name, file in TOOLS.items()}

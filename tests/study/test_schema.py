@@ -317,6 +317,7 @@ class TestYaml:
         [
             ("training: {epochs: 3", "is not valid YAML: .*line 1"),
             ("a: 1\na: 2\n", "is not valid YAML: .*duplicate key"),
+            ("a:\n\tb: 2\n", "is not valid YAML: .*line 2.*Indent by spaces: YAML takes no tabs"),
             ("- 1\n- 2\n", "must be a mapping of sections, not list"),
             ("", "must be a mapping of sections, not NoneType"),
             ("!!python/object/apply:os.system ['true']", "is not valid YAML"),

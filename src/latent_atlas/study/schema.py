@@ -452,7 +452,8 @@ def read(path: Path | str = "params.yaml") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ParamsError(f"there is no {path} here: run in the project's folder, or name the file") from error
     except YAMLError as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from error
+        remedy = "\nIndent by spaces: YAML takes no tabs" if r"'\t' that cannot start" in str(error) else ""
+        raise ParamsError(f"{path} is not valid YAML: {error}{remedy}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} cannot be read as a text file: {error}") from error
     except (ValueError, TypeError, RecursionError) as error:  # numbers, dates or keys that Python cannot hold
