@@ -10,7 +10,6 @@ process (``ru_maxrss``).
 from __future__ import annotations
 
 import argparse
-import platform
 import resource
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "helpers")]
@@ -28,15 +28,6 @@ from latent_atlas.geometry.krylov import VALUES  # noqa: E402
 from latent_atlas.geometry.manifold import Autoencoder  # noqa: E402
 from latent_atlas.geometry.tangent_spaces import measure  # noqa: E402
 from latent_atlas.geometry.transformations import TRANSFORMATIONS  # noqa: E402
-
-
-def processor() -> str:
-    """The model of the processor, or what the platform says of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def main() -> None:

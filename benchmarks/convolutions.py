@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from machine import processor
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad, pixel_shuffle
 
@@ -140,13 +140,6 @@ def least(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
             work()
             times[name].append(time.thread_time() - start)
     return {name: min(taken[1:]) for name, taken in times.items()}
-
-
-def processor() -> str:
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    return platform.processor() or platform.machine()
 
 
 def capability() -> str:

@@ -32,9 +32,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
+from machine import processor
 from noop import prepare
 from repository import Repository
-from startup import processor
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "docs" / "pictures"

@@ -28,7 +28,8 @@ from pathlib import Path
 import baseline
 import pandas as pd
 import torch
-from convolutions import capability, processor
+from convolutions import capability
+from machine import processor
 from torch import Tensor, nn
 
 from latent_atlas.data.images import Images, as_float

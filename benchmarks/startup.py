@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -20,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import processor
 
 from latent_atlas.cli import stages
 from latent_atlas.cluster import fork_server
@@ -58,15 +59,6 @@ def measured(command: list[str]) -> tuple[float, float]:
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     ended, own = map(float, done.stdout.split()) if done.stdout else (time.time(), used)
     return ended - start, own if fork_server.VARIABLE not in os.environ else used + own
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def main() -> None:

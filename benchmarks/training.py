@@ -23,7 +23,8 @@ from typing import Any
 import baseline
 import pandas as pd
 import torch
-from convolutions import capability, processor
+from convolutions import capability
+from machine import processor
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.profiler import ProfilerActivity, profile
