@@ -15,11 +15,10 @@ import torch
 from axe_playwright_python.sync_playwright import Axe
 from chromium import silent
 from playwright.sync_api import Browser, Page
-from support import ROOT, Study
+from support import ROOT, Study, rewritten
 from surfaces import export_decoder, write_explorer
 
 from latent_atlas.data.images import Images, as_float
-from latent_atlas.files import write_tables
 from latent_atlas.geometry.manifold import load_manifold
 from latent_atlas.geometry.tangent_spaces import measure as measured
 from latent_atlas.geometry.transformations import TRANSFORMATIONS
@@ -37,7 +36,7 @@ def small_report(trained: Study, digits_file: Path) -> Path:
         export_decoder(trained, name, digits_file)
     row = trained.folder / "results/explorer/fc2/export.csv"
     changed = pd.read_csv(row).assign(exported=False, with_jacobian=False, reason=REASON)
-    write_tables(row.parent, {row.name: changed})
+    rewritten(row.parent, row.name, changed)
     write_explorer(trained, digits_file)
     return trained.folder / "results/report"
 
