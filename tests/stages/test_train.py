@@ -476,6 +476,7 @@ class TestCommand:
         study.edit("models.fc4.training", {"epochs": 3, "optimizer": "muon"})
         done = study.run(*study.train_arguments("fc4", digits_file, "out"), "--log", "logs/fc4.log")
         assert done.exit_code == 0, done.output
+        assert ", on cpu, float32" in (study.folder / "logs" / "fc4.log").read_text(encoding="utf-8")
         metadata, _ = read_safetensors(study.folder / "out" / "fc4.safetensors")
         curve = pd.read_csv(study.folder / "out" / "curve.csv")
         stated = {

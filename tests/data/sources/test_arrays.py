@@ -227,6 +227,42 @@ def test_files_that_stand_for_others_are_told(tmp_path: Path, content: bytes, sa
             got(tmp_path / f"a{ending}")
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3, 4)}", None),
+        ("{'descr': '<M8[s/0]', 'fortran_order': False, 'shape': (2, 3, 4)}", "it holds '<M8"),
+        ("{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (2, 3, 4)}", "records of several"),
+        ("{'descr': '|u1', 'fortran_order': 0, 'shape': (2, 3, 4)}", "its header is not that of an array"),
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3, 4), 'more': 1}",
+            "its header is not that of an array",
+        ),
+        ("{'descr': '|u1', 'shape': (2, 3, 4)}", "its header is not that of an array"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, -3, 4)}", r"its shape is \(-2, -3, 4\)"),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 6, 4)}", "its shape is"),
+    ],
+)
+def test_what_a_header_of_numpy_may_say(tmp_path: Path, said: str, why: str | None) -> None:
+    for version, length in ((1, 2), (2, 4), (3, 4)):
+        content = b"\x93NUMPY" + bytes([version, 0]) + len(said).to_bytes(length, "little") + said.encode() + bytes(24)
+        (tmp_path / "a.npy").write_bytes(content)
+        if why is None:
+            assert got(tmp_path / "a.npy", test_share=0.5).shape == (1, 3, 4)
+            continue
+        with pytest.raises(DataError, match=rf"a\.npy cannot be read .*{why}"):
+            got(tmp_path / "a.npy")
+
+
+def test_version_of_numpy_s_format(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", PIXELS)
+    content = bytearray((tmp_path / "a.npy").read_bytes())
+    content[6] = 9
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"version 9\.0 of numpy's format"):
+        got(tmp_path / "a.npy")
+
+
 def test_tensors_without_a_form_are_refused(tmp_path: Path) -> None:
     torch.save(torch.from_numpy(PIXELS / 255).to_sparse(), tmp_path / "a.pt")
     with pytest.raises(DataError, match="images is a tensor that is sparse: save the dense one"):
