@@ -48,14 +48,14 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from latent_atlas.study.schema import read
 from latent_atlas.versioning.lock_file import LockFile
-from latent_atlas.versioning.pipeline import Job
+from latent_atlas.versioning.pipeline import INPUTS, Job
 from latent_atlas.versioning.common import values_at
 
 stages = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"]
 values, memory, jobs = read("params.yaml"), LockFile(Path.cwd()), []
 for name, stage in stages.items():
     outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
-    for path in map(Path, outs):
+    for path in map(Path, outs if name != INPUTS else []):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path))
     params = values_at(values, *stage.get("params", []))

@@ -36,6 +36,8 @@ from machine import processor
 from noop import prepare
 from repository import Repository
 
+from latent_atlas.versioning.pipeline import INPUTS
+
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parent / "docs" / "pictures"
 
@@ -93,6 +95,7 @@ def bare(study: Repository, folder: Path) -> Path:
     models has a wildcard; the files of a single job are listed.
     """
     stages = YAML(typ="safe").load((study.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    del stages[INPUTS]
     of_rule: dict[str, list[str]] = {}
     for name in stages:
         of_rule.setdefault(name.partition("-")[0], []).append(name)

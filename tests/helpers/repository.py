@@ -17,6 +17,8 @@ import warm
 from ruamel.yaml import YAML
 from support import made_once
 
+from latent_atlas.versioning.pipeline import INPUTS
+
 PROJECT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "params.yaml", "profiles", "src", "workflow", "pyproject.toml", ".gitignore", ".dvcignore")
 
@@ -160,9 +162,14 @@ class Repository:
         return {"-".join(parts) for parts in found} - {"all", "study"}
 
     def stale_for_dvc(self) -> set[str]:
-        """Names of the stages that DVC calls changed, and of all that come after them."""
-        listed = json.loads(self.run("dvc", "status", "--json").stdout.strip().splitlines()[-1])
-        return self.closure(listed)
+        """Names of the stages that DVC calls changed, and of all that come after them, by what stands for sources and
+        parameters now; whether the stage that makes this has run since is left out.
+        """
+        return self.closure(self.status().keys() - {INPUTS})
+
+    def status(self) -> dict[str, list]:
+        """What ``dvc status`` says of each stage that has changed."""
+        return json.loads(self.run("dvc", "status", "--json").stdout.strip().splitlines()[-1])
 
     def closure(self, stages: Iterable[str]) -> set[str]:
         """Stages and all that depend on them, by the files of dvc.yaml."""
@@ -192,8 +199,8 @@ class Repository:
         return by_snakemake
 
     def stages(self) -> set[str]:
-        """All stages of dvc.yaml."""
-        return set(YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+        """The stages of dvc.yaml that rules have made."""
+        return set(YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]) - {INPUTS}
 
     def contents(self) -> dict[str, bytes]:
         """Every output of every stage, byte by byte."""

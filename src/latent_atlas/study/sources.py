@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from latent_atlas.study.schema import DatasetParams
 
 PACKAGE = Path(__file__).parents[1]
+OWN = "latent_atlas"
 STAND_INS = Path(".latent-atlas")  # what stands in a study for the sources of an installed package
 DEFAULTS = "latent_atlas.study.defaults"  # fills in values before a stage gets them
 # What only hands values on to a stage, and so cannot change what the stage makes of them: the rule's
@@ -111,8 +112,24 @@ def _stand_in_for_stages(folder: Path) -> None:
 
 
 def _stand_in_for(module: str) -> str:
-    name, files = ".".join(module.split(".")[-2:]), [Path(_file(each)) for each in _closure(module)]
-    return _stand_in(name, files) if _stands_in() else lists.write(lists.FOLDER / f"{name}.md5", files)
+    files = [Path(_file(each)) for each in _closure(module)]
+    if _stands_in():
+        return _stand_in(".".join(module.split(".")[-2:]), files)
+    return lists.write(lists.FOLDER / f"{module.removeprefix(f'{OWN}.')}.md5", files)
+
+
+def update_list(path: str) -> None:
+    """Bring a list that stands for the sources of a module of the package up to date.
+
+    Raises
+    ------
+    ParamsError
+        If there is no such module any more.
+    """
+    module = f"{OWN}.{Path(path).stem}"
+    if module not in _graph().modules:
+        raise ParamsError(f"{path} stands for the module {module}, which is not there: run latent-atlas pipeline")
+    _stand_in_for(module)
 
 
 def architecture(name: str) -> str:
@@ -203,7 +220,7 @@ def _stand_in(name: str, files: Iterable[Path]) -> str:
 
 
 def _is_own(module: str) -> bool:
-    return module.partition(".")[0] == "latent_atlas"
+    return module.partition(".")[0] == OWN
 
 
 def _file(module: str) -> str:

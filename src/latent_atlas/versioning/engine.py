@@ -303,6 +303,8 @@ class LockFilePersistence(FilePersistence):
         A dry run writes nothing, unless ``latent-atlas pipeline`` has started it to write ``dvc.yaml``.
         """
         jobs = {self.definition(job).name: self.definition(job) for job in workflow.dag.jobs if job.output}
+        inputs = pipeline.inputs_of(jobs.values())
+        jobs |= {inputs.name: inputs} if inputs else {}
         deps = (Path(dep) for job in jobs.values() for dep in job.deps)
         if foreign := next((dep for dep in deps if dep.is_absolute() and dep.suffix == ".py"), None):
             raise VersioningError(
@@ -324,17 +326,30 @@ class LockFilePersistence(FilePersistence):
         if whole:
             update = functools.partial(self.write_pipeline, path, text)
             update() if mode else self.record(update)
-        elif not pipeline.holds(path, jobs.values(), extras):
+        elif not pipeline.holds(path, [job for job in jobs.values() if job.name != pipeline.INPUTS], extras):
             words = [sys.executable, "-m", "latent_atlas.versioning.command"]
             done = subprocess.run(words, check=False, capture_output=True, text=True)
             if done.returncode:
                 reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
                 workflow_warning(f"{path} is not brought up to date: {reason}")
+        if inputs and not whole:
+            self.record(lambda: jobs.update({pipeline.INPUTS: self.inputs_of_all(path)}))
         if self._records or not self.locked:
             self.record(lambda: self.lock_file.take_over(jobs.values()))
 
+    def inputs_of_all(self, path: Path) -> Job:
+        """The stage of ``dvc.yaml`` that makes what stands for sources and parameters, and its files up to date."""
+        from latent_atlas.versioning.inputs import update
+
+        inputs = pipeline.inputs_in(pipeline.current(path), read_yaml(self.lock_file.root / pipeline.PARAMS_FILE))
+        if inputs is None:
+            raise VersioningError(f"{path} has no stage {pipeline.INPUTS}: run latent-atlas pipeline")
+        update(inputs.outs)
+        return inputs
+
     def write_pipeline(self, path: Path, text: str) -> None:
-        """Write ``dvc.yaml`` where it has changed."""
+        """Write ``dvc.yaml`` where it has changed, and remove what stands for sources and parameters of no job."""
+        lists.remove_others()
         if pipeline.write(path, text):
             workflow_log("dvc.yaml brought up to date with the Snakefile")
 
@@ -386,7 +401,10 @@ class LockFilePersistence(FilePersistence):
             name = "-".join([job.rule.name, *(str(value) for value in job.wildcards)])
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
-            inputs = (listed for file in job.input for listed in lists.listed(str(file)))
+            stand_in = lists.values_file(params) if params else None
+            if stand_in:
+                lists.write_values(stand_in, params)
+            inputs = [*job.input, stand_in] if stand_in else job.input
             deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (inputs, job.output))
             if job.rule.shellcmd is None:
                 raise VersioningError(f"rule {job.rule.name} has no shell command, which DVC needs to run it")
@@ -400,7 +418,7 @@ class LockFilePersistence(FilePersistence):
                 log=job.log,
             )
             kept = frozenset(self.as_dvc_writes(file) for file in job.output if is_flagged(file, "update"))
-            self._definitions[job] = Job(name, command, deps, outs, params, kept)
+            self._definitions[job] = Job(name, command, deps, outs, params, stand_in, kept)
         return self._definitions[job]
 
     def as_dvc_writes(self, file: Any) -> str:
@@ -447,11 +465,7 @@ class LockFilePersistence(FilePersistence):
         return ParamsChange(only_old=set(), only_new={str(job.params.values)}, files=set(job.output))
 
     def input_checksums(self, job: Any, input_path: Any) -> set[str | None]:
-        definition, files = self.definition(job), [self.as_dvc_writes(file) for file in lists.listed(str(input_path))]
-        if len(files) != 1 or files[0] != self.as_dvc_writes(input_path):  # a list is the same if all of its files are
-            same = all(self.lock_file.recorded(definition, file) == self.lock_file.hash(file) for file in files)
-            return {lists.checksum(str(input_path)) if same else None}
-        known = self.lock_file.recorded(definition, files[0])
+        known = self.lock_file.recorded(self.definition(job), self.as_dvc_writes(input_path))
         return {f"md5:{known}" if known else None}
 
     async def incomplete(self, job: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latent_atlas.files import sealed, unsealed
+from latent_atlas.versioning import lists
 from latent_atlas.versioning.common import (
     VersioningError,
     canonical,
@@ -22,7 +23,7 @@ from latent_atlas.versioning.common import (
     values_at,
     write_text,
 )
-from latent_atlas.versioning.pipeline import PARAMS_FILE, Job, held_by_git, plain_yaml
+from latent_atlas.versioning.pipeline import INPUTS, PARAMS_FILE, Job, held_by_git, plain_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -139,11 +140,17 @@ class LockFile:
             return
         if entry.get("cmd") != job.command:
             yield COMMAND
-        if canonical((entry.get("params") or {}).get(PARAMS_FILE) or {}) != canonical(dict(job.params)):
+        params = {} if job.values else dict(job.params)
+        values = {job.values} if job.values else set()
+        recorded = _hashes_of(entry, "deps")
+        if canonical((entry.get("params") or {}).get(PARAMS_FILE) or {}) != canonical(params) or any(
+            self.hash(path) != recorded.get(path) for path in values
+        ):
             yield PARAMS
         for kind, paths, change in (("deps", job.deps, INPUT), ("outs", job.outs, OUTPUT)):
-            known = _hashes_of(entry, kind)
-            if set(known) != set(paths) or any(self.hash(path) != known[path] for path in paths):
+            known = {path: found for path, found in _hashes_of(entry, kind).items() if path not in values}
+            watched = set(paths) - values
+            if set(known) != watched or any(self.hash(path) != known[path] for path in watched):
                 yield change
 
     def recorded(self, job: Job, path: str) -> str | None:
@@ -190,7 +197,7 @@ class LockFile:
         return self._repo
 
     def _forget_hashes(self, job: Job) -> None:
-        for path in (*job.deps, *job.outs):
+        for path in (*job.deps, *lists.behind(job.deps), *job.outs):
             self._hashes.pop(path, None)
 
     # writing
@@ -201,7 +208,8 @@ class LockFile:
         ``unfinished`` names inputs that other jobs have not yet written. They are not compared.
         """
         self._forget_hashes(job)
-        self._starts[job.name] = {path: self.hash(path) for path in job.deps if path not in unfinished}
+        watched = (*job.deps, *lists.behind(job.deps))
+        self._starts[job.name] = {path: self.hash(path) for path in watched if path not in unfinished}
 
     def succeeded(self, job: Job) -> None:
         """Record a job that has succeeded: in the journal at once, in ``dvc.lock`` at the next flush.
@@ -212,8 +220,8 @@ class LockFile:
         self._forget_hashes(job)
         before = self._starts.pop(job.name, None)
         entry = self._entry(job)
-        deps = _hashes_of(entry, "deps")
-        unchanged = before is not None and before.items() <= deps.items() and self._params_stand(job)
+        deps = _hashes_of(entry, "deps") | {path: self.hash(path) for path in lists.behind(job.deps)}
+        unchanged = before is not None and before.items() <= deps.items() and self._inputs_stand(job)
         if not unchanged or None in {*deps.values(), *_hashes_of(entry, "outs").values()}:
             return
         self._append({job.name: entry})
@@ -241,7 +249,7 @@ class LockFile:
     def _entry(self, job: Job) -> dict[str, Any]:
         """The entry of a job in ``dvc.lock``, in DVC's own form."""
         entry: dict[str, Any] = {"cmd": job.command, "deps": self._items(job.deps)}
-        if job.params:
+        if job.params and not job.values:
             entry["params"] = {PARAMS_FILE: dict(job.params)}
         return entry | {"outs": self._items(job.outs)}
 
@@ -250,6 +258,11 @@ class LockFile:
             {"path": path, "hash": "md5", "md5": self.hash(path), "size": _size(self.root / path)}
             for path in sorted(paths)
         ]
+
+    def _inputs_stand(self, job: Job, files: Iterable[str] | None = None) -> bool:
+        """Whether the source files are those of a job's lists, or of these, and the parameters are its own."""
+        listed = lists.behind(job.deps if files is None else files)
+        return all(self.hash(path) == found for path, found in listed.items()) and self._params_stand(job)
 
     def _params_stand(self, job: Job) -> bool:
         """Whether the parameter file still has the values with which the job was started."""
@@ -269,8 +282,18 @@ class LockFile:
         return self._read_params[1]
 
     def take_over(self, jobs: Iterable[Job]) -> None:
-        """Flush the journal of a run that was killed, with the outputs that DVC's cache has lost."""
-        lost = {job.name: self.entries[job.name] for job in jobs if self.stale(job) is None and self._lost(job)}
+        """Flush the journal of a run that was killed, with the outputs that DVC's cache has lost, and with the stage
+        that makes what stands for sources and parameters, which this process has made.
+        """
+        lost = {}
+        for job in jobs:
+            if job.name == INPUTS:
+                self._forget_hashes(job)
+            stale = self.stale(job) is not None
+            if not stale and self._lost(job):
+                lost[job.name] = self.entries[job.name]
+            elif stale and job.name == INPUTS and self._inputs_stand(job, job.outs):
+                lost[job.name] = self.entries[job.name] = self._entry(job)
         if lost:
             self._append(lost)
         if self.pending:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from latent_atlas.versioning.common import VersioningError, damaged, regular, write_text
+from latent_atlas.versioning import lists
+from latent_atlas.versioning.common import VersioningError, damaged, regular, values_at, write_text
 
 PARAMS_FILE = "params.yaml"
 HEADER = """\
@@ -21,6 +22,7 @@ HEADER = """\
 RULES = "# Rules: "
 # Before each command, so that `dvc repro` also runs where the environment that `make` sets up has not been activated.
 FIND = 'export PATH="$PATH:.venv/bin"; '
+INPUTS = "sources-and-parameters"  # the stage that makes what stands for these; no rule has such a name
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Job:
         Paths of the files that it reads and writes.
     params : mapping of str to value
         Dotted keys of the parameter file, and their values.
+    values : str, optional
+        The one of ``deps`` that stands for ``params``, if there is one: see :mod:`.lists`.
     kept : set of str
         Outputs that stay in place until the job has written new ones: those that the rule flags with ``update``.
     """
@@ -45,7 +49,16 @@ class Job:
     deps: tuple[str, ...]
     outs: tuple[str, ...]
     params: Mapping[str, Any] = field(default_factory=dict)
+    values: str | None = None
     kept: frozenset[str] = frozenset()
+
+
+def inputs_of(jobs: Collection[Job]) -> Job | None:
+    """The definition of the stage :data:`INPUTS` that makes what these jobs have in place of sources and parameters."""
+    made = sorted({dep for job in jobs for dep in job.deps if lists.is_list(dep) or lists.has_values(dep)})
+    params = {key: value for job in jobs if job.values for key, value in job.params.items()}
+    deps = tuple(sorted(lists.behind(made)))
+    return Job(INPUTS, f"{FIND}latent-atlas inputs", deps, tuple(made), params, kept=frozenset(made)) if made else None
 
 
 def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rules: Iterable[str] = ()) -> str:
@@ -71,7 +84,7 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
     own = {
         name: stage
         for name, stage in old.items()
-        if name not in stages and name.split("-")[0] not in known and not outputs & _outs(stage)
+        if name not in stages and name != INPUTS and name.split("-")[0] not in known and not outputs.intersection(outs_of(stage))
     }
     document: dict[str, Any] = {"stages": stages | own}
     document["metrics"] = [path for path in extras.get("metrics", []) if path in outputs]
@@ -93,10 +106,10 @@ def stages_of(text: str) -> dict[str, Any]:
     return dict((plain_yaml().load(text) or {}).get("stages") or {})
 
 
-def _outs(stage: Any) -> set[str]:
+def outs_of(stage: Any) -> list[str]:
     """Paths of the outputs of a stage; DVC refuses two stages with the same output."""
     outs = (stage.get("outs") if isinstance(stage, dict) else None) or []
-    return {out if isinstance(out, str) else next(iter(out)) for out in outs}
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
 
 
 def _frozen(stage: Any) -> dict[str, bool]:
@@ -110,7 +123,7 @@ def _stage(job: Job, in_git: list[str]) -> dict[str, Any]:
         settings |= {"persist": True} if out in job.kept else {}
         outs.append({out: settings} if settings else out)
     stage: dict[str, Any] = {"cmd": _literal(job.command), "deps": sorted(map(_literal, job.deps))}
-    if job.params:
+    if job.params and not job.values:
         stage["params"] = sorted(job.params)
     return stage | {"outs": outs}
 
@@ -131,6 +144,8 @@ def plain_yaml() -> Any:
 
 def held_by_git(path: str, patterns: Iterable[str]) -> bool:
     """Whether an output is stored in git. Paths and patterns are compared part by part: ``*`` matches no slash."""
+    if lists.is_list(path) or lists.has_values(path):
+        return True
     parts = path.split("/")
     return any(
         len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
@@ -158,10 +173,29 @@ def current(path: Path) -> str:
     return text
 
 
-def holds(path: Path, jobs: Iterable[Job], extras: Mapping[str, Any]) -> bool:
-    """Whether ``dvc.yaml`` already has the stages of these jobs."""
+def holds(path: Path, jobs: Collection[Job], extras: Mapping[str, Any]) -> bool:
+    """Whether ``dvc.yaml`` already has the stages of these jobs, and makes what stands for their inputs."""
     stages, patterns = stages_of(current(path)), list(extras.get("in_git", []))
-    return all(stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs)
+    inputs, known = inputs_of(jobs), stages.get(INPUTS) or {}
+    return all(
+        stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs
+    ) and not (
+        inputs
+        and (
+            set(inputs.deps) - set(known.get("deps") or [])
+            or set(inputs.outs) - set(outs_of(known))
+            or set(inputs.params) - set(known.get("params") or [])
+        )
+    )
+
+
+def inputs_in(text: str, values: Mapping[str, Any]) -> Job | None:
+    """The definition of the stage :data:`INPUTS` in the text of ``dvc.yaml``, with these parameters; None if it has none."""
+    stage = stages_of(text).get(INPUTS)
+    if stage is None:
+        return None
+    deps, outs = tuple(stage.get("deps") or []), tuple(outs_of(stage))
+    return Job(INPUTS, stage["cmd"], deps, outs, values_at(values, *(stage.get("params") or [])), kept=frozenset(outs))
 
 
 def same(text: str, other: str) -> bool:
