@@ -56,7 +56,7 @@ PACKAGE = Path(__file__).parent
 TOOLS = {
     "doctor": "cluster/doctor.py",
     "export": "study/export.py",
-    "inputs": "versioning/inputs.py",
+    "inputs": "study/inputs.py",
     "new": "study/new.py",
     "pipeline": "versioning/command.py",
     "records": "cluster/records.py",

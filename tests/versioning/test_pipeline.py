@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from dvc.parsing.context import Context
 from ruamel.yaml import YAML
 
-from latent_atlas.versioning import pipeline
+from latent_atlas.versioning import lists, pipeline
 from latent_atlas.versioning.pipeline import Job
 
 TRAIN = Job("train-a", "train a", ("data",), ("a",))
@@ -36,6 +37,38 @@ def test_a_stage_whose_outputs_a_job_makes_is_not_kept() -> None:
     before = "stages:\n  old:\n    cmd: make a\n    outs:\n    - a:\n        cache: false\n    - more\n"
     stages = YAML(typ="safe").load(pipeline.render([TRAIN], {}, before, ["train"]))["stages"]
     assert set(stages) == {"train-a"}
+
+
+def test_one_stage_makes_what_stands_for_sources_and_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("source.py").write_text("1")
+    names, values = lists.write(lists.FOLDER / "train.md5", [Path("source.py")]), lists.values_file(["k"])
+    assert values is not None
+    jobs = [Job(f"train-{name}", "train", ("data", names, values), (name,), {"k": 1}, values) for name in "ab"]
+    inputs = pipeline.inputs_of(jobs)
+    assert inputs is not None
+    path = tmp_path / "dvc.yaml"
+    path.write_text(pipeline.render([*jobs, inputs], {}, "", ["train"]))
+    stages = YAML(typ="safe").load(path)["stages"]
+    assert stages["train-a"] == {"cmd": "train", "deps": [values, names, "data"], "outs": ["a"]}
+    kept = {"cache": False, "persist": True}
+    assert stages[pipeline.INPUTS] == {
+        "cmd": f"{pipeline.FIND}latent-atlas inputs",
+        "deps": ["source.py"],
+        "params": ["k"],
+        "outs": [{values: kept}, {names: kept}],
+    }
+    assert pipeline.inputs_in(path.read_text(), {"k": 1}) == inputs
+    assert pipeline.holds(path, jobs[:1], {})
+    (tmp_path / "more.py").write_text("2")
+    lists.write(Path(names), [Path("source.py"), Path("more.py")])  # as when the source imports another
+    assert not pipeline.holds(path, jobs[:1], {})
+    assert (
+        pipeline.INPUTS
+        not in YAML(typ="safe").load(pipeline.render([TRAIN], {}, path.read_text(), ["train"]))["stages"]
+    )
 
 
 def test_text_that_dvc_would_fill_in_stays_as_it_is() -> None:

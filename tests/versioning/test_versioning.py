@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+import re
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from repository import Repository, after_a_run
 from ruamel.yaml import YAML
 
 from latent_atlas.files import sealed
+from latent_atlas.versioning.pipeline import INPUTS
 
 pytestmark = pytest.mark.engines
 
@@ -83,6 +85,7 @@ def test_clone_pulls_and_recomputes_nothing(study: Repository, tmp_path: Path) -
     study.run("dvc", "push")
     other = study.clone(tmp_path / "clone")
     assert other.stale() != set()
+    assert INPUTS not in other.status()  # what stands for sources and parameters is in git
     other.edit_params(lambda values: values["tangents"].update(example="one"))  # an edit before the pull
     other.run("dvc", "pull")
     edited = {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred", "report"}
@@ -116,6 +119,53 @@ def test_edited_and_reverted_source(study: Repository, engine: str) -> None:
     study.replace(SOURCE, "strongest first", "the strongest first")
     getattr(study, engine)()
     assert study.stale() == set()
+
+
+def test_dvc_sees_an_edit_by_itself(study: Repository) -> None:
+    """``dvc status`` names the stage that makes what stands for sources and parameters, ``dvc repro`` runs more."""
+    tangents = {"tangents-fc4", "tangents-pca2", "tangents-pca2_uncentred"}
+    study.replace(SOURCE, "strongest first", "the strongest first")
+    assert study.status() == {INPUTS: [{"changed deps": {SOURCE: "modified"}}]}
+    assert _ran(study.repro("train-fc4").stdout) == {INPUTS}
+    assert _ran(study.repro().stdout) == tangents  # the same bytes: not the report
+    assert study.status() == {}
+    assert study.stale() == set()
+    study.edit_params(lambda values: values["tangents"].update(example="one"))
+    assert study.status() == {INPUTS: [{"changed deps": {"params.yaml": {"tangents": "modified"}}}]}
+    assert _ran(study.repro("tangents-fc4").stdout) == {INPUTS, "tangents-fc4"}
+    assert study.status().keys() == {"report", *tangents} - {"tangents-fc4"}
+    assert _ran(study.repro().stdout) == {"report", *tangents} - {"tangents-fc4"}
+    assert study.status() == {}
+    assert study.stale() == set()
+
+
+def test_dvc_sees_a_new_import_by_itself(study: Repository) -> None:
+    """The list that ``dvc repro`` writes names what the source imports now, as Snakemake's does."""
+    study.replace(
+        SOURCE,
+        "from __future__ import annotations",
+        "from __future__ import annotations\nimport latent_atlas.geometry.pca",
+    )
+    assert "tangents-fc4" in _ran(study.repro().stdout)
+    assert study.stale() == set()
+    study.snakemake("results/pca/summary.csv")  # records what stands for them too
+    assert study.status() == {}
+
+
+def test_damage_to_what_stands_for_sources_and_parameters(study: Repository) -> None:
+    for file in (".latent-atlas/sources/stages.tangents.md5", ".latent-atlas/parameters/pca.json"):
+        (study.root / file).write_text("by hand", encoding="utf-8")
+        assert INPUTS in study.status()
+        assert _ran(study.repro().stdout) == {INPUTS}
+        (study.root / file).unlink()
+        study.snakemake("--dry-run")
+        assert study.status() == {}
+        assert study.stale() == set()
+
+
+def _ran(said: str) -> set[str]:
+    """The stages that ``dvc repro`` has run."""
+    return set(re.findall(r"^Running stage '(.*)':$", said, re.MULTILINE))
 
 
 def test_deleted_outputs(study: Repository) -> None:

@@ -23,9 +23,10 @@ from typing import Any
 
 import snakemake
 
+from latent_atlas.errors import OutputError
 from latent_atlas.versioning import ended, lists, pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
-from latent_atlas.versioning.common import VersioningError, read_yaml
+from latent_atlas.versioning.common import VersioningError, read_yaml, values_at
 from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
 from latent_atlas.versioning.pipeline import Job
 
@@ -262,6 +263,14 @@ def run_forced(workflow: Any) -> None:
                 ended.forget(job)
 
 
+def write_values(file: str, values: Mapping[str, Any]) -> None:
+    """As :func:`.lists.write_values`; VersioningError if it cannot be written."""
+    try:
+        lists.write_values(file, values)
+    except OutputError as error:
+        raise VersioningError(str(error)) from error
+
+
 def is_local(workflow: Any, job: Any) -> bool:
     """Whether a job runs on the machine of Snakemake with any executor."""
     return job.rule.group is None and job.rule.name in workflow._localrules
@@ -338,13 +347,15 @@ class LockFilePersistence(FilePersistence):
             self.record(lambda: self.lock_file.take_over(jobs.values()))
 
     def inputs_of_all(self, path: Path) -> Job:
-        """The stage of ``dvc.yaml`` that makes what stands for sources and parameters, and its files up to date."""
-        from latent_atlas.versioning.inputs import update
-
-        inputs = pipeline.inputs_in(pipeline.current(path), read_yaml(self.lock_file.root / pipeline.PARAMS_FILE))
+        """The stage of ``dvc.yaml`` that makes what stands for sources and parameters, with the latter up to date; the
+        Snakefile has written all lists of sources.
+        """
+        values = read_yaml(self.lock_file.root / pipeline.PARAMS_FILE)
+        inputs = pipeline.inputs_in(pipeline.current(path), values)
         if inputs is None:
             raise VersioningError(f"{path} has no stage {pipeline.INPUTS}: run latent-atlas pipeline")
-        update(inputs.outs)
+        for file in filter(lists.has_values, inputs.outs):
+            write_values(file, values_at(values, *lists.keys(file)))
         return inputs
 
     def write_pipeline(self, path: Path, text: str) -> None:
@@ -403,7 +414,7 @@ class LockFilePersistence(FilePersistence):
             params = json.loads(values) if isinstance(values, str) else {}
             stand_in = lists.values_file(params) if params else None
             if stand_in:
-                lists.write_values(stand_in, params)
+                write_values(stand_in, params)
             inputs = [*job.input, stand_in] if stand_in else job.input
             deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (inputs, job.output))
             if job.rule.shellcmd is None:

@@ -84,7 +84,7 @@ def render(jobs: Iterable[Job], extras: Mapping[str, Any], before: str = "", rul
     own = {
         name: stage
         for name, stage in old.items()
-        if name not in stages and name != INPUTS and name.split("-")[0] not in known and not outputs.intersection(outs_of(stage))
+        if not (name in stages or name == INPUTS or name.split("-")[0] in known or outputs.intersection(outs_of(stage)))
     }
     document: dict[str, Any] = {"stages": stages | own}
     document["metrics"] = [path for path in extras.get("metrics", []) if path in outputs]
@@ -177,9 +177,7 @@ def holds(path: Path, jobs: Collection[Job], extras: Mapping[str, Any]) -> bool:
     """Whether ``dvc.yaml`` already has the stages of these jobs, and makes what stands for their inputs."""
     stages, patterns = stages_of(current(path)), list(extras.get("in_git", []))
     inputs, known = inputs_of(jobs), stages.get(INPUTS) or {}
-    return all(
-        stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs
-    ) and not (
+    return all(stages.get(job.name) == _stage(job, patterns) | _frozen(stages.get(job.name)) for job in jobs) and not (
         inputs
         and (
             set(inputs.deps) - set(known.get("deps") or [])
@@ -190,7 +188,7 @@ def holds(path: Path, jobs: Collection[Job], extras: Mapping[str, Any]) -> bool:
 
 
 def inputs_in(text: str, values: Mapping[str, Any]) -> Job | None:
-    """The definition of the stage :data:`INPUTS` in the text of ``dvc.yaml``, with these parameters; None if it has none."""
+    """The stage :data:`INPUTS` in the text of ``dvc.yaml``, with values of the parameter file; None if it has none."""
     stage = stages_of(text).get(INPUTS)
     if stage is None:
         return None

@@ -18,6 +18,10 @@ def inputs() -> None:
     """Update the files in .latent-atlas that stand for source files and parameters.
 
     A stage of dvc.yaml calls it. Every `snakemake` updates these files too.
+
+    \b
+    Example:
+      latent-atlas inputs
     """
     try:
         stage = stages_of(regular(Path("dvc.yaml")) or "").get(INPUTS)
@@ -30,7 +34,7 @@ def inputs() -> None:
 
 def update(files: Iterable[str]) -> None:
     """Write lists of sources and values of parameters anew where they have changed."""
-    from latent_atlas.study.schema import read
+    from latent_atlas.study.schema import read  # here, so that the help is shown at once
     from latent_atlas.study.sources import update_list
 
     values = read(PARAMS_FILE) if any(map(lists.has_values, files)) else {}
