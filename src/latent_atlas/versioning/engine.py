@@ -299,12 +299,13 @@ class LockFilePersistence(FilePersistence):
     _records: bool
     _times: Callable[[], Mapping[str, tuple[float, float]]]
     _definitions: dict[Any, Job]
+    _written: set[str]
     _changes: dict[Any, list[str]]
 
     def use(self, lock_file: LockFile, records: bool, times: Callable[[], Mapping[str, tuple[float, float]]]) -> None:
         """Start to answer from a lock file, and to write to it if ``records``."""
         self.lock_file, self._records, self._times = lock_file, records, times
-        self._definitions, self._changes, self.lists = {}, {}, False
+        self._definitions, self._written, self._changes, self.lists = {}, set(), {}, False
 
     def update_pipeline(self, workflow: Any, extras: dict[str, Any]) -> None:
         """Update ``dvc.yaml`` when all jobs are known, and record jobs that ended in a run that was killed.
@@ -413,8 +414,9 @@ class LockFilePersistence(FilePersistence):
             values = getattr(job.params, "values", None)
             params = json.loads(values) if isinstance(values, str) else {}
             stand_in = lists.values_file(params) if params else None
-            if stand_in:
+            if stand_in and stand_in not in self._written:  # of other jobs it has the same values
                 write_values(stand_in, params)
+                self._written.add(stand_in)
             inputs = [*job.input, stand_in] if stand_in else job.input
             deps, outs = (tuple(dict.fromkeys(map(self.as_dvc_writes, files))) for files in (inputs, job.output))
             if job.rule.shellcmd is None:
