@@ -26,7 +26,7 @@ import snakemake
 from latent_atlas.errors import OutputError
 from latent_atlas.versioning import ended, lists, pipeline, turns
 from latent_atlas.versioning.command import MODE_VARIABLE
-from latent_atlas.versioning.common import VersioningError, read_yaml, values_at
+from latent_atlas.versioning.common import VersioningError, read_yaml, regular, values_at
 from latent_atlas.versioning.lock_file import COMMAND, INPUT, OUTPUT, PARAMS, UNKNOWN, LockFile, available
 from latent_atlas.versioning.pipeline import Job
 
@@ -352,7 +352,7 @@ class LockFilePersistence(FilePersistence):
         Snakefile has written all lists of sources.
         """
         values = read_yaml(self.lock_file.root / pipeline.PARAMS_FILE)
-        inputs = pipeline.inputs_in(pipeline.current(path), values)
+        inputs = pipeline.inputs_in(regular(path) or "", values)
         if inputs is None:
             raise VersioningError(f"{path} has no stage {pipeline.INPUTS}: run latent-atlas pipeline")
         for file in filter(lists.has_values, inputs.outs):
