@@ -29,7 +29,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
 from repository import Repository
 
-PER_MODEL = 7  # stages that one more model adds
+SHARED, PER_MODEL = 28, 10  # stages of no model, and those that each model adds
 
 
 def with_models(values: dict[str, Any], count: int) -> None:
@@ -41,7 +41,7 @@ def with_models(values: dict[str, Any], count: int) -> None:
 def prepare(root: Path, stages: int) -> Repository:
     """A repository of about so many stages, all of them current."""
     repository = Repository.make(root)
-    repository.edit_params(lambda values: with_models(values, max(1, (stages - 21) // PER_MODEL)))
+    repository.edit_params(lambda values: with_models(values, max(1, round((stages - SHARED) / PER_MODEL))))
     repository.run("latent-atlas", "pipeline")
     code = """
 from pathlib import Path

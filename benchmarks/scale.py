@@ -6,11 +6,11 @@ the whole pipeline from nothing; its time, its processor time and its peak memor
     .venv/bin/python benchmarks/scale.py --models 10 100 1000
     .venv/bin/python benchmarks/scale.py --trainings 200      # root and SLURM's packages are needed
     .venv/bin/python benchmarks/scale.py --trainings 200 --here
-    .venv/bin/python benchmarks/scale.py --status 300
+    .venv/bin/python benchmarks/scale.py --status 300 420
 
 The first writes ``benchmarks/scale.csv`` and ``docs/pictures/scale.png``, the second ``benchmarks/scale_slurm.csv``,
-the third, without SLURM, ``benchmarks/scale_here.csv``, the fourth ``benchmarks/scale_status.csv``: ``dvc status`` of a
-study of so many finished stages, of as many bare stages with one input and one output each, and ``dvc --version``.
+the third, without SLURM, ``benchmarks/scale_here.csv``, the fourth ``benchmarks/scale_status.csv``: ``dvc status`` of
+studies of so many finished stages, of as many bare stages with one input and one output each, and ``dvc --version``.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, nargs="*", default=[])
     parser.add_argument("--trainings", type=int)
-    parser.add_argument("--status", type=int, help="so many stages")
+    parser.add_argument("--status", type=int, nargs="*", default=[], help="numbers of stages")
     parser.add_argument("--here", action="store_true", help="the trainings without SLURM")
     options = parser.parse_args()
     if options.models:
@@ -255,10 +255,13 @@ def main() -> None:
         draw(table)
         print(table.to_string(index=False, float_format="{:.1f}".format))
     if options.status:
-        with tempfile.TemporaryDirectory() as folder:
-            study = prepare(Path(folder) / "study", options.status)
-            study.warm = False
-            table = status(study)
+        tables = []
+        for stages in options.status:
+            with tempfile.TemporaryDirectory() as folder:
+                study = prepare(Path(folder) / "study", stages)
+                study.warm = False
+                tables.append(status(study))
+        table = pd.concat(tables)
         table.to_csv(HERE / "scale_status.csv", index=False, float_format="%.2f")
         print(table.to_string(index=False, float_format="{:.1f}".format))
     if options.trainings:
