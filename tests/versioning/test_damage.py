@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from repository import Repository
 from ruamel.yaml import YAML
 
 from latent_atlas.versioning.lock_file import LockFile
@@ -53,8 +53,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *command: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    environment = Repository(folder).environment
     return subprocess.run(command, cwd=folder, env=environment, check=check, capture_output=True, text=True)
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import Repository
 
 from latent_atlas.versioning import turns
 from latent_atlas.versioning.common import VersioningError
@@ -30,12 +31,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "extras.yaml").write_text("in_git: []\n")
     for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
-        subprocess.run(command, check=True)
+        assert run(*command).returncode == 0
     return tmp_path
 
 
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = Repository(Path.cwd()).environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["snakemake", "--cores", "1", *arguments], capture_output=True, text=True, check=False)
+    return run("snakemake", "--cores", "1", *arguments)
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
@@ -47,7 +53,7 @@ def test_the_second_run_names_the_first(folder: Path) -> None:
     with subprocess.Popen(["snakemake", "--cores", "1"], stderr=subprocess.DEVNULL) as first:
         wait_for(folder / "started", first)
         second = snakemake()
-        repro = subprocess.run(["dvc", "repro"], capture_output=True, text=True, check=False)
+        repro = run("dvc", "repro")
         (folder / "go").touch()
     assert first.returncode == 0
     assert second.returncode == 1
@@ -61,7 +67,7 @@ def test_the_second_run_names_the_first(folder: Path) -> None:
 
 def test_snakemake_beside_dvc_names_it(folder: Path) -> None:
     assert snakemake("--dry-run").returncode == 0
-    subprocess.run(["latent-atlas", "pipeline"], check=True, capture_output=True)
+    assert run("latent-atlas", "pipeline").returncode == 0
     with subprocess.Popen(["dvc", "repro"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         wait_for(folder / "started", first)
         second = snakemake()
