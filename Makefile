@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study partial-report demo objectives shapes seeds test test-engines test-cluster test-cluster-faults test-faults test-page fuzz check web docs supply bench install clean distclean help
+.PHONY: study partial-report demo objectives shapes seeds test test-all test-engines test-cluster test-cluster-faults test-faults test-page fuzz check types web docs supply bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -40,6 +40,10 @@ test: $(VENV)/installed-dev
 test-engines: $(VENV)/installed-dev
 	@$(BIN)/$(TESTS) --dist worksteal -m "engines and not slow"
 
+## test-all: the tests of test, test-engines and test-page in one run, which takes less time than three
+test-all: $(VENV)/installed-dev
+	@$(BIN)/$(TESTS) --dist worksteal -m "not slurm and not slow and not faults"
+
 ## test-cluster: check that the pipeline runs on a real SLURM, which the tests start (needs root and the SLURM packages)
 test-cluster: $(VENV)/installed-dev
 	@$(BIN)/pytest -m "slurm and not slow" -rs
@@ -70,13 +74,16 @@ docs: $(VENV)/installed-dev
 	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --strict --quiet
 	@echo "The documentation: $(CURDIR)/build/docs/index.html"
 
+## types: check the types
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
 ## check: formatting, lints, types, dvc.yaml against the Snakefile, the scripts of the page against their sources, the documentation
-check: $(VENV)/installed-dev web docs
+check: $(VENV)/installed-dev types web docs
 	$(BIN)/ruff format --check src tests examples docs notebooks setup.py
 	$(BIN)/ruff check src tests examples docs notebooks setup.py
 	$(BIN)/snakefmt --check Snakefile workflow src/latent_atlas/study/templates/Snakefile
 	$(BIN)/snakemake --lint
-	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check
 	git diff --exit-code --stat -- src/latent_atlas/report/static
 
