@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from fuzzing import figures
 from support import ROOT, Study, made_once, options
 
@@ -19,8 +20,10 @@ from latent_atlas.geometry.pca import PrincipalComponents, fit
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out what torch has to say to itself."""
+    """Leave out what torch has to say to itself; processes that share the tests use one server for their commands."""
     config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+    if getattr(config.option, "numprocesses", None):
+        warm.share()
 
 
 @pytest.fixture(autouse=True)

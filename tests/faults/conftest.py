@@ -18,7 +18,7 @@ Count = Callable[..., None]
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository in which the whole workflow has run once, from nothing to the report."""
-    return after_a_run(tmp_path_factory, "undisturbed")
+    return after_a_run(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

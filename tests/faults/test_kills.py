@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from repository import Repository
@@ -101,16 +102,27 @@ def seconds(longer: Repository, tmp_path_factory: pytest.TempPathFactory) -> Cal
     return seconds
 
 
-LONG = [0, 1, *[pytest.param(seed, marks=pytest.mark.faults) for seed in range(2, 17)]]
+SEEDS = range(17)
+SHORT = {"stages": 0, "snakemake": 0, "dvc repro": 1}  # seeds of the usual run; test_versioning.py kills engines too
 
 
-@pytest.mark.parametrize("seed", LONG)
+def cases(*what: str) -> list[Any]:
+    """Every seed for each of these, marked as of the long run but for one."""
+    return [
+        pytest.param(*(each, seed)[each == "stages" :], marks=[pytest.mark.faults] * (seed != SHORT[each]))
+        for each in what
+        for seed in SEEDS
+    ]
+
+
+@pytest.mark.parametrize("seed", cases("stages"))
 def test_stages(
     seed: int, longer: Repository, undisturbed: Repository, tmp_path: Path, count: Callable[..., None]
 ) -> None:
     chance = random.Random(seed)  # noqa: S311
+    first = undisturbed.copy(tmp_path / "first")
     start = time.monotonic()
-    undisturbed.start(*command(undisturbed.root, "layers-fc4")[0]).wait()
+    first.start(*command(first.root, "layers-fc4")[0]).wait()
     seconds = 2 * (time.monotonic() - start)
     wrong = []
     killed = 0
@@ -134,8 +146,7 @@ def test_stages(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("seed", LONG)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "seed"), cases(*ENGINES))
 def test_engines(
     engine: str,
     seed: int,

@@ -139,7 +139,7 @@ class Events(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository after one run, committed."""
-    return after_a_run(tmp_path_factory, "versioned")
+    return after_a_run(tmp_path_factory)
 
 
 def test_events(finished: Repository, tally: Tally) -> None:

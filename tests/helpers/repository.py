@@ -213,15 +213,18 @@ def _path(out: str | dict[str, object]) -> str:
     return out if isinstance(out, str) else next(iter(out))
 
 
-def after_a_run(factory: pytest.TempPathFactory, name: str) -> Repository:
-    """A repository in which Snakemake has made everything, committed: once for all processes that share the tests."""
+def after_a_run(factory: pytest.TempPathFactory) -> Repository:
+    """A repository in which Snakemake has made everything, committed: once for all processes that share the tests.
+
+    Tests change copies of it only.
+    """
 
     def make(folder: Path) -> None:
         repository = Repository.make(folder)
         repository.snakemake()
         repository.commit("results")
 
-    return Repository(made_once(factory, name, make))
+    return Repository(made_once(factory, "after_a_run", make))
 
 
 def make_small(values: dict) -> None:

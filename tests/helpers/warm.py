@@ -35,7 +35,8 @@ PACKAGES = (
     *("click", "grimp", "jinja2", "numpy", "pandas", "PIL.JpegImagePlugin", "pyarrow.parquet", "pyarrow.pandas_compat"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "pydantic"),
     *("ruamel.yaml", "safetensors.torch", "scipy.linalg", "scipy.special", "scipy.stats", "sklearn.datasets"),
-    *("torch.func", "docutils.core", "platformdirs", "smart_open", "yte"),
+    *("torch.func", "torch._dynamo", "torch.export._trace", "torch.onnx._internal.exporter._core"),
+    *("onnxscript.function_libs.torch_lib.ops", "altair", "docutils.core", "platformdirs", "smart_open", "yte"),
     *("dvc.cli.parser", "dvc.data_cloud", "dvc.lock", "dvc.repo.index", "dvc.repo.plots", "dvc.repo.stage"),
     *("dvc.output", "dvc.rwlock", "dvc.scm", "dvc.stage", "dvc.commands.status", "dvc.commands.repro"),
     *("snakemake.cli", "snakemake.dag", "snakemake.executors.local", "snakemake.profiles", "snakemake.report"),
@@ -58,11 +59,20 @@ sys.exit(code if code >= 0 else 128 - code)
 
 
 SERVERS: list[subprocess.Popen[bytes]] = []  # their standard inputs close with this process
+SHARED = "LATENT_ATLAS_TESTS_TOOLS"  # the folder of a server that all processes use which share the tests
+
+
+def share() -> None:
+    """Let the processes that are started from now on use one server, that of this process."""
+    if POSSIBLE and SHARED not in os.environ:
+        os.environ[SHARED] = str(tools())
 
 
 @functools.cache
 def tools(preload: str = "") -> Path:
     """A folder for PATH with the commands; their server runs until this process ends, with a library loaded first."""
+    if not preload and SHARED in os.environ:
+        return Path(os.environ[SHARED])
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     client = CLIENT.format(python=PYTHON, folder=str(folder))
     for name in ("python", *COMMANDS):
