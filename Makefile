@@ -8,7 +8,7 @@ TESTS := pytest --numprocesses logical --maxprocesses 8
 REPORT := results/report/index.html
 
 .DEFAULT_GOAL := study
-.PHONY: study partial-report demo objectives shapes seeds test test-all test-engines test-cluster test-cluster-faults test-faults test-page fuzz check types web docs supply bench install clean distclean help
+.PHONY: study partial-report demo objectives shapes seeds test test-engines test-cluster test-cluster-faults test-faults test-page fuzz check types web docs supply bench install clean distclean help
 
 ## study: install, then run the pipeline to the finished report (the default)
 study: $(VENV)/installed
@@ -32,17 +32,13 @@ partial-report: $(VENV)/installed
 		--origins .latent-atlas/origins.json --folder results/partial
 	@echo "The page: $(CURDIR)/results/partial/index.html"
 
-## test: install what the tests need and run them
+## test: install what the tests need and run them; with ALL=1 also those of test-engines and test-page, in less time than three runs
 test: $(VENV)/installed-dev
-	@$(BIN)/$(TESTS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/$(TESTS) $(if $(ALL),--dist worksteal -m "not slurm and not slow and not faults",--dist loadfile --no-loadscope-reorder)
 
 ## test-engines: check that Snakemake and DVC agree in all tested cases (several minutes)
 test-engines: $(VENV)/installed-dev
 	@$(BIN)/$(TESTS) --dist worksteal -m "engines and not slow"
-
-## test-all: the tests of test, test-engines and test-page in one run, which takes less time than three
-test-all: $(VENV)/installed-dev
-	@$(BIN)/$(TESTS) --dist worksteal -m "not slurm and not slow and not faults"
 
 ## test-cluster: check that the pipeline runs on a real SLURM, which the tests start (needs root and the SLURM packages)
 test-cluster: $(VENV)/installed-dev

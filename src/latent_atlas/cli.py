@@ -108,7 +108,7 @@ class Stages(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             if meant := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
-                error.message = f"{error.message.removesuffix('.')}, did you mean {meant[0]!r}?"
+                raise click.UsageError(f"{error.message.removesuffix('.')}, did you mean {meant[0]!r}?", ctx) from error
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
