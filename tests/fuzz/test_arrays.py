@@ -120,6 +120,7 @@ def tried(tally: Tally, folder: Path, name: str, content: bytes) -> str | None:
 
 @quick(250)
 @given(name=some.sampled_from(sorted(GOOD)), changes=damage())
+@example(name="half.npy", changes=[("flip", 0.125, 127, b"\0")])  # a space becomes one that numpy does not take
 def test_damaged(name: str, changes: list[Change], tmp_path: Path, tally: Tally) -> None:
     tried(tally, tmp_path, name, damaged(GOOD[name], changes))
 
@@ -139,6 +140,7 @@ KINDS = some.sampled_from(
 HEADERS = some.tuples(SIZES, KINDS, some.booleans(), some.integers(0, 600), some.sampled_from([1, 2, 3, 9]))
 FEWER = ([3, 5, 6], "|u1", False, 270, 1)  # than are held
 ENDS_NUMPY = ([3, 5, 6], "<M8[s/0]", False, 720, 1)  # by a division by zero
+NO_BYTES = ([9, 2**62], "<U0", False, 0, 1)  # words of no letters, as many as one likes
 
 
 @quick(150)
@@ -147,6 +149,7 @@ ENDS_NUMPY = ([3, 5, 6], "<M8[s/0]", False, 720, 1)  # by a division by zero
 @example(header=FEWER, packed=False, name="images")
 @example(header=ENDS_NUMPY, packed=None, name="images")
 @example(header=ENDS_NUMPY, packed=True, name="labels")
+@example(header=NO_BYTES, packed=False, name="x")
 def test_headers_that_lie(header: Any, packed: bool | None, name: str, tmp_path: Path, tally: Tally) -> None:
     shape, kind, turned, held, version = header
     text = str({"descr": kind, "fortran_order": turned, "shape": tuple(shape)}).encode() + b"\n"

@@ -25,7 +25,9 @@ from latent_atlas.files import PART_BYTES, check_regular, impostor
 MAGIC = b"\x93NUMPY"
 LARGEST_IMAGE = 2 * 10**7  # numbers
 HEADER_BYTES = 2**14  # that the header of an array takes at most
-PLAIN_KIND = re.compile(r"[<>|=]?(\?|[biufc]\d{1,2}|[SU]\d{1,6}|O)")  # a type of numbers or words, as numpy names it
+PLAIN_KIND = re.compile(
+    r"[<>|=]?(\?|[biufc]\d{1,2}|[SU][1-9]\d{0,5}|O)"
+)  # numbers or words, as numpy names them
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
     "images": ("images", "x", "X", "data", "arr_0"),
@@ -169,7 +171,7 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     (filled,) = struct.unpack(form, start[8:begin])
     if len(start) < begin + filled:
         raise ValueError(f"its header of {filled:,} bytes is cut short or too long")
-    match ast.literal_eval(start[begin : begin + filled].decode("latin-1").strip()):
+    match ast.literal_eval(start[begin : begin + filled].decode("latin-1")):
         case {"descr": str(text), "fortran_order": bool(turned), "shape": tuple(shape), **others} if not others:
             pass
         case {"descr": list() | tuple()}:
