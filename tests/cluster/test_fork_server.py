@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -32,20 +33,52 @@ print("told", file=sys.stderr)
 """
 
 
-@pytest.fixture
-def server() -> Iterator[subprocess.Popen[bytes]]:
-    """A server that the commands of this process find."""
+@contextlib.contextmanager
+def started() -> Iterator[subprocess.Popen[bytes]]:
+    """A server, and an environment in which commands find it, until the block ends."""
     before = dict(os.environ)
     os.environ.update(fork_server.ONE_THREAD)
     os.environ.pop(fork_server.VARIABLE, None)
     fork_server.start()
     found = fork_server._servers.pop()
-    yield found
-    assert found.stdin is not None
-    found.stdin.close()
-    assert found.wait(60) is not None
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield found
+    finally:
+        assert found.stdin is not None
+        found.stdin.close()
+        assert found.wait(60) is not None
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def own_server() -> Iterator[subprocess.Popen[bytes]]:
+    """A server that the commands of this process find, and that a test may end."""
+    with started() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """A server for all tests that leave it at work, and the variables by which commands find it."""
+    before = dict(os.environ)
+    with started() as found:
+        variables = {name: os.environ[name] for name in (fork_server.VARIABLE, *fork_server.ONE_THREAD)}
+        os.environ.clear()
+        os.environ.update(before)
+        yield found, variables
+
+
+@pytest.fixture
+def server(
+    shared: tuple[subprocess.Popen[bytes], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> subprocess.Popen[bytes]:
+    """A server that the commands of this process find."""
+    found, variables = shared
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert found.poll() is None
+    return found
 
 
 def script(folder: Path, text: str) -> list[str]:
@@ -222,18 +255,18 @@ def test_a_folder_that_others_can_enter_is_not_used(server: subprocess.Popen[byt
 
 
 def test_the_server_ends_with_its_snakemake_and_lets_commands_end(
-    server: subprocess.Popen[bytes], tmp_path: Path
+    own_server: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     folder = Path(os.environ[fork_server.VARIABLE])
     command, process = sleeping(tmp_path)
-    assert server.stdin is not None
-    server.stdin.close()
+    assert own_server.stdin is not None
+    own_server.stdin.close()
     with pytest.raises(subprocess.TimeoutExpired):
-        server.wait(1)
+        own_server.wait(1)
     assert alive(process)
     command.terminate()
     assert command.wait(60) == -signal.SIGTERM
-    server.wait(60)
+    own_server.wait(60)
     assert not folder.exists()
 
 
@@ -247,25 +280,27 @@ def test_signals_to_all_processes_are_for_the_commands(server: subprocess.Popen[
     assert server.poll() is None
 
 
-def test_a_command_that_is_to_end_does_not_go_on_by_itself(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_command_that_is_to_end_does_not_go_on_by_itself(own_server: subprocess.Popen[bytes], tmp_path: Path) -> None:
     command, process = sleeping(tmp_path)
-    server.send_signal(signal.SIGSTOP)  # it cannot pass the signal on
+    own_server.send_signal(signal.SIGSTOP)  # it cannot pass the signal on
     command.terminate()
     with pytest.raises(subprocess.TimeoutExpired):
         command.wait(1)
-    server.kill()
+    own_server.kill()
     assert command.wait(60) == -signal.SIGTERM
     ended(process)
     assert int((tmp_path / "process").read_text()) == process
 
 
-def test_a_command_goes_on_by_itself_if_the_server_is_killed(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_a_command_goes_on_by_itself_if_the_server_is_killed(
+    own_server: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     text = SLEEP.replace(
         "time.sleep(600)", "time.sleep(600 if os.environ.get('LATENT_ATLAS_FORK_SERVER') is None else 0)"
     )
     command = subprocess.Popen(script(tmp_path, text), cwd=tmp_path)
     process = int(wait_for(tmp_path / "process"))
-    server.kill()
+    own_server.kill()
     assert command.wait(60) == 0
     ended(process)
     assert int((tmp_path / "process").read_text()) == command.pid
@@ -287,23 +322,28 @@ def loss(model, x, generator):
 
 
 def make_three(values: dict) -> None:
-    """Three small models, trained with the objective of mine.py."""
-    values["models"] = {f"fc{k}": dict(values["models"]["fc4"], latent_dim=k) for k in (2, 3, 4)}
-    values["training"]["objective"] = "mine:loss"
+    """Three small models, the first of which is there already."""
+    values["models"] = {f"fc{k}": dict(values["models"]["fc4"], latent_dim=k) for k in (4, 2, 3)}
 
 
 @pytest.mark.engines
 def test_the_bytes_are_those_of_interpreters_of_their_own(tmp_path: Path) -> None:
     study = Repository.make(tmp_path / "study")
     (study.root / "mine.py").write_text(OBJECTIVE, encoding="utf-8")
-    study.edit_params(make_three)
-    study.commit("three models")
+    study.edit_params(lambda values: values["training"].update(objective="mine:loss"))
+    study.commit("an objective")
     other = study.copy(tmp_path / "other")
     study.warm = other.warm = False
     other.extra = {fork_server.VARIABLE: "off"}
     for each in (study, other):
         each.snakemake()
     assert study.contents() == other.contents()
+    checkpoints = [f"results/checkpoints/fc{k}.safetensors" for k in (2, 3)]
+    for each in (study, other):
+        each.edit_params(make_three)
+        each.snakemake(*checkpoints)  # two trainings at a time
+    assert all((study.root / path).read_bytes() == (other.root / path).read_bytes() for path in checkpoints)
     parents, others = ({*(each.root / "parents.txt").read_text().split()} for each in (study, other))
     assert (parents, others) == ({"1"}, {"0"})
+    study.run("git", "checkout", "params.yaml")
     assert study.stale() == set()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from repository import Repository
@@ -106,16 +105,12 @@ SEEDS = range(17)
 SHORT = {"stages": 0, "snakemake": 0, "dvc repro": 1}  # seeds of the usual run; test_versioning.py kills engines too
 
 
-def cases(*what: str) -> list[Any]:
-    """Every seed for each of these, marked as of the long run but for one."""
-    return [
-        pytest.param(*(each, seed)[each == "stages" :], marks=[pytest.mark.faults] * (seed != SHORT[each]))
-        for each in what
-        for seed in SEEDS
-    ]
+def marks(what: str, seed: int) -> list[pytest.MarkDecorator]:
+    """Those of a seed: all but one are of the long run."""
+    return [] if seed == SHORT[what] else [pytest.mark.faults]
 
 
-@pytest.mark.parametrize("seed", cases("stages"))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=marks("stages", seed)) for seed in SEEDS])
 def test_stages(
     seed: int, longer: Repository, undisturbed: Repository, tmp_path: Path, count: Callable[..., None]
 ) -> None:
@@ -146,7 +141,10 @@ def test_stages(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(("engine", "seed"), cases(*ENGINES))
+@pytest.mark.parametrize(
+    ("engine", "seed"),
+    [pytest.param(engine, seed, marks=marks(engine, seed)) for engine in ENGINES for seed in SEEDS],
+)
 def test_engines(
     engine: str,
     seed: int,
