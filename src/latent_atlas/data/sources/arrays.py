@@ -25,9 +25,7 @@ from latent_atlas.files import PART_BYTES, check_regular, impostor
 MAGIC = b"\x93NUMPY"
 LARGEST_IMAGE = 2 * 10**7  # numbers
 HEADER_BYTES = 2**14  # that the header of an array takes at most
-PLAIN_KIND = re.compile(
-    r"[<>|=]?(\?|[biufc]\d{1,2}|[SU][1-9]\d{0,5}|O)"
-)  # numbers or words, as numpy names them
+PLAIN_KIND = re.compile(r"[<>|=]?(\?|[biufc]\d{1,2}|[SU][1-9]\d{0,5}|O)")  # numbers or words, as numpy names them
 # What people call the parts of a dataset, and what they are called here.
 NAMES = {
     "images": ("images", "x", "X", "data", "arr_0"),
