@@ -112,6 +112,7 @@ KEYS = some.sampled_from(
 )
 @example(name="fc", entries={"architecture": "evil:Evil"})
 @example(name="fc", entries={"input_shape": "[100000000, 1000, 1000]"})
+@example(name="fc", entries={"input_shape": "[true, 8, 8]"})
 @example(name="fc", entries={"input_shape": "[" * 100_000})
 @example(name="fc", entries={"latent_shape": "[1e400, 1, 1]"})
 @example(name="fc", entries={"options": "[[1, 2]]"})

@@ -145,7 +145,7 @@ def check_name(path: Path, metadata: Mapping[str, str], name: str | None) -> Non
 def image_shape(text: str) -> tuple[int, int, int]:
     """(C, H, W) as it stands in metadata; ValueError if it is anything but three whole numbers above zero."""
     shape = json.loads(text)
-    if not (isinstance(shape, list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)):
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and n > 0 for n in shape)):
         raise ValueError(f"{text} is no shape of an image")
     if math.prod(shape) > LARGEST_IMAGE:
         raise ValueError(f"an image of shape {text} has more than {LARGEST_IMAGE:,} numbers")
