@@ -104,6 +104,9 @@ class Bench:
         if "'./dvc.lock' validation failed" in again.stderr:  # DVC writes it in place: docs/promises.md
             (self.study.root / "dvc.lock").unlink()
             again = self.run()
+        if "'.dvc/tmp/rwlock'. JSON structure is corrupted" in again.stderr:  # this too
+            (self.study.root / ".dvc/tmp/rwlock").unlink()
+            again = self.run()
         lock = self.study.root / "dvc.lock"
         entry = stages_of(lock.read_text(encoding="utf-8")).get(JOB) if lock.exists() else None
         cache = self.study.root / ".dvc/cache/files/md5"
