@@ -637,6 +637,7 @@ def _assert_equal_to_a_fresh_run(study: Repository, folder: Path) -> None:
     assert [out for out in mine if mine[out] != theirs[out]] == []
 
 
+@pytest.mark.slow  # a shorter one, with damage and kills, is in tests/fuzz/test_events.py
 def test_random_sequence(study: Repository, tmp_path: Path) -> None:
     _run_random_sequence(study, seed=1, steps=16)
     _assert_equal_to_a_fresh_run(study, tmp_path / "fresh")
