@@ -25,7 +25,6 @@ if _loading := _main and signal.getsignal(signal.SIGINT) is signal.default_int_h
     signal.signal(signal.SIGINT, _interrupted)
 
 import ast  # noqa: E402
-import difflib  # noqa: E402
 import importlib  # noqa: E402
 import keyword  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -107,8 +106,10 @@ class Stages(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if meant := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
-                raise click.UsageError(f"{error.message.removesuffix('.')}, did you mean {meant[0]!r}?", ctx) from error
+            from latent_atlas.imports import near  # here, since only a mistyped command needs it
+
+            if (meant := near(args[0], self.list_commands(ctx))).endswith("?"):
+                raise click.UsageError(f"{error.message.removesuffix('.')}{meant}", ctx) from error
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -81,7 +81,7 @@ def test_planted_angles(smallest: float) -> None:
     torch.testing.assert_close(found, torch.tensor(angles, dtype=torch.float64), rtol=0, atol=3e-12)
 
 
-def test_no_motion_has_no_angle() -> None:
+def test_no_displacement_has_no_angle() -> None:
     found = TangentSpaces(random(2, 40, 3)).angles_deg(torch.zeros(2, 1, 40))
     assert found.isnan().all()
 

@@ -103,7 +103,7 @@ class TestAll:
 
 
 class TestAsTheStudy:
-    """The three motions of the reference study, to the last bit."""
+    """The three transformations of the reference study, to the last bit."""
 
     def test_rotation(self, pictures: np.ndarray) -> None:
         found = moved("rotation", pictures, 1.0)
@@ -262,13 +262,13 @@ class TestByName:
 
 @pytest.mark.parametrize("entry", TRANSFORMATIONS.values(), ids=list(TRANSFORMATIONS))
 @pytest.mark.parametrize("shape", [(3, 2, 9, 12), (2, 1, 50, 50)])
-def test_motion_is_what_a_step_changes(entry: Transformation, shape: tuple[int, ...]) -> None:
+def test_displacement_is_what_a_step_changes(entry: Transformation, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).random(shape)
     found = entry.displacement(torch.from_numpy(images), 1.5)
     np.testing.assert_allclose(found.numpy(), entry.apply(images, 1.5) - images, rtol=0, atol=1e-13)
 
 
-def test_motion_that_is_not_linear() -> None:
+def test_transformation_that_is_not_linear() -> None:
     entry = Transformation("gamma", "step", lambda images, step: images ** (1 + step))
     images = np.random.default_rng(0).random((2, 1, 5, 5))
     found = entry.displacement(torch.from_numpy(images), 0.1)

@@ -58,7 +58,7 @@ TRANSFORMED: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small study with two motions of its own, which all three stages have been run on."""
+    """A small study with two transformations of its own, which all three stages have been run on."""
     study = Study(tmp_path_factory.mktemp("invariance"))
     (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
     (study.folder / "motions_for_the_invariance_test.py").write_text(MOTIONS)
