@@ -4,7 +4,7 @@
 
 Networks are untrained and images random: the cost does not depend on either. Each point is a process of its own on one
 thread, and its time is processor time, which other programs on the machine change little. The exponent of a line
-is that of a least-squares fit in logarithms. The script writes growth.csv, growth_memory.csv and docs/pictures/growth.png.
+is that of a least-squares fit in logarithms. Writes growth.csv, growth_memory.csv and docs/pictures/growth.png.
 """
 
 from __future__ import annotations

@@ -7,9 +7,13 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """The name of the processor, or what the platform says of it."""
+    """The name of the processor with its family and model, or what the platform says of it.
+
+    Processors that differ much share a name, where a virtual machine says no more than the maker.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+        said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
+    except (OSError, KeyError):
         return platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """Training of the convolutional autoencoder on one thread: where a step's time goes, and the time to a test error.
 
-    OMP_NUM_THREADS=1 python benchmarks/training.py [--only step passes optimizers baseline models] [--packages FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/training.py [--only PART ...] [--packages FOLDER]
 
 The optimizers ``soap`` and ``schedule-free`` are those of the packages pytorch_optimizer and schedulefree, which are no
 requirements of this project: ``pip install --no-deps --target FOLDER pytorch_optimizer schedulefree``. Without them
@@ -16,6 +16,7 @@ import math
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,67 @@ def theirs(images: Images, name: str, epochs: int, batch: int, rate: float) -> d
     return _row(f"conv16, {name}", images, schedule, error, clock, wall)
 
 
+def progressive(images: Images) -> Iterator[dict[str, Any]]:
+    """Trainings by Muon of which a share of the steps takes smaller images, against the whole at one size.
+
+    The two kernels that are as large as what the other convolutions leave of the image are resized with it.
+    """
+    for epochs in (1.0, 1.5):
+        for side, share in ((28, 0.0), (20, 0.3), (20, 0.6), (16, 0.3)):
+            steps = round(epochs * math.ceil(len(images.train) / BATCH))
+            schedule = Schedule(None, BATCH, 2e-2, "float32", 0, steps=steps, optimizer="muon")
+            clock, wall = time.process_time(), time.perf_counter()
+            error = _of_two_sizes(images, schedule, side, round(share * steps))
+            work = f"conv16, muon, {share:.0%} of the steps with images of {side}x{side}" if share else "conv16, muon"
+            yield _row(work, images, schedule, error, clock, wall)
+
+
+def _of_two_sizes(images: Images, schedule: Schedule, side: int, change: int) -> float:
+    """The test error after so many steps with smaller images and the rest of the schedule with whole ones."""
+    batches, steps, *_ = schedule.length(len(images.train))
+    order = torch.Generator().manual_seed(0)
+    with reproducible(CPU, 0):
+        model = registry.build("convolutional", (1, side, side), 16, {}) if change else build()
+        optimizer, cycle, done = None, None, 0
+        while done < steps:
+            for index in torch.randperm(len(images.train), generator=order).tensor_split(batches)[: steps - done]:
+                if done in (0, change):
+                    model = _at_whole_size(model) if done == change else model
+                    model = model.to(memory_format=LAST).train()
+                    optimizer, cycle = one_cycle(model, schedule, steps, CPU)
+                    with warnings.catch_warnings():  # of a schedule that goes on where the other one stopped
+                        warnings.simplefilter("ignore")
+                        for _ in range(done):
+                            cycle.step()
+                x = as_float(images.train[index])  # B x 1 x 28 x 28
+                if done < change:
+                    x = nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+                assert optimizer is not None
+                assert cycle is not None
+                optimizer.zero_grad(set_to_none=True)
+                with faster(model):
+                    x = x.to(memory_format=LAST)
+                    mse_loss(model(x), x).backward()
+                optimizer.step()
+                cycle.step()
+                done += 1
+        return mean_error(model, images.test, LAST)
+
+
+def _at_whole_size(small: nn.Module) -> nn.Module:
+    """The network of whole images with the weights of one of smaller images; its output changes as little as may be."""
+    whole = build()
+    state = small.state_dict()
+    for name, weight in whole.state_dict().items():
+        if state[name].shape != weight.shape:  # a kernel as large as what is left of the image
+            resized = nn.functional.interpolate(state[name], weight.shape[2:], mode="bilinear")
+            if name.startswith("encoder"):  # of which each code is the sum
+                resized *= state[name][0, 0].numel() / weight[0, 0].numel()
+            state[name] = resized
+    whole.load_state_dict(state)
+    return whole
+
+
 def _row(
     work: str, images: Images, schedule: Schedule, error: float, clock: float, wall: float
 ) -> dict[str, Any]:  # fmt: skip
@@ -255,6 +317,7 @@ def models(images: Images) -> Iterator[dict[str, Any]]:
 
 PARTS = {
     "step": step, "passes": passes, "optimizers": optimizers, "baseline": against_baseline, "models": models,
+    "progressive": progressive,
 }  # fmt: skip
 
 

@@ -102,6 +102,34 @@ def test_ctrl_c_while_it_starts_is_one_sentence(moment: str, own: Study) -> None
     assert not (own.folder / "results").exists()
 
 
+ENDS_SLOWLY = """\
+import atexit
+import os
+import signal
+
+from torch.nn.functional import mse_loss
+
+
+@atexit.register
+def tidy_up():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("tidied up", flush=True)
+
+
+def loss(model, x, generator):
+    return mse_loss(model(x), x), {}
+"""
+
+
+def test_ctrl_c_while_a_process_ends_is_ignored(own: Study) -> None:
+    (own.folder / "mine.py").write_text(ENDS_SLOWLY, encoding="utf-8")
+    own.edit("training.objective", "mine:loss")
+    said = snakemake(own, "results/train/fc2/curve.csv").communicate()[0]
+    assert "\ntidied up\n" in said
+    assert re.search("100% .* train fc2", said)
+    assert "Traceback" not in said
+
+
 def test_failure_names_the_job_its_log_and_how_to_go_on(own: Study) -> None:
     own.edit("models.fc2.options", {"widths": [8]})
     said = snakemake(own, "--keep-going", TARGET).communicate()[0]

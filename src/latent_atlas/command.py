@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import os
@@ -74,6 +75,14 @@ def run(
             raise LatentAtlasError(
                 f"code of yours ended the process by sys.exit({stop.code!r}) ({place(stop)}): let it raise an error"
             ) from stop
+        finally:
+            atexit.unregister(_ignore_interrupts)
+            atexit.register(_ignore_interrupts)  # after all that packages register, and so called first
+
+
+def _ignore_interrupts() -> None:
+    """Let what packages do at the end of a process come to its end: all is written, and it takes a moment."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _at_once(load: Callable[[], Callable[..., None]]) -> Callable[..., None]:

@@ -219,4 +219,4 @@ def test_weights_that_change_are_seen() -> None:
 
 def test_says_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="nothing is known here of the derivative of a LayerNorm"):
-        Pushforward(UNKNOWN["normed over the batch"].double(), 3, codes(1, 3))
+        Pushforward(UNKNOWN["normed over the batch"].double().eval(), 3, codes(1, 3))

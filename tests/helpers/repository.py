@@ -202,11 +202,11 @@ class Repository:
         """The stages of dvc.yaml that rules have made."""
         return set(YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]) - {INPUTS}
 
-    def contents(self) -> dict[str, bytes]:
-        """Every output of every stage, byte by byte."""
+    def contents(self, whole: bool = True) -> dict[str, bytes]:
+        """Every output of every stage, byte by byte; of a run to some targets, those that are there."""
         pipeline = YAML(typ="safe").load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         outs = [_path(out) for stage in pipeline.values() for out in stage.get("outs", [])]
-        return {out: (self.root / out).read_bytes() for out in outs}
+        return {out: (self.root / out).read_bytes() for out in outs if whole or (self.root / out).exists()}
 
 
 def _path(out: str | dict[str, object]) -> str:

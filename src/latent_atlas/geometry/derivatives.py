@@ -75,6 +75,8 @@ class Pushforward:
     def __call__(self, z: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Points (N, k) to their images (N, ...), and vectors (N, s, k) there to (N, s, P), P numbers an image."""
         values, tangents = [], z.new_empty(0)
+        same = vectors.stride(0) == 0  # at all points: they are pushed once, until the first slope
+        begun, at = _Pushed(vectors), slice(0)
         for start, stop, columns in self._chunks(len(z), vectors.shape[1], z.element_size()):
             if columns.start == 0:
                 with faster(self.part):
@@ -82,7 +84,11 @@ class Pushforward:
                 values.append(y)
                 if not len(tangents):
                     tangents = z.new_empty(len(z), vectors.shape[1], y[0].numel())
-            tangents[start:stop, columns] = self._push(slopes, vectors[start:stop, columns])  # n x s x P
+            if not same:
+                begun = _Pushed(vectors[start:stop, columns])
+            elif columns != at:
+                begun, at = self._push(slopes, _Pushed(vectors[:1, columns]), until_slope=True), columns
+            tangents[start:stop, columns] = self._push(slopes, begun).tangents.flatten(2)  # n x s x P
         return torch.cat(values), tangents
 
     def _chunks(self, points: int, vectors: int, bytes_each: int) -> Iterator[tuple[int, int, slice]]:
@@ -111,27 +117,39 @@ class Pushforward:
                 x = step.layer(x)
         return x, slopes
 
-    def _push(self, slopes: list[Tensor | None], tangents: Tensor) -> Tensor:
-        """Some vectors (n, s, k) at some points, pushed: (n, s, P)."""
-        # Vectors that are the same at all points, by their strides, are pushed once, until the first slope.
-        tangents = (tangents[:1] if tangents.stride(0) == 0 else tangents).clone()  # 1 or n x s x k
-        factor: Tensor | None = None  # by which they are still to be multiplied
-        for step, slope in zip(self.steps, slopes, strict=True):
+    def _push(self, slopes: list[Tensor | None], begun: _Pushed, until_slope: bool = False) -> _Pushed:
+        """Push tangents on through the layers: all that are left, or those before the first slope."""
+        tangents, factor, own = begun.tangents, begun.factor, False  # own: not those that were given
+        for i, (step, slope) in enumerate(zip(self.steps, slopes, strict=True)):
+            if i < begun.steps:
+                continue
+            if slope is not None and until_slope:
+                return _Pushed(tangents, factor, i)
             if step.push is None:
                 more = step.scale if slope is None else slope
                 factor = more if factor is None or more is None else factor * more
                 continue
-            tangents, factor = _times(tangents, factor), None
+            tangents, own, factor = _times(tangents, factor, own), own or factor is not None, None
             points, count = tangents.shape[:2]
             tangents = step.push(tangents.flatten(0, 1)).unflatten(0, (points, count))
-        return _times(tangents, factor).flatten(2)
+        return _Pushed(_times(tangents, factor, own), None, len(self.steps))
 
 
-def _times(tangents: Tensor, factor: Tensor | None) -> Tensor:
+@dataclass(frozen=True)
+class _Pushed:
+    """Tangents (1 or n, s, ...) after some of the layers, and factors (1 or n, ...) still to be multiplied by."""
+
+    tangents: Tensor
+    factor: Tensor | None = None
+    steps: int = 0
+
+
+def _times(tangents: Tensor, factor: Tensor | None, in_place: bool) -> Tensor:
     """Tangents (1 or n, s, ...) times factors (1 or n, ...)."""
     if factor is None:
         return tangents
-    return tangents * factor[:, None] if len(tangents) < len(factor) else tangents.mul_(factor[:, None])
+    in_place = in_place and len(tangents) >= len(factor)
+    return tangents.mul_(factor[:, None]) if in_place else tangents * factor[:, None]
 
 
 def _step(layer: nn.Module, given: Tensor) -> _Step:
