@@ -30,6 +30,8 @@ import keyword  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+from latent_atlas.cluster.ending import after  # noqa: E402  # isort: skip  # before all that registers an end
+
 from latent_atlas.cluster import fork_server  # noqa: E402
 
 fork_server.hand_over()  # to a process that has loaded the rest already, if a run of Snakemake has one
@@ -133,5 +135,10 @@ def main() -> None:
         sys.path.append(here)  # where a study keeps classes and functions of its own
 
 
+def start() -> None:
+    """The command line as a process of its own."""
+    after(main)
+
+
 if __name__ == "__main__":
-    main()
+    start()

@@ -134,6 +134,27 @@ def test_a_command_finds_all_as_in_an_interpreter_of_its_own(server: subprocess.
     assert forked[9] is None
 
 
+ENDS = """
+import tempfile
+
+from latent_atlas.cluster.ending import after
+
+class Held:
+    def __del__(self):
+        print("deleted")
+
+held, scratch = Held(), tempfile.TemporaryDirectory(prefix="scratch-", dir=".")
+after(lambda: print(os.getppid(), "torch" in sys.modules, flush=True))
+"""
+
+
+def test_what_is_registered_for_the_end_is_called(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Also what packages of the server have registered; but nothing is deleted object by object."""
+    done = subprocess.run(script(tmp_path, ENDS), cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (f"{server.pid} True\n", "")
+    assert not [*tmp_path.glob("scratch-*")]
+
+
 def test_signals_that_are_ignored_stay_so(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """As those of ``nohup``, and of a command that a shell runs in the background."""
     text = "import signal\nprint(os.getppid(), *(signal.getsignal(n) is signal.SIG_IGN for n in (1, 2, 15)))\n"

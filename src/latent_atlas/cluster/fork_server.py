@@ -1,11 +1,11 @@
 """Jobs in processes that have loaded torch already: a server for each run of Snakemake on a machine, which forks.
 
 Most of a short job is the start of Python, torch and pandas. While Snakemake runs jobs on a machine, one process loads
-these packages once, and nothing of this package, and forks for each ``latent-atlas`` command. The command that
-Snakemake starts only hands over its arguments, working directory, environment, umask and streams; it passes signals on
-and ends as the forked process ends. A signal that comes while the server still loads ends the command by itself. The
-forked process runs the same script as an interpreter of its own would, so that seeds give the same bytes. It has no
-CUDA context and no thread of the server, and claims a GPU by itself.
+these packages once, and of this package only how a process ends. It forks for each ``latent-atlas`` command. The
+command that Snakemake starts only hands over its arguments, working directory, environment, umask and streams; it
+passes signals on and ends as the forked process ends. A signal that comes while the server still loads ends the command
+by itself. The forked process runs the same script as an interpreter of its own would, so that seeds give the same
+bytes. It has no CUDA context and no thread of the server, and claims a GPU by itself.
 
 The server listens in a folder that only its user can enter, and ends with Snakemake. A command runs in its own
 interpreter, as ever, where there is no server, or where another environment was set for what is read when libraries are
@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.util
 import marshal
 import os
 import runpy
@@ -327,11 +328,22 @@ def _load(name: str) -> None:
         importlib.import_module(name)
 
 
+def _load_ending() -> None:
+    """Load the module that ends forked processes, which comes before all others, and nothing else of its package."""
+    name = "latent_atlas.cluster.ending"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("ending.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
 def main(folder: str, door: socket.socket) -> None:
     """Load the packages and serve; what is forked runs its script and ends here too."""
     for number in PASSED_ON:  # a scheduler signals all processes of a job; the commands pass theirs on
         signal.signal(number, signal.SIG_IGN)
     environment = dict(os.environ)
+    _load_ending()
     gc.disable()
     for name in FIRST:
         _load(name)

@@ -8,6 +8,8 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
+from latent_atlas.cluster.ending import after
+
 RUN = "LATENT_ATLAS_RUN"  # the command that was typed, where it was not snakemake
 
 
@@ -37,7 +39,7 @@ def start() -> None:
         signal.signal(signal.SIGINT, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # a signal that came meanwhile arrives here
     sys.excepthook = unless_interrupted
-    runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+    after(lambda: runpy.run_module("snakemake", run_name="__main__", alter_sys=True))
 
 
 def started() -> None:
