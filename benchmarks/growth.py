@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from speed import HERE, MOTIONS, PICTURES, hardware
+from speed import HERE, PICTURES, STEPS, hardware
 
 from latent_atlas.geometry.manifold import Autoencoder, Manifold, PrincipalSubspace
 from latent_atlas.geometry.tangent_spaces import measure
@@ -74,7 +74,7 @@ def cost(point: Point) -> dict[str, float]:
             agreements({str(n): one for n, one in enumerate(surfaces)}, pixels)
         else:
             for one in surfaces:
-                measure(one, pixels, MOTIONS)
+                measure(one, pixels, STEPS)
 
     work(pixels[:16])
     times = []

@@ -1,8 +1,9 @@
-"""How long each command takes until its function begins, in an interpreter of its own and in a forked process.
+"""How long each command takes until its function begins and after its end, in an interpreter of its own and forked.
 
-A command is called as a job calls it, with a parameter file, and stopped where its function would begin: all that it
-loads is loaded then. Beside it stand the floors: Python, and what no torch or pandas stage can do without. The rounds
-are interleaved; the least and the median of each are written, since other programs may use the same cores.
+A command is called as a job calls it, with a parameter file; in place of its function the time is printed: all that it
+loads is loaded then. Beside it stand the floors: Python, and what no torch or pandas stage can do without; they end as
+Python does. The rounds are interleaved; the least and the median of each are written, since other programs may use the
+same cores.
 
     .venv/bin/python benchmarks/startup.py --rounds 5      # writes benchmarks/startup.csv
 """
@@ -26,39 +27,36 @@ from latent_atlas.cli import stages
 from latent_atlas.cluster import fork_server
 
 HERE = Path(__file__).resolve().parent
-FLOORS = {"python -c pass": "pass", "import torch": "import torch", "import pandas": "import pandas"}
-# A command as the script of the package is, which ends where the stage's function would begin.
+TELL = "print(time.time(), time.process_time(), flush=True)"
+FLOORS = {code: f"{code}; import time; {TELL}" for code in ("pass", "import torch", "import pandas")}
+# A command as the script of the package is, which tells the time in place of the stage's function.
 SCRIPT = """\
 #!{python}
-import os, sys, time
-from latent_atlas.cluster import fork_server
-fork_server.hand_over()
-import latent_atlas.command as command
-from latent_atlas.cli import main
+import time
+from latent_atlas.cli import start
 
-def end(name, load, params_file, log_file, options):
+def tell(name, load, params_file, log_file, options):
     from latent_atlas.study import schema
     schema.load(params_file)
     load()
-    print(time.time(), time.process_time())
-    sys.stdout.flush()
-    os._exit(0)
+    {tell}
 
 import latent_atlas.signatures
-latent_atlas.signatures.run = end
-main()
+latent_atlas.signatures.run = tell
+start()
 """
 
 
-def measured(command: list[str]) -> tuple[float, float]:
-    """Seconds of wall clock until the command's last line, and of processor time, of its own and of its client."""
+def measured(command: list[str]) -> tuple[float, float, float]:
+    """Seconds of wall clock until the time is printed, of processor time until then, and of wall clock after it."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.time()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    end = time.time()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    ended, own = map(float, done.stdout.split()) if done.stdout else (time.time(), used)
-    return ended - start, own if fork_server.VARIABLE not in os.environ else used + own
+    client = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    told, own = map(float, done.stdout.split())
+    return told - start, own if fork_server.VARIABLE not in os.environ else client + own, end - told
 
 
 def main() -> None:
@@ -72,7 +70,7 @@ def main() -> None:
     commands = {name: [sys.executable, "-c", code] for name, code in FLOORS.items()}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "latent-atlas")
-        script.write_text(SCRIPT.format(python=sys.executable), encoding="utf-8")
+        script.write_text(SCRIPT.format(python=sys.executable, tell=TELL), encoding="utf-8")
         script.chmod(0o755)
         for name, stage in stages().items():
             if options.commands and name not in options.commands:
@@ -85,7 +83,7 @@ def main() -> None:
         fork_server.start()
         server = os.environ.pop(fork_server.VARIABLE, "")
         ways = {"own interpreter": {}, "forked": {fork_server.VARIABLE: server}}
-        times: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        times: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
         time.sleep(10)  # until the server has loaded all
         for _ in range(rounds):
             for name, command in commands.items():
@@ -97,12 +95,11 @@ def main() -> None:
                     times.setdefault((name, way), []).append(measured(command))
     with (HERE / "startup.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(
-            ["command", "process", "wall_s", "median_wall_s", "cpu_s", "median_cpu_s", "rounds", "processor"]
-        )
+        kinds = ("wall_s", "median_wall_s", "cpu_s", "median_cpu_s", "end_wall_s", "median_end_wall_s")
+        table.writerow(["command", "process", *kinds, "rounds", "processor"])
         for (name, way), found in times.items():
-            wall, cpu = zip(*found, strict=True)
-            numbers = [f"{value:.2f}" for each in (wall, cpu) for value in (min(each), statistics.median(each))]
+            columns = zip(*found, strict=True)
+            numbers = [f"{value:.2f}" for each in columns for value in (min(each), statistics.median(each))]
             row = [name, way, *numbers, rounds, processor()]
             table.writerow(row)
             print(*row, sep="  ")

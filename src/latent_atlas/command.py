@@ -76,13 +76,13 @@ def run(
                 f"code of yours ended the process by sys.exit({stop.code!r}) ({place(stop)}): let it raise an error"
             ) from stop
         finally:
-            atexit.unregister(_ignore_interrupts)
-            atexit.register(_ignore_interrupts)  # after all that packages register, and so called first
+            atexit.unregister(_ignore_an_interrupt)
+            atexit.register(_ignore_an_interrupt)  # after all that packages register, and so called first
 
 
-def _ignore_interrupts() -> None:
-    """Let what packages do at the end of a process come to its end: all is written, and it takes a moment."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_an_interrupt() -> None:
+    """Let packages tidy up at the end of a process, when all is written. A second Ctrl-C ends it."""
+    signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def _at_once(load: Callable[[], Callable[..., None]]) -> Callable[..., None]:

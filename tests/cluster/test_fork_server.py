@@ -135,7 +135,7 @@ def test_a_command_finds_all_as_in_an_interpreter_of_its_own(server: subprocess.
 
 
 ENDS = """
-import tempfile
+import atexit, tempfile, threading, time
 
 from latent_atlas.cluster.ending import after
 
@@ -143,15 +143,21 @@ class Held:
     def __del__(self):
         print("deleted")
 
+def later():
+    time.sleep(0.2)
+    print("a thread")
+
 held, scratch = Held(), tempfile.TemporaryDirectory(prefix="scratch-", dir=".")
-after(lambda: print(os.getppid(), "torch" in sys.modules, flush=True))
+threading.Thread(target=later).start()
+atexit.register(print, "at exit")
+after(lambda: print(os.getppid(), "torch" in sys.modules))
 """
 
 
 def test_what_is_registered_for_the_end_is_called(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """Also what packages of the server have registered; but nothing is deleted object by object."""
     done = subprocess.run(script(tmp_path, ENDS), cwd=tmp_path, text=True, capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == (f"{server.pid} True\n", "")
+    assert (done.stdout, done.stderr) == (f"{server.pid} True\na thread\nat exit\n", "")
     assert not [*tmp_path.glob("scratch-*")]
 
 

@@ -108,6 +108,8 @@ class Events(RuleBasedStateMachine):
         os.killpg(process.pid, how)
         process.wait()
         time.sleep(0.3)
+        if how == signal.SIGKILL:  # as it says, Snakemake's lock is left if it held one
+            self.study.run("snakemake", "--unlock", check=False)
 
     def teardown(self) -> None:
         try:
