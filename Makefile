@@ -76,8 +76,8 @@ types: $(VENV)/installed-dev
 
 ## check: formatting, lints, types, dvc.yaml against the Snakefile, the scripts of the page against their sources, the documentation
 check: $(VENV)/installed-dev types web docs
-	$(BIN)/ruff format --check src tests examples docs notebooks setup.py
-	$(BIN)/ruff check src tests examples docs notebooks setup.py
+	$(BIN)/ruff format --check src tests benchmarks examples docs notebooks setup.py
+	$(BIN)/ruff check src tests benchmarks examples docs notebooks setup.py
 	$(BIN)/snakefmt --check Snakefile workflow src/latent_atlas/study/templates/Snakefile
 	$(BIN)/snakemake --lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/latent-atlas pipeline --check

@@ -57,7 +57,7 @@ def geomstats(surface: Autoencoder, codes: Tensor) -> tuple[Tensor, float]:
     """Pullback metrics (N, k, k) by geomstats, and the seconds that they took. It works in float64 throughout."""
     os.environ["GEOMSTATS_BACKEND"] = "pytorch"
     if not hasattr(np, "trapz"):
-        np.trapz = np.trapezoid  # the name that it imports, which newer versions of numpy no longer have
+        vars(np)["trapz"] = np.trapezoid  # the name that it imports, which newer versions of numpy no longer have
     from geomstats.geometry.base import ImmersedSet
     from geomstats.geometry.euclidean import Euclidean
 

@@ -12,6 +12,7 @@ matrices of 2,048 in the same process. Rows of other processors stay in the tabl
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def measured(rounds: int) -> list[dict]:
     rows = []
     for dtype in (torch.float32, torch.float64):
         a = torch.randn(2048, 2048, dtype=dtype)
-        rate = 2 * 2048**3 / least({"product": lambda a=a: a @ a}, rounds)["product"]
+        rate = 2 * 2048**3 / least({"product": functools.partial(torch.matmul, a, a)}, rounds)["product"]
         for layer, (into, out, side, kernel) in (LAYERS | {"stride 2": STRIDED}).items():
             weight = torch.randn(into, out, kernel, kernel, dtype=dtype)
             count = BYTES // (weight.element_size() * max(into * side**2, out * (side + kernel - 1) ** 2))
@@ -174,10 +175,10 @@ def measured(rounds: int) -> list[dict]:
                     ways = ways | {"blocks of 4×4": blocks}
             expected = ways["library"](x.double(), weight.double())
             near = 1e-12 if dtype == torch.float64 else 1e-5
-            works = {}
+            works: dict[str, Callable[[], object]] = {}
             for name, way in ways.items():
                 assert (way(x, weight) - expected).abs().max() < near * into * kernel**2, name
-                works[name] = lambda way=way, x=x, weight=weight: way(x, weight)
+                works[name] = functools.partial(way, x, weight)
             del expected
             floor = 2 * weight.numel() * side**2 / rate
             for name, seconds in least(works, rounds).items():

@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument("--moments", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw, rows = random.Random(options.seed), []  # noqa: S311  # moments
+    draw = random.Random(options.seed)  # noqa: S311  # moments
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as scratch:
         undisturbed = begun(Path(scratch) / "undisturbed")
         assert start(undisturbed).wait() == 0, (undisturbed / "said.txt").read_text()

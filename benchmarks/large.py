@@ -110,7 +110,7 @@ def main() -> None:
         if arguments.only and stage not in arguments.only:
             continue
         start = time.monotonic()
-        command = [Path(sys.executable).with_name("latent-atlas"), stage, *options.split()]
+        command = [str(Path(sys.executable).with_name("latent-atlas")), stage, *options.split()]
         child = subprocess.Popen(command, cwd=folder, env={"OMP_NUM_THREADS": "2", **os.environ})
         status, usage = os.wait4(child.pid, 0)[1:]
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -44,7 +44,7 @@ PICTURES = HERE.parent / "docs" / "pictures"
 
 def with_models(values: dict[str, Any], count: int) -> None:
     """Fill the parameter file with so many models: seeds x widths x latent dimensions."""
-    made = {}
+    made: dict[str, Any] = {}
     for seed, width, k in itertools.product(range(count), (8, 16), (2, 3, 4, 5, 6)):
         if len(made) == count:
             break

@@ -112,9 +112,9 @@ class Bench:
             codes = surface.encode(x)
 
             decoder = surface.decoder
-            baseline_s = seconds(lambda decoder=decoder, codes=codes: baseline.reverse_mode(decoder, codes[:4]), 1) * 64
+            baseline_s = seconds(functools.partial(baseline.reverse_mode, decoder, codes[:4]), 1) * 64
             floor = 256 * surface.latent_dim * operations(surface) / rate
-            ours = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
+            ours = seconds(functools.partial(surface.jacobian, codes))
             yield row("Jacobians of 256 images", name, baseline_s, ours, floor, "baseline: 4 images, times 64")
 
     def peers(self) -> Iterator[dict]:
@@ -129,8 +129,8 @@ class Bench:
             codes = surface.encode(x)
             theirs = baseline.stochman(surface.decoder, codes)
             assert torch.allclose(theirs(codes[:4]), surface.jacobian(codes[:4]), atol=1e-4)
-            baseline_s = seconds(lambda theirs=theirs, codes=codes: theirs(codes[:16])) * 16
-            ours_s = seconds(lambda surface=surface, codes=codes: surface.jacobian(codes))
+            baseline_s = seconds(functools.partial(theirs, codes[:16])) * 16
+            ours_s = seconds(functools.partial(surface.jacobian, codes))
             yield row("256 Jacobians, stochman", name, baseline_s, ours_s, None, "stochman: 16 images, times 16")
         for name in MODELS if clock == "clock" else ():  # geomstats runs in another process
             surface = self.manifold(name)
@@ -152,7 +152,7 @@ class Bench:
             surface = self.manifold(name)
             x = self.test(4)
 
-            baseline_s = seconds(lambda surface=surface, x=x: baseline.least_squares(surface, x, STEPS), 1) * 250
+            baseline_s = seconds(functools.partial(baseline.least_squares, surface, x, STEPS), 1) * 250
             pixels = self.images.test[:1000]
             start = time.perf_counter()
             measure(surface, pixels, STEPS, device=self.device)
@@ -180,7 +180,7 @@ class Bench:
         """An epoch's time: two trainings side by side on a core each, against a loop over a DataLoader on all cores."""
         cores = torch.get_num_threads()
         for name in SCHEDULES:
-            baseline_s = len(self.images.train) / baseline.speed(lambda name=name: build(name), self.images.train)
+            baseline_s = len(self.images.train) / baseline.speed(functools.partial(build, name), self.images.train)
             with self.trainers(30_000) as trainers:
                 speeds = trainers([name] * (1 if self.device.type == "cuda" else cores))
             ours = len(self.images.train) / sum(speeds)

@@ -130,6 +130,47 @@ def test_ctrl_c_while_a_process_ends_is_ignored(own: Study) -> None:
     assert "Traceback" not in said
 
 
+SWALLOWS = """\
+import os
+import signal
+import weakref
+
+from torch.nn.functional import mse_loss
+
+
+class Held:
+    pass
+
+
+sent = []
+
+
+def forgotten(reference):
+    if not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGINT))
+        sum(range(10))
+        os.write(2, b"in the callback of a weak reference")
+
+
+def loss(model, x, generator):
+    held = Held()
+    watched = weakref.ref(held, forgotten)
+    del held
+    return mse_loss(model(x), x), {}
+"""
+
+
+def test_ctrl_c_that_code_swallows_ends_a_job(own: Study) -> None:
+    """Python shows an exception in a callback of a weak reference, and goes on."""
+    (own.folder / "mine.py").write_text(SWALLOWS, encoding="utf-8")
+    own.edit("training.objective", "mine:loss")
+    own.edit("training.epochs", 10**6)
+    said = snakemake(own, "results/train/fc2/curve.csv").communicate(timeout=120)[0]
+    assert "[train fc2] interrupted: no file is half-written" in said
+    assert "in the callback" not in said
+    assert "Exception ignored" not in said
+
+
 def test_failure_names_the_job_its_log_and_how_to_go_on(own: Study) -> None:
     own.edit("models.fc2.options", {"widths": [8]})
     said = snakemake(own, "--keep-going", TARGET).communicate()[0]

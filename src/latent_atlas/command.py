@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import os
@@ -10,11 +11,13 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,6 +30,7 @@ from latent_atlas.kernels.allocation import keep_freed_memory
 
 log = logging.getLogger("latent_atlas")
 SECONDS = 5.0  # between lines of progress in the terminal
+AGAIN_S = 1.0  # until Ctrl-C is raised again
 
 
 class Place(click.Path):
@@ -70,7 +74,8 @@ def run(
         keep_freed_memory()
         function = _at_once(load)
         try:
-            function(params, **options)
+            with _interruptible():
+                function(params, **options)
         except SystemExit as stop:  # no code here says so: a network, an objective or a function of the user's does
             raise LatentAtlasError(
                 f"code of yours ended the process by sys.exit({stop.code!r}) ({place(stop)}): let it raise an error"
@@ -78,6 +83,39 @@ def run(
         finally:
             atexit.unregister(_ignore_an_interrupt)
             atexit.register(_ignore_an_interrupt)  # after all that packages register, and so called first
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the work in the block for sure.
+
+    Python raises it as an exception wherever the program is. In a destructor or a callback of a weak reference it is
+    shown and forgotten, and a library may catch it. So it is raised again, each second, until the block ends.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
+        raise KeyboardInterrupt
+
+    def show(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            usual_hook(unraisable)
+
+    signal.signal(signal.SIGINT, interrupt)
+    alarm, usual_hook = signal.signal(signal.SIGALRM, interrupt), sys.unraisablehook
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        signal.signal(signal.SIGINT, usual)
+        sys.unraisablehook = usual_hook
 
 
 def _ignore_an_interrupt() -> None:
