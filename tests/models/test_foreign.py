@@ -334,6 +334,15 @@ class TestFiles:
             with pytest.raises(CheckpointError, match=f"{name} cannot be read .* the file may be cut off"):
                 read_state_dict(tmp_path / name)
 
+    def test_damaged_numbers_are_named(self, tmp_path: Path) -> None:
+        """Torch compares no checksums when it reads a file."""
+        torch.save({"a": torch.arange(100.0)}, tmp_path / "a.pth")
+        whole, numbers = (tmp_path / "a.pth").read_bytes(), torch.arange(100.0).numpy().tobytes()
+        assert numbers in whole
+        (tmp_path / "a.pth").write_bytes(whole.replace(numbers, numbers[:-1] + b"\x41"))
+        with pytest.raises(CheckpointError, match=r"a\.pth cannot be read .*Bad CRC-32 .*get it again"):
+            read_state_dict(tmp_path / "a.pth")
+
     def test_what_would_have_to_be_run_is_named(self, tmp_path: Path) -> None:
         import argparse
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from latent_atlas.data.sources.arrays import read, unusual_kind
 from latent_atlas.errors import CheckpointError
-from latent_atlas.files import check_regular, impostor
+from latent_atlas.files import check_archive, check_regular, impostor
 from latent_atlas.models.checkpoints import SHOWN, tied
 
 AGAIN = "save it again as torch.save(model.state_dict(), ...)"
@@ -94,6 +94,8 @@ def _content(path: Path) -> Any:
             raise CheckpointError(f"{path} {told}")
         if head[8:9] == b"{":
             return load_file(path)
+        if head[:4] == b"PK\x03\x04":
+            check_archive(path)
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocol 3, which can be read
             return torch.load(path, map_location="cpu", weights_only=True)

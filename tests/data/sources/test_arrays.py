@@ -97,6 +97,27 @@ def test_npz_whose_parts_are_not_what_they_announce(tmp_path: Path, shape: tuple
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
+def test_damaged_tensors(tmp_path: Path) -> None:
+    """Torch compares no checksums, and can leave them out."""
+    path = tmp_path / "a.pt"
+    torch.save({"images": torch.from_numpy(PIXELS)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(PIXELS[7].tobytes(), PIXELS[8].tobytes()))
+    with pytest.raises(DataError, match=r"a\.pt cannot be read \(BadZipFile: Bad CRC-32"):
+        got(path)
+    path.write_bytes(whole.replace(b"PK\x03\x04", b"PK\x03\x05").replace(b"PK\x03\x05", b"PK\x03\x04", 1))
+    with pytest.raises(DataError, match=r"a\.pt cannot be read \(BadZipFile: Bad magic number for file header"):
+        got(path)
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"images": torch.from_numpy(PIXELS)}, path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    images = got(path)
+    assert len(images.train) + len(images.test) == len(PIXELS)
+
+
 def test_damaged_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=PIXELS)
     content = (tmp_path / "a.npz").read_bytes()

@@ -20,7 +20,7 @@ from latent_atlas.data.images import Images, in_grey
 from latent_atlas.data.sources import Log
 from latent_atlas.data.splits import Part, divided, gathered, space
 from latent_atlas.errors import DataError, OutputError
-from latent_atlas.files import PART_BYTES, check_regular, impostor
+from latent_atlas.files import PART_BYTES, check_archive, check_regular, impostor
 
 MAGIC = b"\x93NUMPY"
 LARGEST_IMAGE = 2 * 10**7  # numbers
@@ -93,6 +93,8 @@ def read(path: Path, scratch: Path, what: str = "dataset.arrays") -> Any:
             case ".npz":
                 return _members(path, scratch)
             case ".pt" | ".pth":
+                if head[:4] == b"PK\x03\x04":
+                    check_archive(path)
                 try:
                     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
                 except RuntimeError:  # a legacy file, which cannot be mapped
