@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -165,7 +166,12 @@ def test_ctrl_c_that_code_swallows_ends_a_job(own: Study) -> None:
     (own.folder / "mine.py").write_text(SWALLOWS, encoding="utf-8")
     own.edit("training.objective", "mine:loss")
     own.edit("training.epochs", 10**6)
-    said = snakemake(own, "results/train/fc2/curve.csv").communicate(timeout=120)[0]
+    run = snakemake(own, "results/train/fc2/curve.csv")
+    try:
+        said = run.communicate(timeout=120)[0]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
     assert "[train fc2] interrupted: no file is half-written" in said
     assert "in the callback" not in said
     assert "Exception ignored" not in said
