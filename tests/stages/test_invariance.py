@@ -36,7 +36,7 @@ SUMMARY = tuple(
 )
 MEASURED = ("angle_deg", "share", "rank", "chance_deg", "chance_share", "score", "reason")
 
-MOTIONS = """
+TRANSFORMATIONS = """
 def still(images, step):
     return images
 
@@ -51,8 +51,8 @@ TRANSFORMED: dict[str, Any] = {
     "rotation": {"step": 1.0},
     "brightness": {"step": 5.0},
     "blur": {"step": 0.5},
-    "still": {"function": "motions_for_the_invariance_test:still", "step": 1.0},
-    "lifted": {"function": "motions_for_the_invariance_test:lift", "step": 0.1},
+    "still": {"function": "transformations_for_the_invariance_test:still", "step": 1.0},
+    "lifted": {"function": "transformations_for_the_invariance_test:lift", "step": 0.1},
 }
 
 
@@ -61,7 +61,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
     """A small study with two transformations of its own, which all three stages have been run on."""
     study = Study(tmp_path_factory.mktemp("invariance"))
     (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
-    (study.folder / "motions_for_the_invariance_test.py").write_text(MOTIONS)
+    (study.folder / "transformations_for_the_invariance_test.py").write_text(TRANSFORMATIONS)
     study.edit("examples", EXAMPLES)
     study.edit("invariance.transformations", TRANSFORMED)
     study.edit("invariance.step_study.transformations", ["rotation", "brightness", "blur", "still"])
@@ -129,7 +129,7 @@ class TestProbes:
             expected = chance_angle_deg(k, 64)
             assert rows["chance_deg"].tolist() == pytest.approx([expected] * len(rows), rel=1e-10)
 
-    def test_motion_that_moves_nothing_has_no_angle(self, angles: pd.DataFrame) -> None:
+    def test_transformation_that_moves_nothing_has_no_angle(self, angles: pd.DataFrame) -> None:
         still = angles["transformation"] == "still"
         assert set(angles[still]["reason"]) == {"zero displacement"}
         assert angles[~still]["reason"].isna().all()
@@ -161,7 +161,7 @@ class TestProbes:
             assert found["pca2_uncentred", example, "brightness"] == pytest.approx(0, abs=1e-10)
             assert found["pca2", example, "brightness"] > 5
 
-    def test_pictures_hold_the_motion_and_its_parts(self, folder: Path) -> None:
+    def test_pictures_hold_the_displacement_and_its_parts(self, folder: Path) -> None:
         for name in MANIFOLDS:
             stored = load_file(folder / name / "pictures.safetensors")
             assert set(stored) == {f"pullover/{kind}" for kind in TRANSFORMED}
@@ -213,7 +213,7 @@ class TestSteps:
         rows = steps[(steps["manifold"] == "fc4") & (steps["transformation"] == "rotation") & (steps["step"] == 0)]
         assert float(rows["angle_deg"].item()) == pytest.approx(expected, abs=1e-5)
 
-    def test_motion_that_moves_nothing_has_no_angle(self, steps: pd.DataFrame) -> None:
+    def test_transformation_that_moves_nothing_has_no_angle(self, steps: pd.DataFrame) -> None:
         assert steps[steps["transformation"] == "still"]["angle_deg"].isna().all()
 
 
@@ -317,7 +317,9 @@ class TestGather:
         assert section.folded == []
 
 
-def test_decoder_that_draws_one_image_only_contains_no_motion(study: Study, trained: Study, digits_file: Path) -> None:
+def test_decoder_that_draws_one_image_only_contains_no_displacement(
+    study: Study, trained: Study, digits_file: Path
+) -> None:
     collapsed(trained).save(study.folder / "checkpoints" / "fc2.safetensors")
     succeeded(measure(study, "jacobian", "fc2", digits_file))
     table = pd.read_parquet(study.folder / "results" / "jacobian" / "fc2" / "angles.parquet")
