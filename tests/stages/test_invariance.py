@@ -36,7 +36,7 @@ SUMMARY = tuple(
 )
 MEASURED = ("angle_deg", "share", "rank", "chance_deg", "chance_share", "score", "reason")
 
-TRANSFORMATIONS = """
+OWN_TRANSFORMATIONS = """
 def still(images, step):
     return images
 
@@ -61,7 +61,7 @@ def measured(trained: Study, digits_file: Path, tmp_path_factory: pytest.TempPat
     """A small study with two transformations of its own, which all three stages have been run on."""
     study = Study(tmp_path_factory.mktemp("invariance"))
     (study.folder / "checkpoints").symlink_to(trained.folder / "checkpoints")
-    (study.folder / "transformations_for_the_invariance_test.py").write_text(TRANSFORMATIONS)
+    (study.folder / "transformations_for_the_invariance_test.py").write_text(OWN_TRANSFORMATIONS)
     study.edit("examples", EXAMPLES)
     study.edit("invariance.transformations", TRANSFORMED)
     study.edit("invariance.step_study.transformations", ["rotation", "brightness", "blur", "still"])
