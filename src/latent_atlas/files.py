@@ -135,10 +135,10 @@ def impostor(head: bytes) -> str | None:
 
 
 def check_archive(path: Path | str) -> None:
-    """Compare the members of a zip archive with its headers and checksums, which torch does not when it reads one.
+    """Compare the members of an archive of torch with its headers and checksums, which torch does not.
 
-    Members without a checksum, as torch can write them (``torch.serialization.set_crc32_options``), and compressed ones
-    are not read.
+    Members without a checksum are not read: torch can write them (``torch.serialization.set_crc32_options``). It
+    compresses none, and where one is said to be, it gives numbers that are in no file.
 
     Raises
     ------
@@ -148,10 +148,14 @@ def check_archive(path: Path | str) -> None:
     import zipfile  # here, since few processes need it
 
     with zipfile.ZipFile(path) as archive:
-        stored = [member for member in archive.infolist() if member.compress_type == zipfile.ZIP_STORED]
-        if (announced := sum(member.file_size for member in stored)) > (held := Path(path).stat().st_size):
+        members = archive.infolist()
+        if (announced := sum(member.file_size for member in members)) > (held := Path(path).stat().st_size):
             raise zipfile.BadZipFile(f"it announces {announced:,} bytes and holds {held:,}")
-        for member in stored:
+        for member in members:
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise zipfile.BadZipFile(
+                    f"{member.filename} is compressed, as torch writes none: save it by torch.save"
+                )
             with archive.open(member) as file:
                 while member.CRC and file.read(PART_BYTES):  # to its end, where its checksum is compared
                     pass

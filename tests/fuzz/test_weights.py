@@ -87,6 +87,10 @@ def tried(tally: Tally, folder: Path, name: str, content: bytes) -> str | None:
 
 @quick(250)
 @given(name=some.sampled_from(sorted(GOOD)), changes=damage())
+@example(  # a number is said to be compressed
+    name="a.pt",
+    changes=[("append", 0.0, 0, bytes(8)), ("append", 0.0, 0, bytes(8)), ("word", 0.8846113608912524, 8, b"\0")],
+)
 def test_damaged(name: str, changes: list[Change], tmp_path: Path, tally: Tally) -> None:
     tried(tally, tmp_path, name, damaged(GOOD[name], changes))
 

@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import tarfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -341,6 +342,18 @@ class TestFiles:
         assert numbers in whole
         (tmp_path / "a.pth").write_bytes(whole.replace(numbers, numbers[:-1] + b"\x41"))
         with pytest.raises(CheckpointError, match=r"a\.pth cannot be read .*Bad CRC-32 .*get it again"):
+            read_state_dict(tmp_path / "a.pth")
+
+    def test_compressed_numbers_are_named(self, tmp_path: Path) -> None:
+        """Torch gives memory that nobody has written, where plain numbers are said to be compressed."""
+        torch.save({"a": torch.arange(100.0)}, tmp_path / "a.pth")
+        whole = bytearray((tmp_path / "a.pth").read_bytes())
+        with zipfile.ZipFile(tmp_path / "a.pth") as archive:
+            entry = archive.start_dir + sum(46 + len(i.filename) + len(i.extra) for i in archive.infolist()[:-1])
+        assert whole[entry : entry + 4] == b"PK\x01\x02"
+        whole[entry + 10] = zipfile.ZIP_DEFLATED
+        (tmp_path / "a.pth").write_bytes(whole)
+        with pytest.raises(CheckpointError, match=r"a\.pth cannot be read .* is compressed, as torch writes none"):
             read_state_dict(tmp_path / "a.pth")
 
     def test_what_would_have_to_be_run_is_named(self, tmp_path: Path) -> None:
