@@ -40,7 +40,7 @@ PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").gl
 LANGUAGES = ("bash", "python", "yaml", "text")
 SNIPPET = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
 MARK = re.compile(r"<!-- (slow|not run: .+) -->\s*$")
-LONGEST = "docs/first-study.md"  # whose steps the README has too
+LONGEST = ("docs/first-study.md", "docs/versioning.md")  # whose steps the README and the tests of versioning have too
 NOT_RUN = 7  # blocks at most
 MODELS = {
     "conv16": {"architecture": "convolutional", "latent_dim": 16, "options": {"kernel": 3}},
@@ -201,7 +201,7 @@ def test_page(page: str, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=[pytest.mark.slow] if page == LONGEST else [])
+        pytest.param(page, marks=[pytest.mark.slow] if page in LONGEST else [])
         for page in PAGES
         if any(block.mark == "slow" for block in blocks(page))
     ],
